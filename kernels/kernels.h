@@ -1,0 +1,278 @@
+/* kernels.h - arithmetic on arrays, behind one table of functions.
+ *
+ * A backend (`kern`) is a table plus its state: worker threads on the CPU, a device and a stream on a GPU.
+ * The engine's forward pass calls the table and nothing else, so that it is written once.
+ *
+ * Promises that every backend keeps:
+ *  - A row's result does not depend on how many rows are in the call, nor on the number of threads: chunked
+ *    prefill, one-token decode and a restored snapshot give identical bits.
+ *  - Activations are fp32. Matrices and caches have the format they were made with.
+ *  - Equal index scores are ordered by position: the earlier one wins.
+ *  - Arrays are row-major; a shape comment [a, b] means a rows of b contiguous elements.
+ *  - Pointers in the operation structs are borrowed for the call, point into memory from `alloc` (on the CPU any
+ *    memory will do) and do not overlap unless the comment says "in place". Sizes are trusted here: the engine
+ *    has checked them.
+ *  - Operations cannot fail; what can (making, allocating) returns a code (error.h).
+ */
+#ifndef PHAROS_KERNELS_H
+#define PHAROS_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/error.h"
+
+typedef enum kern_type {
+    KERN_F32,
+    KERN_BF16,
+    KERN_F16,
+    KERN_FP8, /* e4m3fn: 1 sign, 4 exponent (bias 7), 3 mantissa bits; no infinities; max 448 */
+    KERN_I8,  /* caches only: symmetric int8 with one fp32 scale a row */
+} kern_type;
+
+typedef enum kern_rope_layout {
+    KERN_ROPE_INTERLEAVED, /* pairs (2i, 2i+1) */
+    KERN_ROPE_HALF_SPLIT,  /* pairs (i, i + n/2) */
+} kern_rope_layout;
+
+typedef struct kern kern;
+typedef struct kern_matrix kern_matrix; /* a weight matrix in the backend's own layout; owned by its maker */
+
+/* What a matrix is made from. All borrowed until matrix_make returns. */
+typedef struct kern_matrix_source {
+    int64_t rows, cols;    /* of the matrix as used: y[rows] = W[rows, cols] x[cols] */
+    const void *data;      /* W, or its transpose [cols, rows] where `transposed` */
+    int64_t stride;        /* elements from one stored row to the next */
+    kern_type type;        /* F32, BF16, F16 or FP8 */
+    bool transposed;
+    const float *scale;    /* FP8 only: one factor for each 128 x 128 block of the STORED array, W = fp8 * factor;
+                              NULL = 1 */
+    int64_t scale_stride;  /* elements between rows of `scale` */
+    int64_t scale_row0, scale_col0; /* where data[0] stands inside the block grid, in elements (slices of a tensor) */
+} kern_matrix_source;
+
+/* y[t, :] = W x[t, :], or y += where `accumulate`. */
+typedef struct kern_matmul {
+    const kern_matrix *w; /* [rows, cols] */
+    const float *x;       /* [n_tok, cols], rows x_stride apart */
+    float *y;             /* [n_tok, rows], rows y_stride apart */
+    int64_t x_stride, y_stride;
+    int n_tok;
+    bool accumulate;
+} kern_matmul;
+
+/* RMSNorm: y = x * rsqrt(mean(x^2) + eps) * weight. In place allowed. */
+typedef struct kern_rmsnorm {
+    const float *x;      /* [n_tok, dim], rows x_stride apart */
+    const float *weight; /* [dim] */
+    float *y;            /* [n_tok, dim], rows y_stride apart */
+    int64_t x_stride, y_stride;
+    int n_tok, dim;
+    float eps;
+} kern_rmsnorm;
+
+/* LayerNorm: y = (x - mean) * rsqrt(var + eps) * weight + bias, biased variance. In place allowed. */
+typedef struct kern_layernorm {
+    const float *x;             /* [n_tok, dim], contiguous */
+    const float *weight, *bias; /* [dim] */
+    float *y;                   /* [n_tok, dim] */
+    int n_tok, dim;
+    float eps;
+} kern_layernorm;
+
+/* Rotary position embedding, in place, on the n_rot elements at x of every (token, head). */
+typedef struct kern_rope {
+    float *x;           /* first rotated element of token 0, head 0 */
+    int64_t tok_stride; /* elements between tokens */
+    int64_t head_stride;
+    const float *freq;  /* [n_rot / 2] radians per position (YaRN already applied) */
+    int n_tok, n_head, n_rot;
+    int64_t pos0;       /* position of token 0; token t stands at pos0 + t */
+    kern_rope_layout layout;
+} kern_rope;
+
+/* Orthogonal Hadamard transform (scale dim^-0.5), in place, on rows of dim elements, dim a power of two. */
+typedef struct kern_hadamard {
+    float *x; /* [n_row, dim] */
+    int64_t n_row;
+    int dim;
+} kern_hadamard;
+
+/* y = silu(gate) * up. y may be gate. */
+typedef struct kern_swiglu {
+    const float *gate, *up; /* [n] */
+    float *y;
+    int64_t n;
+} kern_swiglu;
+
+/* y += x * (scale ? scale[t] : 1), row by row. */
+typedef struct kern_add {
+    const float *x; /* [n_tok, dim] */
+    const float *scale; /* [n_tok] or NULL */
+    float *y;       /* [n_tok, dim] */
+    int n_tok, dim;
+} kern_add;
+
+/* Expert routing of DeepSeek-V3 (noaux_tc): sigmoid, choice by score + bias within the best groups, weights
+ * from the unbiased sigmoid. Source: the V3 technical report, section 2.1.2, and the release's Gate.
+ * Equal choice scores: the lower expert number wins. */
+typedef struct kern_route {
+    const float *logits; /* [n_tok, n_expert] */
+    const float *bias;   /* [n_expert] e_score_correction_bias, or NULL */
+    int32_t *expert;     /* filled [n_tok, n_pick] */
+    float *weight;       /* filled [n_tok, n_pick] */
+    int n_tok, n_expert, n_pick, n_group, n_group_pick;
+    bool normalise;      /* weights sum to 1 before the scale */
+    float scale;
+} kern_route;
+
+/* Rows of the latent cache hold [latent (kv_lora) | rotated k_pe (rope)] in `type` (F32 or BF16). */
+typedef struct kern_latents {
+    void *rows;    /* [capacity, kv_lora + rope] */
+    kern_type type;
+    int kv_lora, rope;
+} kern_latents;
+
+/* The index key cache. F32: rows [capacity, dim]. I8: `keys` is a backend-defined blocked layout of
+ * kern->index_key_bytes() and `scale` one factor a key; a block only partly filled is valid. */
+typedef struct kern_index_keys {
+    void *keys;
+    float *scale; /* [capacity], I8 only */
+    kern_type type;
+    int dim;
+} kern_index_keys;
+
+/* Writes rows pos0 .. pos0 + n_tok - 1. */
+typedef struct kern_latent_append {
+    kern_latents cache;
+    const float *latent; /* [n_tok, kv_lora], rows latent_stride apart, normed */
+    const float *k_pe;   /* [n_tok, rope], rows k_pe_stride apart, rotated */
+    int64_t latent_stride, k_pe_stride;
+    int64_t pos0;
+    int n_tok;
+} kern_latent_append;
+
+typedef struct kern_index_append {
+    kern_index_keys cache;
+    const float *k; /* [n_tok, dim] after norm, RoPE (and Hadamard, where the format rounds) */
+    int64_t pos0;
+    int n_tok;
+} kern_index_append;
+
+/* A half-open range of positions. */
+typedef struct kern_range {
+    int64_t start, end;
+} kern_range;
+
+/* Lightning indexer and exact top-k in one pass, never an n_tok x n_key matrix:
+ *   I[t, s] = sum_h w[t, h] * relu(q[t, h] . k[s]),  s <= pos0 + t
+ * and the n_select best positions of each row, in ascending order of position. A row that sees no more than
+ * n_select positions gets all of them. With I8 keys, q is rounded to int8 per (token, head) as well. */
+typedef struct kern_index_select {
+    kern_index_keys cache;
+    const float *q;          /* [n_tok, n_head, dim] */
+    const float *w;          /* [n_tok, n_head], every factor included; may be negative */
+    int64_t pos0;            /* position of token 0; keys up to pos0 + n_tok - 1 are in the cache */
+    int n_tok, n_head, n_select;
+    const kern_range *allow; /* [n_allow] ascending, disjoint: only these positions may be selected;
+                                NULL = all. */
+    int n_allow;
+    int32_t *position;       /* filled [n_tok, n_select] */
+    int32_t *count;          /* filled [n_tok]: how many of each row are valid (0 where none is allowed) */
+    float *score;            /* filled [n_tok, n_select], or NULL */
+} kern_index_select;
+
+/* All index scores of one query, for diagnosis: score[s] for s < n_key. Same arithmetic as index_select. */
+typedef struct kern_index_scores {
+    kern_index_keys cache;
+    const float *q; /* [n_head, dim] */
+    const float *w; /* [n_head] */
+    int n_head;
+    int64_t n_key;
+    float *score;   /* filled [n_key] */
+} kern_index_scores;
+
+/* Multi-head latent attention in the absorbed (MQA) form over the selected latents:
+ *   p[h, s] = softmax_s(scale * (q_latent[h] . latent[s] + q_pe[h] . k_pe[s]));  out[h] = sum_s p[h, s] latent[s]
+ * A row with count 0 gives zeros. */
+typedef struct kern_sparse_mla {
+    kern_latents cache;
+    const float *q_latent;   /* [n_tok, n_head, kv_lora] */
+    const float *q_pe;       /* [n_tok, n_head, rope], heads q_pe_head_stride apart, tokens q_pe_tok_stride */
+    int64_t q_pe_tok_stride, q_pe_head_stride;
+    const int32_t *position; /* [n_tok, n_select] ascending */
+    const int32_t *count;    /* [n_tok] */
+    int n_tok, n_head, n_select;
+    float scale;
+    float *out;              /* filled [n_tok, n_head, kv_lora] */
+    float *mass;             /* filled [n_tok, n_select]: mean over heads of p, or NULL */
+} kern_sparse_mla;
+
+/* The same over every position up to pos0 + t (or the allowed ones): for comparison, and for dense models. */
+typedef struct kern_dense_mla {
+    kern_latents cache;
+    const float *q_latent, *q_pe; /* as above */
+    int64_t q_pe_tok_stride, q_pe_head_stride;
+    int64_t pos0;
+    int n_tok, n_head;
+    const kern_range *allow;
+    int n_allow;
+    float scale;
+    float *out;                   /* filled [n_tok, n_head, kv_lora] */
+} kern_dense_mla;
+
+/* What the backend and its machine can do, measured for `bench` (floors) and told by `doctor`. */
+typedef struct kern_peaks {
+    double f32_flops, bf16_flops, i8_ops; /* per second, all threads; 0 = no such unit */
+    double bytes_per_s;                   /* reading memory well beyond the last-level cache */
+} kern_peaks;
+
+struct kern {
+    const char *name; /* "avx512", "avx2", "portable", "cuda" */
+    int n_thread;
+    void *state;
+
+    void (*close)(kern *k); /* frees k and everything but matrices and arrays, which must be gone before */
+
+    /* Memory that the backend's operations can reach; zeroed. free(NULL) is allowed. */
+    int (*alloc)(kern *k, void **out, size_t bytes, ph_error *err);
+    void (*free)(kern *k, void *p);
+    void (*copy_in)(kern *k, void *to, const void *from_host, size_t bytes);
+    void (*copy_out)(kern *k, void *to_host, const void *from, size_t bytes);
+
+    /* Makes a matrix held in `keep` (F32 or BF16). Owned by the caller until matrix_free. */
+    int (*matrix_make)(kern *k, kern_matrix **out, const kern_matrix_source *source, kern_type keep, ph_error *err);
+    void (*matrix_free)(kern *k, kern_matrix *w);
+
+    void (*matmul)(kern *k, const kern_matmul *a);
+    void (*rmsnorm)(kern *k, const kern_rmsnorm *a);
+    void (*layernorm)(kern *k, const kern_layernorm *a);
+    void (*rope)(kern *k, const kern_rope *a);
+    void (*hadamard)(kern *k, const kern_hadamard *a);
+    void (*swiglu)(kern *k, const kern_swiglu *a);
+    void (*add)(kern *k, const kern_add *a);
+    void (*route)(kern *k, const kern_route *a);
+    void (*latent_append)(kern *k, const kern_latent_append *a);
+    void (*index_append)(kern *k, const kern_index_append *a);
+    void (*index_select)(kern *k, const kern_index_select *a);
+    void (*index_scores)(kern *k, const kern_index_scores *a);
+    void (*sparse_mla)(kern *k, const kern_sparse_mla *a);
+    void (*dense_mla)(kern *k, const kern_dense_mla *a);
+
+    /* Bytes of kern_index_keys.keys for `capacity` keys, without the scales. A multiple of 64. */
+    size_t (*index_key_bytes)(kern_type type, int dim, int64_t capacity);
+    /* A name for the byte layout of the caches ("i8x16", say): part of a snapshot's key. */
+    const char *cache_layout;
+
+    void (*measure_peaks)(kern *k, kern_peaks *out); /* about a second */
+};
+
+/* Opens the best CPU backend for this machine, or the named one ("avx512", "avx2", "portable"; NULL = best).
+ * n_thread 0 = all processors this process may run on. */
+int kern_open_cpu(kern **out, const char *name, int n_thread, ph_error *err);
+
+/* Names of the backends that this machine can run, best first, NULL-terminated; static. */
+const char *const *kern_cpu_names(void);
+
+#endif
