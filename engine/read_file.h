@@ -1,0 +1,16 @@
+/* read_file.h - one whole regular file as text, for the JSON readers of engine/. */
+#ifndef PHAROS_READ_FILE_H
+#define PHAROS_READ_FILE_H
+
+#include "kernels/error.h"
+
+#include <stddef.h>
+
+/* Joins two parts of a path into out[size]; PH_MODEL when it does not fit. */
+int read_file_path(char *out, size_t size, const char *dir, const char *name, ph_error *err);
+
+/* Reads PATH into *text (to be freed by the caller; a NUL follows the *len bytes). A file that is absent is
+ * PH_NOT_FOUND, one over `limit` bytes is PH_TOO_LARGE, one that is no regular file is PH_MODEL. */
+int read_file_text(char **text, size_t *len, const char *path, size_t limit, ph_error *err);
+
+#endif
