@@ -17,10 +17,15 @@ typedef struct check_way {
     int chunk;                 /* 0 = all at once */
     double logits_error;       /* largest absolute difference, selection forced to the reference's */
     double hidden_error[CONFIG_MAX_LAYERS + 1];
-    long rows, differ;         /* own selection: rows compared, positions that differ */
-    long near_ties, real;      /* of those: within 1e-5 of the cut's score, and the rest */
-    int greedy_same, greedy_n; /* leading greedy tokens that agree, and how many there are */
+    /* Own selection, on the inputs that the forced run gives each layer (so that one near-tie does not make every
+     * later layer differ): rows compared, positions that either side has alone. */
+    long rows, differ;
+    long near_ties, real;      /* of those: within CHECK_NEAR_TIE of the cut's score, and the rest */
+    int greedy_same, greedy_n; /* leading greedy tokens that agree in a free run, and how many there are */
 } check_way;
+
+#define CHECK_TOLERANCE 1e-3 /* of logits and hidden states */
+#define CHECK_NEAR_TIE 1e-5
 
 typedef struct check_result {
     int layers, tokens;

@@ -33,8 +33,16 @@ typedef enum engine_precision {
     ENGINE_EXACT, /* fp32 throughout: what `pharos model check` holds against a reference */
 } engine_precision;
 
+/* A model's files in memory, borrowed for the engine's life. nano.h has the ones linked into the program. */
+typedef struct engine_files {
+    const char *name; /* for people */
+    const void *config, *tokenizer, *weights; /* config.json, tokenizer.json, model.safetensors */
+    size_t config_len, tokenizer_len, weights_len;
+} engine_files;
+
 typedef struct engine_options {
-    const char *model_dir; /* NULL = the model linked into the program */
+    const char *model_dir; /* NULL = `files` */
+    const engine_files *files;
     const char *backend;   /* NULL = best; see kern_open_cpu */
     int threads;           /* 0 = all */
     engine_precision precision;

@@ -1,0 +1,104 @@
+/* context.c - what has been read: opens a snapshot, reads tokens into it, commits after every chunk. */
+#include "engine/engine_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* A power cut loses at most this much reading; a killed process loses the chunk in flight only. */
+enum { SYNC_SECONDS = 10 };
+
+int context_open(context **out, engine *e, const char *path, int64_t capacity, const char **reason, ph_error *err) {
+    *out = NULL;
+    int64_t most = e->model.config.max_positions;
+    if (capacity < 0 || capacity > most)
+        return ph_fail(err, PH_TOO_LARGE, "a context of %lld tokens is more than the model's %lld", (long long)capacity,
+                       (long long)most);
+    context *c = calloc(1, sizeof *c);
+    if (!c) return ph_fail(err, PH_MEMORY, "no memory for a context");
+    c->engine = e;
+    c->capacity = capacity ? capacity : most;
+    int code = snapshot_open(&c->snapshot, path, e->key, c->capacity, &e->model.config, e->latents, e->keys, e->kern,
+                             err);
+    if (code) {
+        free(c);
+        return code;
+    }
+    if (reason) *reason = c->snapshot.reason;
+    *out = c;
+    return PH_OK;
+}
+
+void context_close(context *c) {
+    if (!c) return;
+    snapshot_close(&c->snapshot);
+    free(c);
+}
+
+int64_t context_length(const context *c) { return c->snapshot.length; }
+int64_t context_capacity(const context *c) { return c->capacity; }
+const int32_t *context_tokens(const context *c) { return snapshot_tokens((snapshot *)&c->snapshot); }
+
+typedef struct reading {
+    context *c;
+    int64_t total;
+    time_t synced;
+    engine_progress progress;
+    void *user;
+} reading;
+
+static int commit_chunk(void *user, int64_t position, ph_error *err) {
+    reading *r = user;
+    snapshot *s = &r->c->snapshot;
+    time_t now = time(NULL);
+    bool sync = position == r->total || now - r->synced >= SYNC_SECONDS;
+    int code = snapshot_commit(s, position, sync, err);
+    if (code) return code;
+    if (sync) r->synced = now;
+    if (r->progress && r->progress(r->user, position, r->total))
+        return ph_fail(err, PH_INTERRUPTED, "stopped after reading %lld of %lld tokens", (long long)position,
+                       (long long)r->total);
+    /* The next chunk writes into the map. */
+    int64_t next = position + r->c->engine->scratch.chunk;
+    return position == r->total ? PH_OK : snapshot_reserve(s, position, next < r->total ? next : r->total, err);
+}
+
+static int64_t common_prefix(const int32_t *a, int64_t na, const int32_t *b, int64_t nb) {
+    int64_t n = 0;
+    while (n < na && n < nb && a[n] == b[n]) n++;
+    return n;
+}
+
+static int read_locked(context *c, const int32_t *tokens, int64_t n, int64_t keep, engine_progress progress, void *user,
+                       ph_error *err) {
+    snapshot *s = &c->snapshot;
+    int code = snapshot_reserve(s, keep, keep + c->engine->scratch.chunk < n ? keep + c->engine->scratch.chunk : n, err);
+    /* What follows the common prefix is given up before it is written over. */
+    if (!code && keep < s->length) code = snapshot_commit(s, keep, true, err);
+    if (code || keep == n) return code;
+    memcpy(snapshot_tokens(s) + keep, tokens + keep, (size_t)(n - keep) * sizeof *tokens);
+    reading r = {.c = c, .total = n, .synced = time(NULL), .progress = progress, .user = user};
+    forward_step step = {.cache = &s->cache, .pos0 = keep};
+    return run_chunks(c->engine, step, tokens + keep, n - keep, commit_chunk, &r, err);
+}
+
+int context_read(context *c, const int32_t *tokens, int64_t n, engine_progress progress, void *user, int64_t *cached,
+                 ph_error *err) {
+    snapshot *s = &c->snapshot;
+    if (n < 0 || n > c->capacity)
+        return ph_fail(err, PH_TOO_LARGE, "%lld tokens do not fit into a context of %lld", (long long)n,
+                       (long long)c->capacity);
+    int code = check_tokens(c->engine, tokens, n, err);
+    if (code) return code;
+    int64_t keep = common_prefix(snapshot_tokens(s), s->length, tokens, n);
+    if (cached) *cached = keep;
+    if (keep == n && s->length == n) return PH_OK;
+    if (c->sessions) return ph_fail(err, PH_BUSY, "a conversation stands on this context");
+    code = snapshot_lock(s, err);
+    if (code) return code;
+    keep = common_prefix(snapshot_tokens(s), s->length, tokens, n);
+    if (cached) *cached = keep;
+    code = read_locked(c, tokens, n, keep, progress, user, err);
+    snapshot_unlock(s);
+    return code;
+}

@@ -1,0 +1,190 @@
+/* engine.c - opens a model: backend, weights, tokenizer, and the key that snapshots are made under. */
+#include "engine/engine_internal.h"
+
+#include "engine/read_file.h"
+
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEFAULT_CHUNK = 512, MAX_CHUNK = 8192 };
+/* Hashing every byte of a model tells two models apart for certain; beyond this size it would cost minutes, and the
+ * start, middle and end of every tensor are hashed instead. */
+static const size_t HASH_WHOLE = (size_t)256 << 20, HASH_PIECE = 64 << 10;
+
+static void hash_tensors(crypto_generichash_state *h, const tensor_files *files) {
+    size_t total = 0;
+    for (size_t i = 0; i < tensors_count(files); i++) total += tensors_at(files, i)->bytes;
+    for (size_t i = 0; i < tensors_count(files); i++) {
+        const tensor *t = tensors_at(files, i);
+        const uint8_t *bytes = t->data;
+        crypto_generichash_update(h, (const uint8_t *)t->name, strlen(t->name) + 1);
+        crypto_generichash_update(h, (const uint8_t *)t->shape, sizeof t->shape);
+        if (total <= HASH_WHOLE || t->bytes <= 3 * HASH_PIECE) {
+            crypto_generichash_update(h, bytes, t->bytes);
+            continue;
+        }
+        crypto_generichash_update(h, bytes, HASH_PIECE);
+        crypto_generichash_update(h, bytes + t->bytes / 2, HASH_PIECE);
+        crypto_generichash_update(h, bytes + t->bytes - HASH_PIECE, HASH_PIECE);
+    }
+}
+
+static void make_key(engine *e) {
+    crypto_generichash_state h;
+    crypto_generichash_init(&h, NULL, 0, sizeof e->key);
+    /* The parsed config, not its text: two spellings of one shape read alike. It was zeroed before parsing, so that
+     * its padding is too. */
+    crypto_generichash_update(&h, (const uint8_t *)&e->model.config, sizeof e->model.config);
+    hash_tensors(&h, e->model.files);
+    if (e->tokenizer) crypto_generichash_update(&h, tokenizer_hash(e->tokenizer), 32);
+    int32_t numbers[] = {PROMPT_TEMPLATE_VERSION, ENGINE_NUMERICS_VERSION, (int32_t)e->precision, e->forward.topk,
+                         e->forward.dense};
+    crypto_generichash_update(&h, (const uint8_t *)numbers, sizeof numbers);
+    /* Backends differ in the last bits, and a restored answer is to equal a fresh one. */
+    crypto_generichash_update(&h, (const uint8_t *)e->kern->name, strlen(e->kern->name) + 1);
+    crypto_generichash_update(&h, (const uint8_t *)e->kern->cache_layout, strlen(e->kern->cache_layout) + 1);
+    crypto_generichash_final(&h, e->key, sizeof e->key);
+}
+
+static int load_config(model_config *c, const engine_options *o, ph_error *err) {
+    if (o->model_dir) return config_load(c, o->model_dir, err);
+    return config_parse(c, o->files->config, o->files->config_len, err);
+}
+
+static int open_tensors(tensor_files **out, const engine_options *o, ph_error *err) {
+    if (o->model_dir) return tensors_open_dir(out, o->model_dir, err);
+    return tensors_open_memory(out, o->files->weights, o->files->weights_len, err);
+}
+
+static const char *base_name(const char *path) {
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    const char *p = path + n;
+    while (p > path && p[-1] != '/') p--;
+    return p;
+}
+
+int engine_open_bare(engine **out, const engine_options *o, ph_error *err) {
+    *out = NULL;
+    if (!o->model_dir && !o->files)
+        return ph_fail(err, PH_MODEL, "this build carries no model; name one with --model DIR");
+    if (sodium_init() < 0) return ph_fail(err, PH_FAIL, "libsodium cannot start");
+    int chunk = o->chunk ? o->chunk : DEFAULT_CHUNK;
+    if (chunk < 1 || chunk > MAX_CHUNK)
+        return ph_fail(err, PH_USAGE, "a prefill step of %d tokens is not within 1 and %d", chunk, MAX_CHUNK);
+    engine *e = calloc(1, sizeof *e);
+    if (!e) return ph_fail(err, PH_MEMORY, "no memory for an engine");
+    e->precision = o->precision;
+    e->prompt = (prompt_tokens){-1, -1, -1, -1, -1}; /* until a tokenizer says otherwise */
+
+    model_config c;
+    memset(&c, 0, sizeof c);
+    tensor_files *files = NULL;
+    kern_type keep = o->precision == ENGINE_EXACT ? KERN_F32 : KERN_BF16;
+    int code = load_config(&c, o, err);
+    if (!code) code = kern_open_cpu(&e->kern, o->backend, o->threads, err);
+    if (!code) code = open_tensors(&files, o, err);
+    if (!code) code = model_load(&e->model, &c, files, e->kern, keep, err);
+    if (!code) {
+        const char *name = o->model_dir ? base_name(o->model_dir) : o->files->name;
+        e->name = strdup(name);
+        if (!e->name) code = ph_fail(err, PH_MEMORY, "no memory for an engine");
+    }
+    if (!code && (o->topk < 0 || o->topk > c.max_positions))
+        code = ph_fail(err, PH_USAGE, "top-k %d is not within 1 and %d", o->topk, c.max_positions);
+    int topk = o->topk ? o->topk : c.index_topk;
+    if (!code) code = scratch_make(&e->scratch, &c, topk, chunk, e->kern, err);
+    if (code) {
+        engine_close(e);
+        return code;
+    }
+    e->latents = (kern_latents){.type = keep, .kv_lora = c.kv_lora, .rope = c.rope};
+    e->keys = (kern_index_keys){.type = o->precision == ENGINE_EXACT ? KERN_F32 : KERN_I8, .dim = c.index_dim};
+    bool power_of_two = (c.index_dim & (c.index_dim - 1)) == 0;
+    e->forward = (forward_engine){.model = &e->model, .kern = e->kern, .scratch = &e->scratch, .topk = topk,
+                                  .dense = o->dense, .hadamard = e->keys.type == KERN_I8 && power_of_two};
+    make_key(e);
+    *out = e;
+    return PH_OK;
+}
+
+int engine_open(engine **out, const engine_options *o, ph_error *err) {
+    int code = engine_open_bare(out, o, err);
+    if (code) return code;
+    engine *e = *out;
+    if (o->model_dir) code = tokenizer_load(&e->tokenizer, o->model_dir, err);
+    else code = tokenizer_open(&e->tokenizer, o->files->tokenizer, o->files->tokenizer_len, err);
+    if (!code) code = prompt_tokens_find(&e->prompt, e->tokenizer, err);
+    if (!code && tokenizer_vocab(e->tokenizer) > e->model.config.vocab)
+        code = ph_fail(err, PH_MODEL, "the tokenizer has %d tokens, the model %d", tokenizer_vocab(e->tokenizer),
+                       e->model.config.vocab);
+    if (code) {
+        engine_close(e);
+        *out = NULL;
+        return code;
+    }
+    make_key(e);
+    return PH_OK;
+}
+
+void engine_close(engine *e) {
+    if (!e) return;
+    if (e->kern) {
+        scratch_free(&e->scratch, e->kern);
+        model_free(&e->model, e->kern);
+        e->kern->close(e->kern);
+    }
+    tokenizer_close(e->tokenizer);
+    free(e->name);
+    free(e);
+}
+
+const model_config *engine_config(const engine *e) { return &e->model.config; }
+const tokenizer *engine_tokenizer(const engine *e) { return e->tokenizer; }
+const prompt_tokens *engine_prompt(const engine *e) { return &e->prompt; }
+kern *engine_kernels(engine *e) { return e->kern; }
+const uint8_t *engine_key(const engine *e) { return e->key; }
+const char *engine_model_name(const engine *e) { return e->name; }
+
+size_t engine_context_bytes(const engine *e, int64_t n_tok) {
+    const model_config *c = &e->model.config;
+    size_t latent = (size_t)(c->kv_lora + c->rope) * (e->latents.type == KERN_BF16 ? 2 : 4), bytes = 0;
+    for (int i = 0; i < c->layers; i++) {
+        bytes += (size_t)n_tok * latent;
+        if (!c->index_full[i]) continue;
+        bytes += e->kern->index_key_bytes(e->keys.type, c->index_dim, n_tok);
+        if (e->keys.type == KERN_I8) bytes += (size_t)n_tok * sizeof(float);
+    }
+    return bytes;
+}
+
+int check_tokens(const engine *e, const int32_t *tokens, int64_t n, ph_error *err) {
+    for (int64_t i = 0; i < n; i++)
+        if (tokens[i] < 0 || tokens[i] >= e->model.config.vocab)
+            return ph_fail(err, PH_USAGE, "token %d at position %lld is outside the vocabulary of %d", tokens[i],
+                           (long long)i, e->model.config.vocab);
+    return PH_OK;
+}
+
+int run_chunks(engine *e, forward_step step, const int32_t *tokens, int64_t n, chunk_done done, void *user,
+               ph_error *err) {
+    int64_t chunk = e->scratch.chunk, start = step.pos0;
+    float *logits = step.logits;
+    trace_buffer *trace = step.trace;
+    for (int64_t at = 0; at < n;) {
+        step.pos0 = start + at;
+        int64_t take = chunk - step.pos0 % chunk;
+        if (take > n - at) take = n - at;
+        step.tokens = tokens + at;
+        step.n_tok = (int)take;
+        bool last = at + take == n;
+        step.logits = last ? logits : NULL;
+        step.trace = last ? trace : NULL;
+        forward(&e->forward, &step);
+        at += take;
+        int code = done ? done(user, start + at, err) : PH_OK;
+        if (code) return code;
+    }
+    return PH_OK;
+}

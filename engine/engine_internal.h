@@ -1,0 +1,42 @@
+/* engine_internal.h - what engine.c, context.c, session.c and check.c share. Private to engine/. */
+#ifndef PHAROS_ENGINE_INTERNAL_H
+#define PHAROS_ENGINE_INTERNAL_H
+
+#include "engine/engine.h"
+#include "engine/forward.h"
+#include "engine/snapshot.h"
+
+struct engine {
+    engine_precision precision;
+    kern *kern;
+    model model;
+    tokenizer *tokenizer;
+    prompt_tokens prompt;
+    scratch scratch;
+    forward_engine forward;
+    char *name;
+    uint8_t key[32];
+    kern_latents latents;  /* shape of the caches */
+    kern_index_keys keys;
+};
+
+struct context {
+    engine *engine;
+    snapshot snapshot;
+    int64_t capacity; /* what was asked for; the snapshot's is rounded up to whole blocks */
+    int sessions;     /* standing on it */
+};
+
+/* Opens everything but tokenizer and prompt, which a bare checkpoint may lack (tests, model check). */
+int engine_open_bare(engine **out, const engine_options *options, ph_error *err);
+
+/* Runs tokens[n] at pos0.. in chunks whose ends fall on multiples of the chunk size. `done` (may be NULL) is called
+ * after each chunk with the position reached, and may stop the run with a code of its own. */
+typedef int (*chunk_done)(void *user, int64_t position, ph_error *err);
+int run_chunks(engine *e, forward_step step, const int32_t *tokens, int64_t n, chunk_done done, void *user,
+               ph_error *err);
+
+/* PH_USAGE when a token is not below the vocabulary. */
+int check_tokens(const engine *e, const int32_t *tokens, int64_t n, ph_error *err);
+
+#endif

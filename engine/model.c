@@ -1,0 +1,281 @@
+/* model.c - binds tensor names to weights, checks every shape, splits kv_b into its absorbed halves. */
+#include "engine/model.h"
+
+#include "kernels/convert.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct loader {
+    model *m;
+    kern *k;
+    kern_type keep;
+    ph_error *err;
+    bool failed; /* after a failure the rest of a layer's calls do nothing, so that they can stand in a list */
+} loader;
+
+static const tensor *want(loader *l, const char *name, int64_t rows, int64_t cols) {
+    if (l->failed) return NULL;
+    const tensor *t = tensors_find(l->m->files, name);
+    if (!t) {
+        ph_fail(l->err, PH_MODEL, "the model has no tensor %s", name);
+        l->failed = true;
+        return NULL;
+    }
+    bool fits = cols ? t->n_dim == 2 && t->shape[0] == rows && t->shape[1] == cols
+                     : t->n_dim == 1 && t->shape[0] == rows;
+    if (!fits) {
+        ph_fail(l->err, PH_MODEL, "tensor %s has the wrong shape (wanted %lld x %lld)", name, (long long)rows,
+                (long long)(cols ? cols : 1));
+        l->failed = true;
+        return NULL;
+    }
+    return t;
+}
+
+/* Where a tensor's numbers are and how to read them: type, and for FP8 its block scales. */
+static kern_matrix_source source_of(loader *l, const tensor *t) {
+    kern_matrix_source s = {0};
+    if (!t) return s;
+    s.rows = t->shape[0];
+    s.cols = t->n_dim > 1 ? t->shape[1] : 1;
+    s.data = t->data;
+    s.stride = s.cols;
+    switch (t->type) {
+    case TENSOR_F32: s.type = KERN_F32; break;
+    case TENSOR_BF16: s.type = KERN_BF16; break;
+    case TENSOR_F16: s.type = KERN_F16; break;
+    case TENSOR_FP8_E4M3: s.type = KERN_FP8; break;
+    default:
+        ph_fail(l->err, PH_MODEL, "tensor %s has a number format that weights cannot have", t->name);
+        l->failed = true;
+        return s;
+    }
+    if (s.type != KERN_FP8) return s;
+    char name[512];
+    snprintf(name, sizeof name, "%s_scale_inv", t->name);
+    const tensor *scale = want(l, name, (s.rows + 127) / 128, (s.cols + 127) / 128);
+    if (scale && scale->type != TENSOR_F32) {
+        ph_fail(l->err, PH_MODEL, "tensor %s is not fp32", name);
+        l->failed = true;
+    }
+    if (l->failed) return s;
+    s.scale = scale->data;
+    s.scale_stride = scale->shape[1];
+    return s;
+}
+
+static kern_matrix *make(loader *l, const kern_matrix_source *s, kern_type keep) {
+    kern_matrix *w = NULL;
+    if (!l->failed && l->k->matrix_make(l->k, &w, s, keep, l->err)) l->failed = true;
+    return w;
+}
+
+__attribute__((format(printf, 5, 6))) static kern_matrix *matrix(loader *l, kern_type keep, int64_t rows, int64_t cols,
+                                                                 const char *format, ...) {
+    char name[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    kern_matrix_source s = source_of(l, want(l, name, rows, cols));
+    return make(l, &s, keep);
+}
+
+/* A vector in the backend's memory, as fp32. */
+__attribute__((format(printf, 3, 4))) static float *vector(loader *l, int64_t n, const char *format, ...) {
+    char name[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    kern_matrix_source s = source_of(l, want(l, name, n, 0));
+    if (l->failed) return NULL;
+    float *host = malloc((size_t)n * sizeof *host);
+    void *out = NULL;
+    if (!host || l->k->alloc(l->k, &out, (size_t)n * sizeof *host, l->err)) {
+        if (!host) ph_fail(l->err, PH_MEMORY, "no memory for tensor %s", name);
+        l->failed = true;
+        free(host);
+        return NULL;
+    }
+    for (int64_t i = 0; i < n; i++) kern_source_row(&s, i, &host[i]);
+    l->k->copy_in(l->k, out, host, (size_t)n * sizeof *host);
+    free(host);
+    return out;
+}
+
+/* kv_b is [heads * (nope + v), kv_lora]. Absorbed attention needs, for each head, K's part transposed (a query goes
+ * into latent space) and V's part as it stands. */
+static void load_kv_b(loader *l, layer_weights *w, int layer) {
+    const model_config *c = &l->m->config;
+    char name[256];
+    snprintf(name, sizeof name, "model.layers.%d.self_attn.kv_b_proj.weight", layer);
+    int64_t head_rows = c->nope + c->v_dim;
+    kern_matrix_source whole = source_of(l, want(l, name, c->heads * head_rows, c->kv_lora));
+    w->k_up = calloc((size_t)c->heads, sizeof *w->k_up);
+    w->v_up = calloc((size_t)c->heads, sizeof *w->v_up);
+    if (!l->failed && (!w->k_up || !w->v_up)) {
+        ph_fail(l->err, PH_MEMORY, "no memory for %d heads", c->heads);
+        l->failed = true;
+    }
+    size_t element = kern_type_bytes(whole.type);
+    for (int h = 0; h < c->heads && !l->failed; h++) {
+        kern_matrix_source part = whole;
+        int64_t row = h * head_rows;
+        part.data = (const char *)whole.data + (size_t)(row * whole.stride) * element;
+        part.scale_row0 = row;
+        part.rows = c->kv_lora;
+        part.cols = c->nope;
+        part.transposed = true;
+        w->k_up[h] = make(l, &part, l->keep);
+
+        row += c->nope;
+        part.data = (const char *)whole.data + (size_t)(row * whole.stride) * element;
+        part.scale_row0 = row;
+        part.rows = c->v_dim;
+        part.cols = c->kv_lora;
+        part.transposed = false;
+        w->v_up[h] = make(l, &part, l->keep);
+    }
+}
+
+/* weights_proj with the scores' constant factor index_heads^-0.5 * index_dim^-0.5 folded in. */
+static kern_matrix *index_weights(loader *l, int layer) {
+    const model_config *c = &l->m->config;
+    char name[256];
+    snprintf(name, sizeof name, "model.layers.%d.self_attn.indexer.weights_proj.weight", layer);
+    kern_matrix_source s = source_of(l, want(l, name, c->index_heads, c->hidden));
+    if (l->failed) return NULL;
+    float *rows = malloc((size_t)c->index_heads * c->hidden * sizeof *rows);
+    if (!rows) {
+        ph_fail(l->err, PH_MEMORY, "no memory for tensor %s", name);
+        l->failed = true;
+        return NULL;
+    }
+    float factor = (float)(1 / sqrt((double)c->index_heads * c->index_dim));
+    for (int h = 0; h < c->index_heads; h++) {
+        float *row = rows + (size_t)h * c->hidden;
+        kern_source_row(&s, h, row);
+        for (int i = 0; i < c->hidden; i++) row[i] *= factor;
+    }
+    kern_matrix_source scaled = {.rows = s.rows, .cols = s.cols, .data = rows, .stride = s.cols, .type = KERN_F32};
+    kern_matrix *w = make(l, &scaled, KERN_F32);
+    free(rows);
+    return w;
+}
+
+static void load_mlp(loader *l, mlp_weights *w, int64_t width, const char *prefix) {
+    int64_t hidden = l->m->config.hidden;
+    w->gate = matrix(l, l->keep, width, hidden, "%s.gate_proj.weight", prefix);
+    w->up = matrix(l, l->keep, width, hidden, "%s.up_proj.weight", prefix);
+    w->down = matrix(l, l->keep, hidden, width, "%s.down_proj.weight", prefix);
+}
+
+static void load_moe(loader *l, layer_weights *w, int i) {
+    const model_config *c = &l->m->config;
+    char prefix[128];
+    w->router = matrix(l, KERN_F32, c->experts, c->hidden, "model.layers.%d.mlp.gate.weight", i);
+    w->route_bias = vector(l, c->experts, "model.layers.%d.mlp.gate.e_score_correction_bias", i);
+    if (c->shared_experts > 0) {
+        snprintf(prefix, sizeof prefix, "model.layers.%d.mlp.shared_experts", i);
+        load_mlp(l, &w->mlp, (int64_t)c->expert_width * c->shared_experts, prefix);
+    }
+    w->experts = calloc((size_t)c->experts, sizeof *w->experts);
+    if (!w->experts && !l->failed) {
+        ph_fail(l->err, PH_MEMORY, "no memory for %d experts", c->experts);
+        l->failed = true;
+    }
+    for (int e = 0; e < c->experts && !l->failed; e++) {
+        snprintf(prefix, sizeof prefix, "model.layers.%d.mlp.experts.%d", i, e);
+        load_mlp(l, &w->experts[e], c->expert_width, prefix);
+    }
+}
+
+static void load_layer(loader *l, layer_weights *w, int i) {
+    const model_config *c = &l->m->config;
+    w->attn_norm = vector(l, c->hidden, "model.layers.%d.input_layernorm.weight", i);
+    w->mlp_norm = vector(l, c->hidden, "model.layers.%d.post_attention_layernorm.weight", i);
+    w->q_a = matrix(l, l->keep, c->q_lora, c->hidden, "model.layers.%d.self_attn.q_a_proj.weight", i);
+    w->q_a_norm = vector(l, c->q_lora, "model.layers.%d.self_attn.q_a_layernorm.weight", i);
+    w->q_b = matrix(l, l->keep, (int64_t)c->heads * (c->nope + c->rope), c->q_lora,
+                    "model.layers.%d.self_attn.q_b_proj.weight", i);
+    w->kv_a = matrix(l, l->keep, c->kv_lora + c->rope, c->hidden,
+                     "model.layers.%d.self_attn.kv_a_proj_with_mqa.weight", i);
+    w->kv_a_norm = vector(l, c->kv_lora, "model.layers.%d.self_attn.kv_a_layernorm.weight", i);
+    load_kv_b(l, w, i);
+    w->o = matrix(l, l->keep, c->hidden, (int64_t)c->heads * c->v_dim, "model.layers.%d.self_attn.o_proj.weight", i);
+    if (c->index_full[i]) {
+        w->index_q = matrix(l, l->keep, (int64_t)c->index_heads * c->index_dim, c->q_lora,
+                            "model.layers.%d.self_attn.indexer.wq_b.weight", i);
+        w->index_k = matrix(l, l->keep, c->index_dim, c->hidden, "model.layers.%d.self_attn.indexer.wk.weight", i);
+        w->index_w = index_weights(l, i);
+        w->index_k_norm = vector(l, c->index_dim, "model.layers.%d.self_attn.indexer.k_norm.weight", i);
+        w->index_k_bias = vector(l, c->index_dim, "model.layers.%d.self_attn.indexer.k_norm.bias", i);
+    }
+    if (c->moe_layer[i]) {
+        load_moe(l, w, i);
+    } else {
+        char prefix[128];
+        snprintf(prefix, sizeof prefix, "model.layers.%d.mlp", i);
+        load_mlp(l, &w->mlp, c->dense_width, prefix);
+    }
+}
+
+int model_load(model *m, const model_config *config, tensor_files *files, kern *k, kern_type keep, ph_error *err) {
+    memset(m, 0, sizeof *m);
+    m->config = *config;
+    m->files = files;
+    loader l = {.m = m, .k = k, .keep = keep, .err = err};
+    const model_config *c = &m->config;
+
+    m->layers = calloc((size_t)c->layers, sizeof *m->layers);
+    if (!m->layers) {
+        ph_fail(err, PH_MEMORY, "no memory for %d layers", c->layers);
+        l.failed = true;
+    }
+    m->embedding = source_of(&l, want(&l, "model.embed_tokens.weight", c->vocab, c->hidden));
+    m->head = c->tied_embeddings ? make(&l, &m->embedding, keep)
+                                 : matrix(&l, keep, c->vocab, c->hidden, "lm_head.weight");
+    m->final_norm = vector(&l, c->hidden, "model.norm.weight");
+    for (int i = 0; i < c->layers && !l.failed; i++) load_layer(&l, &m->layers[i], i);
+    if (!l.failed) return PH_OK;
+    int code = err ? err->code : PH_MODEL;
+    model_free(m, k);
+    return code;
+}
+
+static void mlp_free(mlp_weights *w, kern *k) {
+    k->matrix_free(k, w->gate);
+    k->matrix_free(k, w->up);
+    k->matrix_free(k, w->down);
+}
+
+void model_free(model *m, kern *k) {
+    const model_config *c = &m->config;
+    for (int i = 0; m->layers && i < c->layers; i++) {
+        layer_weights *w = &m->layers[i];
+        float *vectors[] = {w->attn_norm, w->mlp_norm,     w->q_a_norm,     w->kv_a_norm,
+                            w->route_bias, w->index_k_norm, w->index_k_bias};
+        kern_matrix *matrices[] = {w->q_a, w->q_b, w->kv_a, w->o, w->index_q, w->index_k, w->index_w, w->router};
+        for (size_t j = 0; j < sizeof vectors / sizeof *vectors; j++) k->free(k, vectors[j]);
+        for (size_t j = 0; j < sizeof matrices / sizeof *matrices; j++) k->matrix_free(k, matrices[j]);
+        for (int h = 0; h < c->heads; h++) {
+            if (w->k_up) k->matrix_free(k, w->k_up[h]);
+            if (w->v_up) k->matrix_free(k, w->v_up[h]);
+        }
+        free(w->k_up);
+        free(w->v_up);
+        mlp_free(&w->mlp, k);
+        for (int e = 0; w->experts && e < c->experts; e++) mlp_free(&w->experts[e], k);
+        free(w->experts);
+    }
+    free(m->layers);
+    k->matrix_free(k, m->head);
+    k->free(k, m->final_norm);
+    if (m->files) tensors_close(m->files);
+    memset(m, 0, sizeof *m);
+}

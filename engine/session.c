@@ -1,0 +1,156 @@
+/* session.c - one conversation's private tail on a context: feed, rewind, generate. */
+#include "engine/engine_internal.h"
+#include "engine/sample.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct session {
+    context *context;
+    engine *engine;
+    snapshot_view view;
+    int64_t length;
+    kern_range *allow; /* [n_allow + 1]: the last one is the tail and ends where the step ends */
+    int n_allow;
+    float *logits;     /* [vocab] after the last fed token */
+    bool has_logits;
+    trace_buffer trace; /* of the step that made `logits` */
+};
+
+int session_open(session **out, context *c, ph_error *err) {
+    *out = NULL;
+    engine *e = c->engine;
+    session *s = calloc(1, sizeof *s);
+    if (!s) return ph_fail(err, PH_MEMORY, "no memory for a session");
+    s->context = c;
+    s->engine = e;
+    s->length = c->snapshot.length;
+    s->logits = malloc((size_t)e->model.config.vocab * sizeof *s->logits);
+    int code = s->logits ? PH_OK : ph_fail(err, PH_MEMORY, "no memory for a session");
+    if (!code) code = snapshot_view_open(&s->view, &c->snapshot, err);
+    if (!code && !e->forward.dense)
+        code = trace_buffer_make(&s->trace, e->model.config.layers, e->forward.topk, err);
+    c->sessions++;
+    if (code) {
+        session_close(s);
+        return code;
+    }
+    *out = s;
+    return PH_OK;
+}
+
+void session_close(session *s) {
+    if (!s) return;
+    s->context->sessions--;
+    snapshot_view_close(&s->view);
+    trace_buffer_free(&s->trace);
+    free(s->allow);
+    free(s->logits);
+    free(s);
+}
+
+int64_t session_length(const session *s) { return s->length; }
+const float *session_logits(session *s) { return s->has_logits ? s->logits : NULL; }
+
+int session_restrict(session *s, const kern_range *ranges, int n, ph_error *err) {
+    kern_range *copy = NULL;
+    if (ranges) {
+        int64_t end = 0, most = context_length(s->context);
+        for (int i = 0; i < n; i++) {
+            if (ranges[i].start < end || ranges[i].end < ranges[i].start || ranges[i].end > most)
+                return ph_fail(err, PH_USAGE, "range %d of a restriction is out of order or outside the context", i);
+            end = ranges[i].end;
+        }
+        copy = malloc((size_t)(n + 1) * sizeof *copy);
+        if (!copy) return ph_fail(err, PH_MEMORY, "no memory for %d ranges", n);
+        if (n) memcpy(copy, ranges, (size_t)n * sizeof *copy);
+        copy[n] = (kern_range){most, INT64_MAX};
+    }
+    free(s->allow);
+    s->allow = copy;
+    s->n_allow = copy ? n + 1 : 0;
+    return PH_OK;
+}
+
+typedef struct feeding {
+    int64_t start, total;
+    engine_progress progress;
+    void *user;
+    session *s;
+} feeding;
+
+static int fed_chunk(void *user, int64_t position, ph_error *err) {
+    feeding *f = user;
+    f->s->length = position;
+    if (!f->progress || !f->progress(f->user, position - f->start, f->total)) return PH_OK;
+    return ph_fail(err, PH_INTERRUPTED, "stopped after %lld of %lld tokens", (long long)(position - f->start),
+                   (long long)f->total);
+}
+
+int session_feed(session *s, const int32_t *tokens, int64_t n, engine_progress progress, void *user, ph_error *err) {
+    engine *e = s->engine;
+    if (n <= 0) return PH_OK;
+    if (n > s->context->capacity - s->length)
+        return ph_fail(err, PH_TOO_LARGE, "%lld more tokens do not fit: the context of %lld holds %lld already",
+                       (long long)n, (long long)s->context->capacity, (long long)s->length);
+    int code = check_tokens(e, tokens, n, err);
+    if (code) return code;
+    s->has_logits = false;
+    forward_step step = {.cache = &s->view.cache, .pos0 = s->length, .allow = s->allow, .n_allow = s->n_allow,
+                         .logits = s->logits, .trace = e->forward.dense ? NULL : &s->trace};
+    feeding f = {.start = s->length, .total = n, .progress = progress, .user = user, .s = s};
+    code = run_chunks(e, step, tokens, n, fed_chunk, &f, err);
+    s->has_logits = code == PH_OK;
+    return code;
+}
+
+int session_rewind(session *s, int64_t length, ph_error *err) {
+    if (length < context_length(s->context) || length > s->length)
+        return ph_fail(err, PH_USAGE, "a session of %lld tokens cannot go back to %lld", (long long)s->length,
+                       (long long)length);
+    if (length != s->length) s->has_logits = false;
+    s->length = length;
+    return PH_OK;
+}
+
+static bool is_eos(const model_config *c, const prompt_tokens *p, int32_t token) {
+    for (int i = 0; i < c->n_eos; i++)
+        if (c->eos[i] == token) return true;
+    return token == p->eos;
+}
+
+int session_generate(session *s, const generate_options *o, stop_reason *why, ph_error *err) {
+    engine *e = s->engine;
+    const model_config *c = &e->model.config;
+    if (!s->has_logits) return ph_fail(err, PH_USAGE, "nothing was fed: there is nothing to continue");
+    sampler pick;
+    int code = sampler_make(&pick, c->vocab, o->temperature, o->top_p == 0 ? 1 : o->top_p, o->seed, err);
+    if (code) return code;
+    stop_reason reason = STOP_LENGTH;
+    for (int i = 0; i < o->max_tokens; i++) {
+        generate_step step = {0};
+        step.token = sampler_pick(&pick, s->logits, &step.logprob);
+        if (!o->ignore_eos && is_eos(c, &e->prompt, step.token)) {
+            reason = STOP_EOS;
+            break;
+        }
+        if (e->tokenizer) step.piece = tokenizer_piece(e->tokenizer, step.token, &step.piece_len);
+        if (o->trace && !e->forward.dense) {
+            step.layers = s->trace.layers;
+            step.n_layers = s->trace.n_layers;
+        }
+        if (o->step && o->step(o->user, &step)) {
+            reason = STOP_CALLBACK;
+            break;
+        }
+        if (s->length == s->context->capacity) {
+            reason = STOP_CONTEXT;
+            break;
+        }
+        code = session_feed(s, &step.token, 1, NULL, NULL, err);
+        if (code) break;
+    }
+    sampler_free(&pick);
+    if (why) *why = reason;
+    return code;
+}

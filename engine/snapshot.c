@@ -1,0 +1,333 @@
+/* snapshot.c - the snapshot file: layout, checks, commits (snapshot.h). */
+#include "engine/snapshot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+enum { PAGE = 4096, SNAPSHOT_VERSION = 1, REGIONS_PER_LAYER = 3 };
+static const char MAGIC[8] = "PHAROSN";
+
+typedef struct file_header {
+    char magic[8];
+    uint32_t version, block;
+    uint8_t key[32];
+    int64_t capacity;
+    int64_t layers;
+    uint64_t total, shape; /* shape: checksum of every region's offset and size */
+    uint64_t sum;          /* of everything before */
+} file_header;
+
+typedef struct commit_slot {
+    uint64_t sequence;
+    int64_t length;
+    uint64_t tail_sum; /* of the tail copy; 0 when length is a multiple of the block */
+    uint64_t sum;
+} commit_slot;
+
+static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
+
+/* ---- layout ---- */
+
+static void layout_free(snapshot_layout *l) {
+    free(l->region_at);
+    free(l->block_bytes);
+    memset(l, 0, sizeof *l);
+}
+
+static int layout_make(snapshot_layout *l, int64_t capacity, const model_config *c, kern_latents latents,
+                       kern_index_keys keys, kern *k, ph_error *err) {
+    memset(l, 0, sizeof *l);
+    l->capacity = (int64_t)round_up((size_t)capacity, SNAPSHOT_BLOCK);
+    l->layers = c->layers;
+    l->n_region = 1 + REGIONS_PER_LAYER * c->layers;
+    l->latents = latents;
+    l->keys = keys;
+    l->region_at = calloc((size_t)l->n_region, sizeof *l->region_at);
+    l->block_bytes = calloc((size_t)l->n_region, sizeof *l->block_bytes);
+    if (!l->region_at || !l->block_bytes) {
+        layout_free(l);
+        return ph_fail(err, PH_MEMORY, "no memory for a snapshot's layout");
+    }
+    size_t latent_row = (size_t)(latents.kv_lora + latents.rope) * (latents.type == KERN_BF16 ? 2 : 4);
+    size_t blocks = (size_t)(l->capacity / SNAPSHOT_BLOCK);
+    l->block_bytes[0] = SNAPSHOT_BLOCK * sizeof(int32_t);
+    for (int i = 0; i < c->layers; i++) {
+        size_t *bytes = l->block_bytes + 1 + REGIONS_PER_LAYER * i;
+        bytes[0] = SNAPSHOT_BLOCK * latent_row;
+        if (!c->index_full[i]) continue;
+        bytes[1] = k->index_key_bytes(keys.type, keys.dim, SNAPSHOT_BLOCK);
+        bytes[2] = keys.type == KERN_I8 ? SNAPSHOT_BLOCK * sizeof(float) : 0;
+    }
+    for (int i = 0; i < l->n_region; i++) l->tail_bytes += l->block_bytes[i];
+    l->sums_at = 3 * PAGE;
+    l->tail_at[0] = round_up(l->sums_at + blocks * sizeof(uint64_t), PAGE);
+    l->tail_at[1] = l->tail_at[0] + round_up(l->tail_bytes, PAGE);
+    size_t at = l->tail_at[1] + round_up(l->tail_bytes, PAGE);
+    for (int i = 0; i < l->n_region; i++) {
+        l->region_at[i] = at;
+        at += round_up(blocks * l->block_bytes[i], PAGE);
+    }
+    l->total = at;
+    return PH_OK;
+}
+
+static int cache_make(cache *out, const snapshot_layout *l, uint8_t *map, ph_error *err) {
+    out->latents = calloc((size_t)l->layers, sizeof *out->latents);
+    out->keys = calloc((size_t)l->layers, sizeof *out->keys);
+    if (!out->latents || !out->keys) {
+        free(out->latents);
+        free(out->keys);
+        memset(out, 0, sizeof *out);
+        return ph_fail(err, PH_MEMORY, "no memory for a cache of %d layers", l->layers);
+    }
+    for (int i = 0; i < l->layers; i++) {
+        int region = 1 + REGIONS_PER_LAYER * i;
+        out->latents[i] = l->latents;
+        out->latents[i].rows = map + l->region_at[region];
+        out->keys[i] = l->keys;
+        if (l->block_bytes[region + 1]) out->keys[i].keys = map + l->region_at[region + 1];
+        if (l->block_bytes[region + 2]) out->keys[i].scale = (float *)(map + l->region_at[region + 2]);
+    }
+    return PH_OK;
+}
+
+/* ---- header, slots, blocks ---- */
+
+static file_header header_of(const snapshot *s) {
+    file_header h = {.version = SNAPSHOT_VERSION, .block = SNAPSHOT_BLOCK, .capacity = s->layout.capacity,
+                     .layers = s->layout.layers, .total = s->layout.total};
+    memcpy(h.magic, MAGIC, sizeof h.magic);
+    memcpy(h.key, s->key, sizeof h.key);
+    size_t n = (size_t)s->layout.n_region * sizeof(size_t);
+    h.shape = XXH3_64bits(s->layout.region_at, n) ^ XXH3_64bits_withSeed(s->layout.block_bytes, n, 1);
+    h.sum = XXH3_64bits(&h, offsetof(file_header, sum));
+    return h;
+}
+
+static commit_slot *slot_at(const snapshot *s, uint64_t sequence) {
+    return (commit_slot *)(s->map + PAGE * (1 + sequence % 2));
+}
+
+static uint64_t *sums(const snapshot *s) { return (uint64_t *)(s->map + s->layout.sums_at); }
+
+static uint64_t block_sum(const snapshot *s, int64_t block) {
+    const snapshot_layout *l = &s->layout;
+    uint64_t sum = 0; /* each region's checksum seeds the next one's */
+    for (int i = 0; i < l->n_region; i++) {
+        size_t n = l->block_bytes[i];
+        if (n) sum = XXH3_64bits_withSeed(s->map + l->region_at[i] + (size_t)block * n, n, sum);
+    }
+    return sum;
+}
+
+/* Copies block `block` into tail copy `which`, or back. */
+static void tail_copy(const snapshot *s, int64_t block, uint64_t which, bool back) {
+    const snapshot_layout *l = &s->layout;
+    uint8_t *tail = s->map + l->tail_at[which % 2];
+    for (int i = 0; i < l->n_region; i++) {
+        size_t n = l->block_bytes[i];
+        uint8_t *place = s->map + l->region_at[i] + (size_t)block * n;
+        if (n && back) {
+            /* Compared first: another process may be reading the same bytes, and they are nearly always right. */
+            if (memcmp(place, tail, n)) memcpy(place, tail, n);
+        } else if (n) {
+            memcpy(tail, place, n);
+        }
+        tail += n;
+    }
+}
+
+static bool slot_valid(const snapshot *s, const commit_slot *slot) {
+    return slot->sum == XXH3_64bits(slot, offsetof(commit_slot, sum)) && slot->length >= 0 &&
+           slot->length <= s->layout.capacity && slot->sequence > 0;
+}
+
+/* Finds the longest prefix that its checksums prove; sets length, sequence and, where something was dropped, reason. */
+static void snapshot_look(snapshot *s) {
+    const commit_slot *a = slot_at(s, 0), *b = slot_at(s, 1), *slot = NULL;
+    if (slot_valid(s, a)) slot = a;
+    if (slot_valid(s, b) && (!slot || b->sequence > slot->sequence)) slot = b;
+    s->length = 0;
+    s->sequence = 0;
+    if (!slot) return;
+    s->sequence = slot->sequence;
+    int64_t full = slot->length / SNAPSHOT_BLOCK;
+    for (int64_t i = 0; i < full; i++) {
+        if (sums(s)[i] == block_sum(s, i)) continue;
+        s->reason = "a block of the snapshot does not match its checksum; what follows it is read again";
+        s->length = i * SNAPSHOT_BLOCK;
+        return;
+    }
+    s->length = full * SNAPSHOT_BLOCK;
+    if (slot->length == s->length) return;
+    if (slot->tail_sum != XXH3_64bits(s->map + s->layout.tail_at[slot->sequence % 2], s->layout.tail_bytes)) {
+        s->reason = "the end of the snapshot does not match its checksum; it is read again";
+        return;
+    }
+    tail_copy(s, full, slot->sequence, true);
+    s->length = slot->length;
+}
+
+/* ---- open and close ---- */
+
+static int lock_file(int fd, int how, ph_error *err) {
+    while (flock(fd, how | LOCK_NB)) {
+        if (errno == EINTR) continue;
+        if (errno == EWOULDBLOCK)
+            return ph_fail(err, PH_BUSY, "another pharos process is using this pack; try again when it is done");
+        return ph_fail(err, PH_FAIL, "cannot lock the snapshot: %s", strerror(errno));
+    }
+    return PH_OK;
+}
+
+static int start_empty(snapshot *s, ph_error *err) {
+    if (ftruncate(s->fd, 0) || ftruncate(s->fd, (off_t)s->layout.total))
+        return ph_fail(err, PH_FAIL, "cannot size the snapshot: %s", strerror(errno));
+    file_header h = header_of(s);
+    if (pwrite(s->fd, &h, sizeof h, 0) != (ssize_t)sizeof h)
+        return ph_fail(err, PH_FAIL, "cannot write the snapshot: %s", strerror(errno));
+    return PH_OK;
+}
+
+/* The file as it must be: ours as it stands, or emptied. */
+static int check_header(snapshot *s, ph_error *err) {
+    file_header want = header_of(s), got;
+    struct stat st;
+    if (fstat(s->fd, &st)) return ph_fail(err, PH_FAIL, "cannot look at the snapshot: %s", strerror(errno));
+    ssize_t n = pread(s->fd, &got, sizeof got, 0);
+    if (n == (ssize_t)sizeof got && !memcmp(&got, &want, sizeof got) && (size_t)st.st_size == s->layout.total)
+        return PH_OK;
+    if (st.st_size > 0) {
+        bool ours = n == (ssize_t)sizeof got && !memcmp(got.magic, MAGIC, sizeof MAGIC) &&
+                    got.sum == XXH3_64bits(&got, offsetof(file_header, sum));
+        s->reason = ours ? "the snapshot was made by another model, format or version; it is read again"
+                         : "the snapshot's header is damaged; it is read again";
+    }
+    /* Others may have it open, so that emptying it needs the lock to itself. */
+    int code = lock_file(s->fd, LOCK_EX, err);
+    if (code) return code;
+    code = start_empty(s, err);
+    if (!code) code = lock_file(s->fd, LOCK_SH, err);
+    return code;
+}
+
+int snapshot_open(snapshot *s, const char *path, const uint8_t key[32], int64_t capacity, const model_config *config,
+                  kern_latents latents, kern_index_keys keys, kern *k, ph_error *err) {
+    memset(s, 0, sizeof *s);
+    s->fd = -1;
+    memcpy(s->key, key, sizeof s->key);
+    int code = layout_make(&s->layout, capacity, config, latents, keys, k, err);
+    if (code) return code;
+    s->fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : memfd_create("pharos-context", MFD_CLOEXEC);
+    if (s->fd < 0)
+        code = ph_fail(err, PH_FAIL, "cannot open the snapshot %s: %s", path ? path : "in memory", strerror(errno));
+    if (!code) code = lock_file(s->fd, LOCK_SH, err);
+    if (!code) code = check_header(s, err);
+    if (!code) {
+        void *map = mmap(NULL, s->layout.total, PROT_READ | PROT_WRITE, MAP_SHARED, s->fd, 0);
+        if (map == MAP_FAILED)
+            code = ph_fail(err, PH_MEMORY, "cannot map a snapshot of %zu bytes: %s", s->layout.total, strerror(errno));
+        else s->map = map;
+    }
+    if (!code) code = cache_make(&s->cache, &s->layout, s->map, err);
+    if (!code) snapshot_look(s);
+    if (code) snapshot_close(s);
+    return code;
+}
+
+void snapshot_close(snapshot *s) {
+    if (s->map) munmap(s->map, s->layout.total);
+    if (s->fd >= 0) close(s->fd); /* gives the lock back */
+    free(s->cache.latents);
+    free(s->cache.keys);
+    layout_free(&s->layout);
+    memset(s, 0, sizeof *s);
+    s->fd = -1;
+}
+
+int32_t *snapshot_tokens(snapshot *s) { return (int32_t *)(s->map + s->layout.region_at[0]); }
+
+/* ---- writing ---- */
+
+int snapshot_lock(snapshot *s, ph_error *err) {
+    int code = lock_file(s->fd, LOCK_EX, err);
+    if (code) return code;
+    s->exclusive = true;
+    /* Between the two locks another process may have written. */
+    uint64_t known = s->sequence;
+    const commit_slot *a = slot_at(s, 0), *b = slot_at(s, 1);
+    if (a->sequence > known || b->sequence > known) snapshot_look(s);
+    return PH_OK;
+}
+
+void snapshot_unlock(snapshot *s) {
+    if (s->exclusive) flock(s->fd, LOCK_SH);
+    s->exclusive = false;
+}
+
+static int reserve(int fd, size_t at, size_t n, ph_error *err) {
+    int e = posix_fallocate(fd, (off_t)at, (off_t)n);
+    if (e == 0) return PH_OK;
+    if (e == ENOSPC) return ph_fail(err, PH_FAIL, "the disk is full: a snapshot needs %zu more bytes", n);
+    return ph_fail(err, PH_FAIL, "cannot make room for the snapshot: %s", strerror(e));
+}
+
+int snapshot_reserve(snapshot *s, int64_t from, int64_t to, ph_error *err) {
+    const snapshot_layout *l = &s->layout;
+    /* A write into a hole of a mapped file on a full disk would kill the process: ask for the room first. */
+    int code = reserve(s->fd, 0, l->region_at[0], err);
+    size_t first = (size_t)(from / SNAPSHOT_BLOCK), last = (size_t)((to + SNAPSHOT_BLOCK - 1) / SNAPSHOT_BLOCK);
+    for (int i = 0; i < l->n_region && !code; i++) {
+        size_t n = l->block_bytes[i];
+        if (n) code = reserve(s->fd, l->region_at[i] + first * n, (last - first) * n, err);
+    }
+    return code;
+}
+
+int snapshot_commit(snapshot *s, int64_t length, bool sync, ph_error *err) {
+    int64_t was_full = s->length / SNAPSHOT_BLOCK, full = length / SNAPSHOT_BLOCK;
+    uint64_t sequence = s->sequence + 1;
+    for (int64_t i = was_full; i < full; i++) sums(s)[i] = block_sum(s, i);
+    commit_slot slot = {.sequence = sequence, .length = length};
+    if (length % SNAPSHOT_BLOCK) {
+        tail_copy(s, full, sequence, false);
+        slot.tail_sum = XXH3_64bits(s->map + s->layout.tail_at[sequence % 2], s->layout.tail_bytes);
+    }
+    slot.sum = XXH3_64bits(&slot, offsetof(commit_slot, sum));
+    /* The stores above must be in the file before the slot that vouches for them. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    memcpy(slot_at(s, sequence), &slot, sizeof slot);
+    s->sequence = sequence;
+    s->length = length;
+    if (sync && msync(s->map, s->layout.total, MS_SYNC))
+        return ph_fail(err, PH_FAIL, "cannot write the snapshot to disk: %s", strerror(errno));
+    return PH_OK;
+}
+
+/* ---- private views ---- */
+
+int snapshot_view_open(snapshot_view *v, const snapshot *s, ph_error *err) {
+    memset(v, 0, sizeof *v);
+    void *map = mmap(NULL, s->layout.total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, s->fd, 0);
+    if (map == MAP_FAILED)
+        return ph_fail(err, PH_MEMORY, "cannot map a snapshot of %zu bytes: %s", s->layout.total, strerror(errno));
+    v->map = map;
+    v->bytes = s->layout.total;
+    int code = cache_make(&v->cache, &s->layout, v->map, err);
+    if (code) snapshot_view_close(v);
+    return code;
+}
+
+void snapshot_view_close(snapshot_view *v) {
+    if (v->map) munmap(v->map, v->bytes);
+    free(v->cache.latents);
+    free(v->cache.keys);
+    memset(v, 0, sizeof *v);
+}
