@@ -1,0 +1,49 @@
+/* answer.h - a question in, an answer with citations and a trace out. The main path; see answer.c. */
+#ifndef PHAROS_ANSWER_H
+#define PHAROS_ANSWER_H
+
+#include "appliance/citations.h"
+#include "appliance/read_set.h"
+
+/* The model's reply when nothing in the documents answers. */
+#define ANSWER_NOT_FOUND "Not found in the documents."
+
+typedef enum answer_phase { PHASE_READING, PHASE_ASKING, PHASE_WRITING } answer_phase;
+
+/* How far it is. READING: done of total tokens of the pack, `cached` of them not read again. Non-zero stops. */
+typedef int (*answer_progress)(void *user, answer_phase phase, int64_t done, int64_t total, int64_t cached);
+/* Each piece of the answer as it is written (bytes; a piece may end inside a character). */
+typedef void (*answer_piece)(void *user, const char *piece, size_t len);
+
+typedef struct answer_options {
+    const int64_t *documents; /* answer from these only; NULL = all */
+    size_t n_documents;
+    int64_t pack;             /* this pack only; 0 = choose */
+    int max_packs;            /* at most so many packs are asked; 0 = 3 */
+    int max_tokens;           /* 0 = 256 */
+    float temperature, top_p; /* 0 and 0 = greedy */
+    uint64_t seed;
+    bool full_trace;          /* keep every selected position, not the heaviest only */
+    bool discard;             /* do not store question and answer */
+    answer_progress progress; /* may be NULL */
+    answer_piece piece;       /* may be NULL; called only when one pack is asked */
+    void *user;
+} answer_options;
+
+/* Zero-initialise; free with answer_free. */
+typedef struct answer {
+    store_answer row;         /* question, answer, found, citations, usage, timing */
+    answer_trace trace;
+    loaded_pack pack;         /* the pack that was answered from, for showing places */
+    read_sentence *read;      /* heaviest first; into pack */
+    size_t n_read;
+    double confidence;        /* mean probability of the answer's tokens */
+    int packs_asked, packs_all;
+    const char *note;         /* something a person should know (a snapshot was not believed), or NULL */
+} answer;
+
+int answer_question(answer *out, store *s, engine *e, const char *question, const answer_options *options,
+                    ph_error *err);
+void answer_free(answer *a);
+
+#endif

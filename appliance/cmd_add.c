@@ -1,0 +1,181 @@
+/* cmd_add.c - `pharos add`: files, folders, URLs and standard input into the store, then into packs, then read. */
+#include "appliance/command.h"
+#include "appliance/intake.h"
+#include "appliance/library.h"
+#include "appliance/progress.h"
+#include "ingest/ingest.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct add_options {
+    common_options common;
+    bool no_read, ocr;
+    const char *name;
+    char **paths;
+    int n_paths;
+} add_options;
+
+static const struct argp_option options[] = {
+    {"no-read", 'n', NULL, 0, "Store and pack only; the first question reads", 0},
+    {"ocr", 'o', NULL, 0, "Read pictures of pages with tesseract, where it is installed", 0},
+    {"name", 'N', "NAME", 0, "Name of the document from standard input (-)", 0},
+    {0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    add_options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = &o->common; break;
+    case 'n': o->no_read = true; break;
+    case 'o': o->ocr = true; break;
+    case 'N': o->name = arg; break;
+    case ARGP_KEY_ARGS:
+        o->paths = state->argv + state->next;
+        o->n_paths = state->argc - state->next;
+        break;
+    case ARGP_KEY_NO_ARGS: argp_error(state, "name a file, a folder, a URL, or - for standard input"); break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static const struct argp add_argp = {options, parse, "PATH...",
+                                     "Reads documents into the library. What is there already is noticed; a file that "
+                                     "changed since it was added replaces its old text.",
+                                     common_child, NULL, NULL};
+
+/* ---- one line, or one JSON row, a file ---- */
+
+typedef struct report {
+    const add_options *options;
+    progress line;
+    json_t *rows;
+    int added, known, updated, failed, skipped;
+} report;
+
+static void say(report *r, const char *text) {
+    progress_end(&r->line);
+    if (r->options->common.json || r->options->common.quiet) return;
+    puts(text);
+    fflush(stdout);
+}
+
+static void intake_event(void *user, const intake_result *x) {
+    report *r = user;
+    char text[1400], *name = printable(x->name, strlen(x->name)), *detail = printable(x->detail, strlen(x->detail));
+    const char *state = intake_state_name(x->state);
+    switch (x->state) {
+    case INTAKE_ADDED: r->added++; break;
+    case INTAKE_UPDATED: r->updated++; break;
+    case INTAKE_KNOWN: r->known++; break;
+    case INTAKE_SKIPPED: r->skipped++; break;
+    case INTAKE_FAILED: r->failed++; break;
+    }
+    snprintf(text, sizeof text, "%-8s %.500s%s%.800s", state, name ? name : "?", x->detail[0] ? ": " : "",
+             detail ? detail : "");
+    if (x->state == INTAKE_FAILED) {
+        progress_end(&r->line);
+        fprintf(stderr, "%s\n", text);
+    } else say(r, text);
+    json_array_append_new(r->rows, json_pack("{s:s, s:o, s:o, s:I, s:I, s:i}", "state", state, "name",
+                                             json_text(x->name), "detail", json_text(x->detail), "id",
+                                             (json_int_t)x->document, "text_bytes", (json_int_t)x->text_bytes, "pages",
+                                             (int)x->pages));
+    free(name);
+    free(detail);
+}
+
+static int intake_progress(void *user, const char *name, uint64_t done, uint64_t total, const char *unit) {
+    report *r = user;
+    progress_show(&r->line, name, (int64_t)done, (int64_t)total, unit);
+    return interrupted;
+}
+
+/* ---- reading what was added ---- */
+
+typedef struct reading {
+    progress *line;
+    char what[64];
+} reading;
+
+static int show_reading(void *user, int64_t done, int64_t total) {
+    reading *r = user;
+    progress_show(r->line, r->what, done, total, "tok");
+    return interrupted;
+}
+
+static int read_packs(store *s, engine *e, report *r, json_t **out, ph_error *err) {
+    store_pack *packs = NULL;
+    size_t n = 0;
+    *out = json_array();
+    int code = store_pack_list(s, engine_key(e), &packs, &n, err);
+    for (size_t i = 0; i < n && !code; i++) {
+        if (packs[i].read == packs[i].tokens) continue;
+        loaded_pack p;
+        context *c = NULL;
+        int64_t cached = 0;
+        const char *why = NULL;
+        reading show = {.line = &r->line};
+        snprintf(show.what, sizeof show.what, "reading pack %zu of %zu", i + 1, n);
+        code = pack_load(&p, s, e, packs[i].id, err);
+        if (code) break;
+        code = pack_read(&c, &p, s, e, show_reading, &show, &cached, &why, err);
+        progress_end(&r->line);
+        if (!code) {
+            char text[200];
+            snprintf(text, sizeof text, "read     pack %lld: %lld tokens, %lld of them read before",
+                     (long long)packs[i].id, (long long)p.prompt.tokens.n, (long long)cached);
+            say(r, text);
+            json_array_append_new(*out, json_pack("{s:I, s:I, s:I}", "pack", (json_int_t)packs[i].id, "tokens",
+                                                  (json_int_t)p.prompt.tokens.n, "cached_tokens", (json_int_t)cached));
+        }
+        context_close(c);
+        pack_unload(&p);
+    }
+    store_packs_free(packs, n);
+    return code;
+}
+
+static int pack_and_read(store *s, report *r, json_t **read, ph_error *err) {
+    engine *e = NULL;
+    int code = open_engine(&e, &r->options->common, err);
+    if (!code) code = library_pack(s, e, NULL, err);
+    if (!code && !r->options->no_read) code = read_packs(s, e, r, read, err);
+    engine_close(e);
+    return code;
+}
+
+int cmd_add(int argc, char **argv) {
+    add_options o = {0};
+    parse_options(&add_argp, argc, argv, &o);
+    ph_error err = {0};
+    store *s = NULL;
+    report r = {.options = &o, .rows = json_array()};
+    json_t *read = NULL;
+    progress_start(&r.line, o.common.quiet || o.common.json);
+    int code = open_store(&s, &o.common, &err);
+    intake_options intake = {.limits = {.ocr = o.ocr}, .stdin_name = o.name, .event = intake_event,
+                             .progress = intake_progress, .user = &r};
+    for (int i = 0; i < o.n_paths && !code; i++) code = intake_path(s, o.paths[i], &intake, &err);
+    progress_end(&r.line);
+    if (!code) code = pack_and_read(s, &r, &read, &err);
+    store_close(s);
+    progress_end(&r.line);
+    if (code) {
+        json_decref(r.rows);
+        json_decref(read);
+        return command_failed("add", &o.common, &err);
+    }
+    char summary[200];
+    snprintf(summary, sizeof summary, "%d added, %d updated, %d there already, %d skipped, %d failed", r.added,
+             r.updated, r.known, r.skipped, r.failed);
+    if (o.common.json)
+        code = print_json(json_pack("{s:o, s:o}", "documents", r.rows, "read", read ? read : json_array()));
+    else {
+        say(&r, summary);
+        json_decref(r.rows);
+        json_decref(read);
+    }
+    return code ? code : r.failed ? PH_FAIL : PH_OK;
+}

@@ -1,0 +1,186 @@
+/* cmd_ask.c - `pharos ask`: a question on the command line. The work is in answer.c. */
+#include "appliance/answer.h"
+#include "appliance/command.h"
+#include "appliance/progress.h"
+#include "appliance/show.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct ask_options {
+    common_options common;
+    answer_options answer;
+    const char **documents; /* as named by --document */
+    size_t n_documents;
+    char *question;
+} ask_options;
+
+enum { OPTION_PACKS = 2000, OPTION_TEMPERATURE, OPTION_TOP_P, OPTION_SEED, OPTION_FULL };
+
+static const struct argp_option options[] = {
+    {"document", 'D', "DOC", 0, "Answer from this document only (number or name); may be given again", 0},
+    {"pack", 'p', "N", 0, "Answer from this pack only", 0},
+    {"packs", OPTION_PACKS, "N", 0, "Ask at most N packs where there are several (3)", 0},
+    {"max-tokens", 't', "N", 0, "Longest answer, in tokens (256)", 0},
+    {"temperature", OPTION_TEMPERATURE, "T", 0, "0 is greedy and repeatable (0)", 0},
+    {"top-p", OPTION_TOP_P, "P", 0, "Sample from the likeliest tokens that make up P (1)", 0},
+    {"seed", OPTION_SEED, "N", 0, "Seed of the sampling (0)", 0},
+    {"full-trace", OPTION_FULL, NULL, 0, "Keep every selected position in the trace", 0},
+    {"discard", 'x', NULL, 0, "Do not keep question and answer", 0},
+    {0},
+};
+
+static double number(const char *arg, double low, double high, const char *what, struct argp_state *state) {
+    char *end;
+    double v = strtod(arg, &end);
+    if (*end || end == arg || !(v >= low) || v > high) argp_error(state, "%s is no %s", arg, what);
+    return v;
+}
+
+static void add_document(ask_options *o, const char *name, struct argp_state *state) {
+    const char **more = realloc(o->documents, (o->n_documents + 1) * sizeof *more);
+    if (!more) argp_failure(state, PH_MEMORY, 0, "out of memory");
+    o->documents = more;
+    o->documents[o->n_documents++] = name;
+}
+
+/* The words of the question, with or without shell quotes around them; - reads it from standard input. */
+static char *join(int n, char **words) {
+    size_t len = 1;
+    for (int i = 0; i < n; i++) len += strlen(words[i]) + 1;
+    if (n == 1 && !strcmp(words[0], "-")) len = 1 << 16;
+    char *out = malloc(len);
+    if (!out) return NULL;
+    out[0] = 0;
+    if (n == 1 && !strcmp(words[0], "-")) {
+        size_t got = fread(out, 1, len - 1, stdin);
+        while (got && strchr("\r\n", out[got - 1])) got--;
+        out[got] = 0;
+        return out;
+    }
+    for (int i = 0; i < n; i++) {
+        if (i) strcat(out, " ");
+        strcat(out, words[i]);
+    }
+    return out;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    ask_options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = &o->common; break;
+    case 'D': add_document(o, arg, state); break;
+    case 'p': o->answer.pack = (int64_t)number(arg, 1, 1e15, "pack", state); break;
+    case OPTION_PACKS: o->answer.max_packs = (int)number(arg, 1, 1e6, "number of packs", state); break;
+    case 't': o->answer.max_tokens = (int)number(arg, 1, 1e6, "number of tokens", state); break;
+    case OPTION_TEMPERATURE: o->answer.temperature = (float)number(arg, 0, 100, "temperature", state); break;
+    case OPTION_TOP_P: o->answer.top_p = (float)number(arg, 1e-6, 1, "top-p", state); break;
+    case OPTION_SEED: o->answer.seed = (uint64_t)number(arg, 0, 9e15, "seed", state); break;
+    case OPTION_FULL: o->answer.full_trace = true; break;
+    case 'x': o->answer.discard = true; break;
+    case ARGP_KEY_ARGS:
+        o->question = join(state->argc - state->next, state->argv + state->next);
+        if (!o->question) argp_failure(state, PH_MEMORY, 0, "out of memory");
+        if (!o->question[strspn(o->question, " \t\r\n")]) argp_error(state, "the question is empty");
+        break;
+    case ARGP_KEY_NO_ARGS: argp_error(state, "ask a question"); break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static const struct argp ask_argp = {options, parse, "QUESTION...",
+                                     "Answers from the documents, with citations and what was read.", common_child,
+                                     NULL, NULL};
+
+typedef struct asking {
+    progress line;
+    bool stream; /* print the answer as it is written */
+    bool wrote;
+} asking;
+
+static int show_progress(void *user, answer_phase phase, int64_t done, int64_t total, int64_t cached) {
+    asking *a = user;
+    (void)cached;
+    if (phase == PHASE_READING) progress_show(&a->line, "reading the documents", done, total, "tok");
+    else if (phase == PHASE_ASKING) progress_show(&a->line, "reading the question", done, total, "tok");
+    else progress_end(&a->line);
+    return interrupted;
+}
+
+static void show_piece(void *user, const char *piece, size_t len) {
+    asking *a = user;
+    if (!a->stream) return;
+    progress_end(&a->line);
+    /* Bytes that would drive a terminal are not an answer's to send. */
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)piece[i];
+        putchar((c < 32 && c != '\n' && c != '\t') || c == 127 ? '?' : c);
+    }
+    fflush(stdout);
+    a->wrote = true;
+}
+
+static int find_documents(ask_options *o, store *s, int64_t **ids, ph_error *err) {
+    *ids = NULL;
+    if (!o->n_documents) return PH_OK;
+    *ids = malloc(o->n_documents * sizeof **ids);
+    if (!*ids) return ph_fail(err, PH_MEMORY, "out of memory");
+    for (size_t i = 0; i < o->n_documents; i++) {
+        store_document d = {0};
+        int code = store_document_find(s, o->documents[i], &d, err);
+        if (code) return code;
+        (*ids)[i] = d.id;
+        store_document_free(&d);
+    }
+    o->answer.documents = *ids;
+    o->answer.n_documents = o->n_documents;
+    return PH_OK;
+}
+
+static int show(const ask_options *o, const answer *a, const asking *state) {
+    if (o->common.json) return print_json(answer_json(a));
+    if (!state->wrote) fputs(a->row.answer, stdout);
+    fputs("\n\n", stdout);
+    show_sources(a, stdout);
+    if (!o->common.quiet) {
+        if (a->note) fprintf(stderr, "\nNote: %s.\n", a->note);
+        if (a->packs_asked < a->packs_all)
+            fprintf(stderr, "\nNote: %d of %d packs were asked; --packs asks more.\n", a->packs_asked, a->packs_all);
+        fprintf(stderr, "\n%lld tokens, %lld of them read before; first word after %.1f s, done after %.1f s.\n",
+                (long long)a->row.prompt_tokens, (long long)a->row.cached_tokens, a->row.first_token_ms / 1e3,
+                a->row.total_ms / 1e3);
+    }
+    return PH_OK;
+}
+
+int cmd_ask(int argc, char **argv) {
+    ask_options o = {0};
+    parse_options(&ask_argp, argc, argv, &o);
+    ph_error err = {0};
+    store *s = NULL;
+    engine *e = NULL;
+    int64_t *ids = NULL;
+    answer a = {0};
+    asking state = {.stream = !o.common.json};
+    progress_start(&state.line, o.common.quiet || o.common.json);
+    o.answer.progress = show_progress;
+    o.answer.piece = show_piece;
+    o.answer.user = &state;
+    int code = open_store(&s, &o.common, &err);
+    if (!code) code = find_documents(&o, s, &ids, &err);
+    if (!code) code = open_engine(&e, &o.common, &err);
+    if (!code) code = answer_question(&a, s, e, o.question, &o.answer, &err);
+    progress_end(&state.line);
+    if (code) {
+        if (state.wrote) fputc('\n', stdout);
+        code = command_failed("ask", &o.common, &err);
+    } else code = show(&o, &a, &state);
+    answer_free(&a);
+    engine_close(e);
+    store_close(s);
+    free(ids);
+    free(o.documents);
+    free(o.question);
+    return code;
+}

@@ -1,0 +1,150 @@
+/* command.c - the shared part of the commands (command.h). */
+#include "appliance/command.h"
+
+#include "engine/nano.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <utf8proc.h>
+
+volatile sig_atomic_t interrupted;
+
+enum { OPTION_BACKEND = 1000, OPTION_THREADS, OPTION_TOPK, OPTION_DENSE };
+
+static const struct argp_option common_option_list[] = {
+    {"data", 'd', "DIR", 0, "Keep documents and what was read in DIR", 90},
+    {"model", 'm', "DIR", 0, "Use the model in DIR instead of the embedded one", 90},
+    {"threads", OPTION_THREADS, "N", 0, "Processor threads (all)", 90},
+    {"backend", OPTION_BACKEND, "NAME", 0, "avx512, avx2 or portable (the best)", 90},
+    {"topk", OPTION_TOPK, "K", 0, "Positions the indexer selects (the model's)", 90},
+    {"dense", OPTION_DENSE, NULL, 0, "Attend to everything instead, for comparison; has its own snapshots", 90},
+    {"json", 'j', NULL, 0, "Print JSON", 91},
+    {"quiet", 'q', NULL, 0, "No progress and no notes", 91},
+    {0},
+};
+
+static int whole_number(const char *arg, const char *what, struct argp_state *state) {
+    char *end;
+    errno = 0;
+    long v = strtol(arg, &end, 10);
+    if (errno || *end || end == arg || v < 1 || v > 1 << 24) argp_error(state, "%s is no %s", arg, what);
+    return (int)v;
+}
+
+static error_t parse_common(int key, char *arg, struct argp_state *state) {
+    common_options *o = state->input;
+    switch (key) {
+    case 'd': o->data_dir = arg; break;
+    case 'm': o->model_dir = arg; break;
+    case 'j': o->json = true; break;
+    case 'q': o->quiet = true; break;
+    case OPTION_BACKEND: o->backend = arg; break;
+    case OPTION_THREADS: o->threads = whole_number(arg, "number of threads", state); break;
+    case OPTION_TOPK: o->topk = whole_number(arg, "number of positions", state); break;
+    case OPTION_DENSE: o->dense = true; break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+const struct argp common_argp = {.options = common_option_list, .parser = parse_common};
+const struct argp_child common_child[] = {{&common_argp, 0, NULL, 0}, {0}};
+
+void parse_options(const struct argp *argp, int argc, char **argv, void *input) {
+    char name[64];
+    snprintf(name, sizeof name, "pharos %s", argv[0]);
+    argv[0] = name; /* argp names the program by it */
+    argp_err_exit_status = PH_USAGE;
+    argp_parse(argp, argc, argv, 0, NULL, input);
+}
+
+int open_store(store **out, const common_options *o, ph_error *err) {
+    if (o->data_dir) return store_open(out, o->data_dir, err);
+    const char *base = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+    char dir[4096];
+    int n;
+    if (base && base[0] == '/') n = snprintf(dir, sizeof dir, "%s/pharos", base);
+    else if (home && home[0]) n = snprintf(dir, sizeof dir, "%s/.local/share/pharos", home);
+    else return ph_fail(err, PH_USAGE, "HOME is not set: say where to keep things with --data DIR");
+    if (n >= (int)sizeof dir) return ph_fail(err, PH_USAGE, "the path of the data folder is too long");
+    return store_open(out, dir, err);
+}
+
+int open_engine(engine **out, const common_options *o, ph_error *err) {
+    engine_options options = {.model_dir = o->model_dir, .files = nano_files(), .backend = o->backend,
+                              .threads = o->threads, .topk = o->topk, .dense = o->dense};
+    return engine_open(out, &options, err);
+}
+
+int command_failed(const char *name, const common_options *o, const ph_error *err) {
+    if (o && o->json)
+        print_json(json_pack("{s:{s:i, s:o}}", "error", "code", err->code, "message", json_text(err->text)));
+    char *text = printable(err->text, strlen(err->text));
+    fprintf(stderr, "pharos %s: %s\n", name, text ? text : "out of memory");
+    free(text);
+    return err->code ? err->code : PH_FAIL;
+}
+
+int print_json(json_t *value) {
+    if (!value) {
+        fprintf(stderr, "pharos: no memory for the output\n");
+        return PH_MEMORY;
+    }
+    int failed = json_dumpf(value, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    json_decref(value);
+    if (failed || putchar('\n') == EOF || fflush(stdout)) {
+        fprintf(stderr, "pharos: cannot write the output: %s\n", strerror(errno));
+        return PH_FAIL;
+    }
+    return PH_OK;
+}
+
+/* Length of the valid UTF-8 sequence at s, 0 where there is none. */
+static size_t sequence(const char *s, size_t n) {
+    utf8proc_int32_t c;
+    utf8proc_ssize_t used = utf8proc_iterate((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, &c);
+    return used > 0 ? (size_t)used : 0;
+}
+
+json_t *json_text(const char *s) {
+    if (!s) return json_null();
+    size_t n = strlen(s), at = 0;
+    char *out = malloc(n * 3 + 1);
+    if (!out) return NULL;
+    for (size_t i = 0; i < n;) {
+        size_t k = sequence(s + i, n - i);
+        memcpy(out + at, k ? s + i : "\xEF\xBF\xBD", k ? k : 3);
+        at += k ? k : 3;
+        i += k ? k : 1;
+    }
+    json_t *value = json_stringn(out, at);
+    free(out);
+    return value;
+}
+
+char *printable(const char *s, size_t n) {
+    char *out = malloc(n * 4 + 1);
+    size_t at = 0;
+    if (!out) return NULL;
+    for (size_t i = 0; i < n;) {
+        size_t k = sequence(s + i, n - i);
+        unsigned char c = (unsigned char)s[i];
+        bool control = k == 0 || (k == 1 && (c < 32 || c == 127)) || (k == 2 && c == 0xC2 && (unsigned char)s[i + 1] < 0xA0);
+        if (k == 1 && (c == '\n' || c == '\t')) out[at++] = ' ';
+        else if (control) at += (size_t)sprintf(out + at, "\\x%02x", c);
+        else {
+            memcpy(out + at, s + i, k);
+            at += k;
+        }
+        i += control || k == 0 ? 1 : k;
+    }
+    out[at] = 0;
+    return out;
+}
+
+bool use_color(FILE *f) {
+    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+    return isatty(fileno(f)) && !(no && no[0]) && term && strcmp(term, "dumb") != 0;
+}

@@ -1,0 +1,221 @@
+/* intake.c - the way of a file into the store (intake.h). */
+#include "appliance/intake.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+const char *intake_state_name(intake_state s) {
+    static const char *const names[] = {"added", "updated", "known", "skipped", "failed"};
+    return names[s];
+}
+
+typedef struct intake {
+    store *store;
+    const intake_options *options;
+    const char *name;   /* of the file being extracted, for progress */
+    ph_error *err;
+    int code;           /* an error that ends the walk */
+} intake;
+
+static void event(intake *in, intake_state state, const char *name, const char *detail, const store_document *d) {
+    intake_result r = {.state = state, .name = name, .detail = detail ? detail : ""};
+    if (d) {
+        r.document = d->id;
+        r.text_bytes = d->text_bytes;
+        r.pages = d->pages;
+    }
+    in->options->event(in->options->user, &r);
+}
+
+static int extracting(void *user, uint64_t done, uint64_t total) {
+    intake *in = user;
+    return in->options->progress ? in->options->progress(in->options->user, in->name, done, total, "pages") : 0;
+}
+
+/* "3,7-9" */
+static char *page_list(const uint32_t *pages, size_t n) {
+    char *out = malloc(n * 24 + 1);
+    size_t at = 0;
+    if (!out) return NULL;
+    out[0] = 0;
+    for (size_t i = 0; i < n;) {
+        size_t j = i;
+        while (j + 1 < n && pages[j + 1] == pages[j] + 1) j++;
+        at += (size_t)sprintf(out + at, "%s%u", at ? "," : "", pages[i]);
+        if (j > i) at += (size_t)sprintf(out + at, "-%u", pages[j]);
+        i = j + 1;
+    }
+    return out;
+}
+
+static store_segment *store_segments(const document_text *t) {
+    store_segment *out = calloc(t->n_segments ? t->n_segments : 1, sizeof *out);
+    for (size_t i = 0; out && i < t->n_segments; i++) {
+        const segment *g = &t->segments[i];
+        out[i] = (store_segment){.start = g->start, .end = g->end, .page = g->page, .src_start = g->src_start,
+                                 .src_end = g->src_end, .n_rects = g->n_rects};
+        if (g->n_rects) out[i].rects = &t->rects[g->first_rect].x0;
+    }
+    return out;
+}
+
+/* The document that was read from this place before, if its content has changed since. */
+static int older_version(intake *in, const char *source, int64_t *old) {
+    store_document d = {0};
+    *old = 0;
+    if (!source[0]) return PH_OK;
+    ph_error ignored;
+    int code = store_document_find(in->store, source, &d, &ignored);
+    if (code == PH_OK && d.source && !strcmp(d.source, source)) *old = d.id;
+    store_document_free(&d);
+    return code == PH_NOT_FOUND ? PH_OK : code;
+}
+
+/* Hash, notice, extract, store. What is wrong with this file is an event; what is wrong with the store is a code. */
+static int take_file(intake *in, const char *path, const char *name, const char *source) {
+    uint8_t hash[32];
+    uint64_t size = 0;
+    ph_error why = {0};
+    store_document d = {0};
+    document_text text = {0};
+    if (ingest_hash_file(hash, &size, path, &why)) {
+        event(in, INTAKE_FAILED, name, why.text, NULL);
+        return PH_OK;
+    }
+    int code = store_document_by_hash(in->store, hash, &d, in->err);
+    if (code == PH_OK) {
+        char detail[600] = "";
+        if (strcmp(d.name, name)) snprintf(detail, sizeof detail, "the same content is there as %.500s", d.name);
+        event(in, INTAKE_KNOWN, name, detail, &d);
+        store_document_free(&d);
+        return PH_OK;
+    }
+    if (code != PH_NOT_FOUND) return code;
+    in->name = name;
+    code = ingest_extract(&text, path, &in->options->limits, extracting, in, &why);
+    if (code == PH_INTERRUPTED) return ph_fail(in->err, code, "%s", why.text);
+    if (code) {
+        event(in, INTAKE_FAILED, name, why.text, NULL);
+        return PH_OK;
+    }
+    int64_t old = 0, existing = 0;
+    struct stat st = {0};
+    (void)stat(path, &st);
+    char *pictures = page_list(text.picture_pages, text.n_picture_pages);
+    store_segment *segments = store_segments(&text);
+    code = pictures && segments ? PH_OK : ph_fail(in->err, PH_MEMORY, "no memory for %s", name);
+    if (!code) code = older_version(in, source, &old);
+    if (!code && old) code = store_document_delete(in->store, old, NULL, in->err);
+    d = (store_document){.name = (char *)name, .source = (char *)source, .media_type = text.media_type,
+                         .title = text.title, .warning = text.warning, .picture_pages = pictures ? pictures : (char *)"",
+                         .bytes = (int64_t)size, .text_bytes = (int64_t)text.len, .added_at = (int64_t)time(NULL),
+                         .source_mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec,
+                         .pages = text.pages};
+    memcpy(d.hash, hash, sizeof d.hash);
+    if (!code) code = store_document_add(in->store, &d, text.text, segments, text.n_segments, path, &existing, in->err);
+    if (!code) {
+        char detail[700] = "";
+        if (text.n_picture_pages)
+            snprintf(detail, sizeof detail, "pages %.200s hold pictures only and were not read%s", pictures,
+                     text.warning[0] ? "; " : "");
+        strncat(detail, text.warning, sizeof detail - strlen(detail) - 1);
+        event(in, existing ? INTAKE_KNOWN : old ? INTAKE_UPDATED : INTAKE_ADDED, d.name ? d.name : name, detail, &d);
+    }
+    if (d.name != name) free(d.name);
+    free(pictures);
+    free(segments);
+    document_text_free(&text);
+    return code;
+}
+
+static int walked(void *user, const char *path, const char *name) {
+    intake *in = user;
+    char absolute[PATH_MAX];
+    if (in->options->progress && in->options->progress(in->options->user, name, 0, 0, "")) {
+        in->code = ph_fail(in->err, PH_INTERRUPTED, "stopped before %s", name);
+        return 1;
+    }
+    if (!realpath(path, absolute)) snprintf(absolute, sizeof absolute, "%s", path);
+    in->code = take_file(in, path, name, absolute);
+    return in->code != PH_OK;
+}
+
+static int skipped(void *user, const char *path, const char *reason) {
+    event(user, INTAKE_SKIPPED, path, reason, NULL);
+    return 0;
+}
+
+/* A file below the store's folder for what comes from outside: never longer there than it takes to read it. */
+static int spool_path(char out[PATH_MAX], store *s, ph_error *err) {
+    if (snprintf(out, PATH_MAX, "%s/incoming-XXXXXX", store_dir(s)) >= PATH_MAX)
+        return ph_fail(err, PH_USAGE, "the path of the data folder is too long");
+    int fd = mkstemp(out);
+    if (fd < 0) return ph_fail(err, PH_FAIL, "cannot make a file in %s: %s", store_dir(s), strerror(errno));
+    close(fd);
+    return PH_OK;
+}
+
+static int spool_stdin(const char *path, uint64_t limit, ph_error *err) {
+    FILE *f = fopen(path, "wb");
+    char *piece = malloc(1 << 16);
+    uint64_t total = 0;
+    int code = f && piece ? PH_OK : ph_fail(err, PH_FAIL, "cannot write %s: %s", path, strerror(errno));
+    for (size_t n; !code && (n = fread(piece, 1, 1 << 16, stdin)) > 0;) {
+        total += n;
+        if (limit && total > limit)
+            code = ph_fail(err, PH_TOO_LARGE, "standard input is longer than %llu bytes", (unsigned long long)limit);
+        else if (fwrite(piece, 1, n, f) != n) code = ph_fail(err, PH_FAIL, "cannot write %s: %s", path, strerror(errno));
+    }
+    free(piece);
+    if (f && fclose(f) && !code) code = ph_fail(err, PH_FAIL, "cannot write %s: %s", path, strerror(errno));
+    return code;
+}
+
+static int fetching(void *user, uint64_t done, uint64_t total) {
+    intake *in = user;
+    return in->options->progress ? in->options->progress(in->options->user, in->name, done, total, "B") : 0;
+}
+
+static int take_url(intake *in, const char *url) {
+    char path[PATH_MAX];
+    char *name = NULL;
+    ph_error why = {0};
+    int code = spool_path(path, in->store, in->err);
+    if (code) return code;
+    unlink(path); /* ingest_fetch makes it */
+    in->name = url;
+    code = ingest_fetch(url, path, &name, &in->options->limits, fetching, in, &why);
+    if (code == PH_OK) code = take_file(in, path, name, url);
+    else if (code == PH_INTERRUPTED) ph_fail(in->err, code, "%s", why.text);
+    else {
+        event(in, INTAKE_FAILED, url, why.text, NULL);
+        code = PH_OK;
+    }
+    unlink(path);
+    free(name);
+    return code;
+}
+
+static int take_stdin(intake *in) {
+    char path[PATH_MAX];
+    int code = spool_path(path, in->store, in->err);
+    if (code) return code;
+    code = spool_stdin(path, in->options->limits.file_bytes, in->err);
+    if (!code) code = take_file(in, path, in->options->stdin_name ? in->options->stdin_name : "standard input", "");
+    unlink(path);
+    return code;
+}
+
+int intake_path(store *s, const char *path, const intake_options *o, ph_error *err) {
+    intake in = {.store = s, .options = o, .err = err};
+    if (!strcmp(path, "-")) return take_stdin(&in);
+    if (!strncmp(path, "http://", 7) || !strncmp(path, "https://", 8)) return take_url(&in, path);
+    int code = ingest_walk(path, walked, skipped, &in, err);
+    return in.code ? in.code : code;
+}

@@ -1,0 +1,232 @@
+/* library.c - packing and reading (library.h). */
+#include "appliance/library.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { RESERVE = 2048 };
+
+int64_t library_reserve(const engine *e) {
+    int64_t most = engine_config(e)->max_positions;
+    return most / 8 < RESERVE ? most / 8 : RESERVE;
+}
+
+/* ---- packing ---- */
+
+static int packed_already(const store_pack *packs, size_t n, int64_t document) {
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < packs[i].n_items; j++)
+            if (packs[i].items[j].document == document) return 1;
+    return 0;
+}
+
+static int pack_add_item(store_pack *p, int64_t document, const pack_span *span, ph_error *err) {
+    store_pack_item *more = realloc(p->items, (p->n_items + 1) * sizeof *more);
+    if (!more) return ph_fail(err, PH_MEMORY, "no memory for a pack of %zu documents", p->n_items + 1);
+    p->items = more;
+    p->items[p->n_items++] = (store_pack_item){.document = document,
+                                               .token_start = span->token_start,
+                                               .token_end = span->token_end,
+                                               .text_start = span->text_start,
+                                               .text_end = span->text_end,
+                                               .text_token_start = span->text_token_start,
+                                               .text_token_end = span->text_token_end};
+    p->tokens = span->token_end;
+    return PH_OK;
+}
+
+/* Token counts do not depend on where a document stands (prompt.h), so that a placement needs no prompt but its own. */
+static int measure_span(engine *e, const char *name, const char *text, size_t start, size_t end, int part, int parts,
+                        int64_t at, pack_span *span, ph_error *err) {
+    pack_prompt alone = {0};
+    int code = pack_prompt_append(&alone, engine_tokenizer(e), name, text, start, end, part, parts, span, err);
+    pack_prompt_free(&alone);
+    span->token_start += at;
+    span->token_end += at;
+    span->text_token_start += at;
+    span->text_token_end += at;
+    return code;
+}
+
+/* A new pack with one text in it. */
+static int new_pack(store *s, engine *e, int64_t document, const char *name, const char *text, size_t start, size_t end,
+                    int part, int parts, ph_error *err) {
+    store_pack p = {.tokens = 2}; /* BOS <|User|> */
+    memcpy(p.key, engine_key(e), sizeof p.key);
+    pack_span span;
+    int code = measure_span(e, name, text, start, end, part, parts, p.tokens, &span, err);
+    if (!code) code = pack_add_item(&p, document, &span, err);
+    if (!code) code = store_pack_put(s, &p, err);
+    store_pack_free(&p);
+    return code;
+}
+
+static int place(store *s, engine *e, const store_document *d, ph_error *err) {
+    char *text = NULL;
+    size_t len = 0, *cut = NULL;
+    int parts = 0;
+    store_pack *packs = NULL;
+    size_t n = 0;
+    int64_t room = engine_config(e)->max_positions - library_reserve(e) - 2, needed = 0;
+    int code = store_document_text(s, d->id, &text, &len, err);
+    if (!code) code = pack_measure(engine_tokenizer(e), d->name, text, len, &needed, err);
+    if (!code) code = store_pack_list(s, engine_key(e), &packs, &n, err);
+    if (code) goto done;
+    for (size_t i = n; i-- > 0 && needed <= room;) {
+        if (packs[i].tokens - 2 + needed > room) continue;
+        pack_span span;
+        code = measure_span(e, d->name, text, 0, len, 1, 1, packs[i].tokens, &span, err);
+        if (!code) code = pack_add_item(&packs[i], d->id, &span, err);
+        if (!code) code = store_pack_put(s, &packs[i], err);
+        goto done;
+    }
+    if (needed <= room) {
+        code = new_pack(s, e, d->id, d->name, text, 0, len, 1, 1, err);
+        goto done;
+    }
+    code = pack_cut(engine_tokenizer(e), d->name, text, len, room, &cut, &parts, err);
+    for (int i = 0; i < parts && !code; i++)
+        code = new_pack(s, e, d->id, d->name, text, cut[i], cut[i + 1], i + 1, parts, err);
+done:
+    store_packs_free(packs, n);
+    free(cut);
+    free(text);
+    return code;
+}
+
+int library_pack(store *s, engine *e, int *added, ph_error *err) {
+    store_document *documents = NULL;
+    store_pack *packs = NULL;
+    size_t n_documents = 0, n_packs = 0;
+    int placed = 0;
+    int code = store_begin(s, err);
+    if (code) return code;
+    code = store_document_list(s, &documents, &n_documents, err);
+    if (!code) code = store_pack_list(s, engine_key(e), &packs, &n_packs, err);
+    for (size_t i = 0; i < n_documents && !code; i++) {
+        if (packed_already(packs, n_packs, documents[i].id)) continue;
+        code = place(s, e, &documents[i], err);
+        placed++;
+    }
+    store_documents_free(documents, n_documents);
+    store_packs_free(packs, n_packs);
+    if (!code) code = store_commit(s, err);
+    else store_rollback(s);
+    if (!code && added) *added = placed;
+    return code;
+}
+
+/* ---- loading and reading ---- */
+
+static int part_of(const store_pack *packs, size_t n, const store_pack_item *item, int *parts) {
+    int part = 1;
+    *parts = 0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < packs[i].n_items; j++) {
+            if (packs[i].items[j].document != item->document) continue;
+            ++*parts;
+            if (packs[i].items[j].text_start < item->text_start) part++;
+        }
+    return part;
+}
+
+int pack_load(loaded_pack *out, store *s, engine *e, int64_t pack, ph_error *err) {
+    memset(out, 0, sizeof *out);
+    store_pack *packs = NULL;
+    size_t n = 0, at = 0;
+    int code = store_pack_list(s, engine_key(e), &packs, &n, err);
+    if (code) return code;
+    while (at < n && packs[at].id != pack) at++;
+    if (at == n) {
+        store_packs_free(packs, n);
+        return ph_fail(err, PH_NOT_FOUND, "there is no pack %lld for this model", (long long)pack);
+    }
+    const store_pack *p = &packs[at];
+    out->texts = calloc(p->n_items ? p->n_items : 1, sizeof *out->texts);
+    if (!out->texts) code = ph_fail(err, PH_MEMORY, "no memory for a pack of %zu documents", p->n_items);
+    if (!code) code = pack_prompt_begin(&out->prompt, engine_prompt(e), err);
+    for (size_t i = 0; i < p->n_items && !code; i++) {
+        const store_pack_item *item = &p->items[i];
+        pack_text *t = &out->texts[out->n_texts++];
+        store_document d = {0};
+        int parts = 1, part = part_of(packs, n, item, &parts);
+        t->document = item->document;
+        code = store_document_get(s, item->document, &d, err);
+        if (!code) code = store_document_text(s, item->document, &t->text, &t->len, err);
+        if (!code && (item->text_end > t->len || item->text_start > item->text_end))
+            code = ph_fail(err, PH_CORRUPT, "pack %lld names bytes that %s does not have", (long long)pack, d.name);
+        if (!code) {
+            t->name = d.name;
+            d.name = NULL;
+            code = pack_prompt_append(&out->prompt, engine_tokenizer(e), t->name, t->text, item->text_start,
+                                      item->text_end, part, parts, &t->span, err);
+        }
+        if (!code && t->span.token_end != item->token_end)
+            code = ph_fail(err, PH_CORRUPT, "pack %lld was made by another tokenizer than this one", (long long)pack);
+        store_document_free(&d);
+    }
+    if (!code) {
+        out->row = packs[at];
+        memset(&packs[at], 0, sizeof packs[at]);
+    }
+    store_packs_free(packs, n);
+    if (code) pack_unload(out);
+    return code;
+}
+
+void pack_unload(loaded_pack *p) {
+    for (size_t i = 0; i < p->n_texts; i++) {
+        free(p->texts[i].name);
+        free(p->texts[i].text);
+    }
+    free(p->texts);
+    pack_prompt_free(&p->prompt);
+    store_pack_free(&p->row);
+    memset(p, 0, sizeof *p);
+}
+
+int pack_read(context **out, const loaded_pack *p, store *s, engine *e, engine_progress progress, void *user,
+              int64_t *cached, const char **why, ph_error *err) {
+    *out = NULL;
+    char *path = NULL;
+    context *c = NULL;
+    int code = store_pack_snapshot_path(s, &p->row, &path, err);
+    if (!code) code = context_open(&c, e, path, 0, why, err);
+    free(path);
+    if (code) return code;
+    int64_t had = 0;
+    code = context_read(c, p->prompt.tokens.ids, (int64_t)p->prompt.tokens.n, progress, user, &had, err);
+    if (cached) *cached = had;
+    int64_t read = context_length(c);
+    if (read != p->row.read) {
+        /* For display only: a failure here must not hide what happened above. */
+        store_pack_set_read(s, p->row.id, read, NULL);
+    }
+    if (code) context_close(c);
+    else *out = c;
+    return code;
+}
+
+const pack_text *pack_text_at(const loaded_pack *p, int64_t token, size_t *byte) {
+    size_t low = 0, high = p->n_texts;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (p->texts[mid].span.token_end <= token) low = mid + 1;
+        else high = mid;
+    }
+    if (low == p->n_texts) return NULL;
+    const pack_text *t = &p->texts[low];
+    if (token < t->span.text_token_start || token >= t->span.text_token_end) return NULL;
+    if (byte) *byte = (size_t)p->prompt.tokens.start[token];
+    return t;
+}
+
+int64_t pack_token_at(const loaded_pack *p, const pack_text *t, size_t byte) {
+    int64_t low = t->span.text_token_start, high = t->span.text_token_end;
+    while (low < high) {
+        int64_t mid = low + (high - low) / 2;
+        if (p->prompt.tokens.start[mid] < byte) low = mid + 1;
+        else high = mid;
+    }
+    return low;
+}
