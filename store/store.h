@@ -5,8 +5,14 @@
  *     DIR/snapshots/    one file a pack (the engine's own format; the store only names and deletes them)
  *
  * WAL, foreign keys on, secure_delete on, numbered migrations, one writer at a time (a second one waits for 5
- * seconds, then PH_BUSY). Rows handed out are owned by the caller: free with the matching _free. A store handle
- * belongs to one thread at a time.
+ * seconds, then PH_BUSY). Rows handed out are owned by the caller: free with the matching _free; on an error they
+ * are empty. A store handle belongs to one thread at a time, and to one process (open anew after a fork).
+ *
+ * Any of these functions may return PH_BUSY (another process), PH_CORRUPT (the database or what it holds is
+ * damaged), PH_MEMORY, and PH_FAIL (I/O; "disk full" is said so). What a function has acknowledged with PH_OK outside
+ * a transaction survives kill -9 and a power cut. Strings are stored as valid UTF-8: bytes that are none become
+ * U+FFFD, so that they can be printed as JSON later. Content of the database is checked when it is read: ranges
+ * handed out lie within their text.
  */
 #ifndef PHAROS_STORE_H
 #define PHAROS_STORE_H
@@ -19,12 +25,16 @@
 
 typedef struct store store;
 
-/* Opens or makes DIR (mode 0700; parents too). A database of a newer schema is refused by number. */
+/* Opens or makes DIR (mode 0700; parents too) and removes what a crash left behind. Refused, and left as they are: a
+ * database of a newer schema (PH_UNSUPPORTED, by number); a file that is no database or another program's, and an
+ * empty or missing database beside originals or snapshots (PH_CORRUPT). */
 int store_open(store **out, const char *dir, ph_error *err);
-void store_close(store *s);
-const char *store_dir(const store *s);
+void store_close(store *s); /* NULL is fine; rolls back what is open */
+const char *store_dir(const store *s); /* absolute */
 
-/* A transaction groups the calls between; nests by counting; rollback undoes the whole. */
+/* A transaction groups the calls between; nests by counting; rollback undoes the whole. A call that fails in its
+ * midst has undone the whole too, and the commit then fails; one that refuses its arguments (PH_NOT_FOUND, PH_USAGE)
+ * has undone nothing. Files follow the rows: copied in before, removed after the outermost commit. */
 int store_begin(store *s, ph_error *err);
 int store_commit(store *s, ph_error *err);
 void store_rollback(store *s);
@@ -43,7 +53,7 @@ typedef struct store_document {
     int64_t id;
     uint8_t hash[32];    /* of the original bytes */
     char *name;          /* unique among documents: a second "report.pdf" becomes "report (2).pdf" */
-    char *source;        /* absolute path, URL, or "" for standard input */
+    char *source;        /* absolute path, URL, or "" for standard input; made valid UTF-8 like every string */
     char *media_type, *title, *warning, *picture_pages; /* picture_pages: "3,7-9" or "" */
     int64_t bytes, text_bytes, added_at; /* added_at: Unix seconds */
     int64_t source_mtime_ns; /* of the file when it was read; 0 = none */
@@ -53,17 +63,22 @@ typedef struct store_document {
 void store_document_free(store_document *d);                       /* frees the strings, zeroes the row */
 void store_documents_free(store_document *list, size_t n);
 
-/* Adds a document with its text and segments, copies (or links) the original at file_path into DIR/files, and
- * indexes it. `d`'s strings are borrowed; d->id and the name finally given (owned) are filled. Where the same content is there already nothing is
- * stored: *existing = its id and PH_OK, d->id = 0. file_path may be NULL (no original kept). */
+/* Adds a document with its text and segments, copies the original at file_path (NULL: none is kept) into DIR/files,
+ * and indexes it. `d`'s strings are borrowed; d->id, d->text_bytes and the name finally given (d->name, owned: the
+ * one borrowed before is still yours) are filled. Where the same content is there already nothing is stored:
+ * *existing = its id (else 0; may be NULL), PH_OK, d->id = 0, and d->name is as it was. d->hash is BLAKE2b-256 of the
+ * original; a file that has another one by now "changed while it was read" (PH_FAIL). Segments ascend, do not
+ * overlap, lie within the text and have finite rects, else PH_USAGE; text of over 1 GiB is PH_TOO_LARGE. */
 int store_document_add(store *s, store_document *d, const char *text, const store_segment *segments, size_t n_segments,
                        const char *file_path, int64_t *existing, ph_error *err);
 int store_document_get(store *s, int64_t id, store_document *out, ph_error *err); /* PH_NOT_FOUND */
 int store_document_by_hash(store *s, const uint8_t hash[32], store_document *out, ph_error *err);
-/* By id ("12"), exact name, source path, or an unambiguous end of the name ("b.txt" for "a/b.txt"). */
+/* By id ("12"), exact name, source path, or an unambiguous end of the name ("b.txt" for "a/b.txt"), in this order;
+ * PH_USAGE names two of several. */
 int store_document_find(store *s, const char *key, store_document *out, ph_error *err);
 int store_document_list(store *s, store_document **out, size_t *n, ph_error *err); /* by id */
 int store_document_text(store *s, int64_t id, char **text, size_t *len, ph_error *err); /* NUL-terminated */
+/* The rects belong to the list: one store_segments_free frees all. */
 int store_document_segments(store *s, int64_t id, store_segment **out, size_t *n, ph_error *err);
 void store_segments_free(store_segment *list, size_t n);
 /* Path of the original, owned; PH_NOT_FOUND when none was kept. */
@@ -75,9 +90,14 @@ typedef struct store_receipt {
         citations, traces;
 } store_receipt;
 
-/* Erases a document everywhere: original, text, segments, full-text index, every pack that holds it (with its
- * snapshot file), and every question, answer, citation and trace that read such a pack AND cites or traces this
- * document. Afterwards no byte of its text is left in the database, its WAL or free pages. */
+/* Erases a document everywhere: original, text, segments, full-text index; every pack that holds or has ever held it,
+ * with its snapshot; every question and answer (with citations and trace) that was written with the document before
+ * the model's eyes: its pack held it, it cites it, or it came later in a conversation where one of these did; and the
+ * traces of the other answers of those packs, whose positions mean nothing any more. Afterwards no byte of its text
+ * is left in the database, its write-ahead log or free pages, nor its words in the index.
+ * PH_OK means all of that. Any other code with receipt->documents == 1: it is deleted, but a file could not be
+ * removed, or another process kept the log from being emptied (PH_BUSY); the sentence says so, and the next open or
+ * delete finishes it. `receipt` may be NULL here and below. Inside a transaction files and log wait for its commit. */
 int store_document_delete(store *s, int64_t id, store_receipt *receipt, ph_error *err);
 
 /* ---- full text (BM25), over passages of about 600 bytes cut at sentence or line ends ---- */
@@ -88,7 +108,8 @@ typedef struct store_hit {
     double score;        /* higher is better */
 } store_hit;
 
-/* The question's words are OR-ed, quoted (no FTS syntax reaches SQLite); at most `limit` hits, best first. */
+/* The question's words (the first 64; common English ones only where there are no others) are OR-ed, quoted (no FTS
+ * syntax reaches SQLite) and stemmed (Porter: English); at most `limit` hits, best first. Free with free(). */
 int store_search(store *s, const char *question, size_t limit, store_hit **out, size_t *n, ph_error *err);
 
 /* ---- packs ---- */
@@ -105,17 +126,21 @@ typedef struct store_pack {
     uint8_t key[32];   /* the engine's key the token counts and the snapshot were made with */
     int64_t tokens;    /* of the whole prompt prefix */
     int64_t read;      /* of these, how many the snapshot held when it was last closed: for display */
-    char *snapshot;    /* file name below DIR/snapshots */
+    char *snapshot;    /* file name below DIR/snapshots: "pack-ID.snapshot", made of the id, never reused */
     store_pack_item *items;
     size_t n_items;
 } store_pack;
 
 void store_pack_free(store_pack *p);
 void store_packs_free(store_pack *list, size_t n);
-/* Adds (id == 0: id and snapshot name filled) or replaces a pack and its items. */
+/* Adds (id == 0: id and snapshot name, owned, filled; what `snapshot` was before is not freed) or replaces a pack and
+ * its items (p->snapshot is not looked at). PH_NOT_FOUND where a document or the pack is gone, PH_USAGE where a range
+ * is not within the pack or the text. Files named "pack-ID.*" are the pack's and go with it. */
 int store_pack_put(store *s, store_pack *p, ph_error *err);
-int store_pack_list(store *s, const uint8_t key[32], store_pack **out, size_t *n, ph_error *err); /* by id */
+/* By id; key NULL = those of every key. */
+int store_pack_list(store *s, const uint8_t key[32], store_pack **out, size_t *n, ph_error *err);
 int store_pack_set_read(store *s, int64_t id, int64_t read, ph_error *err);
+/* With its snapshot, and the traces of its answers; the answers stay (pack = 0). */
 int store_pack_delete(store *s, int64_t id, store_receipt *receipt, ph_error *err);
 /* Absolute path of a pack's snapshot; owned. */
 int store_pack_snapshot_path(store *s, const store_pack *p, char **path, ph_error *err);
@@ -123,7 +148,7 @@ int store_pack_snapshot_path(store *s, const store_pack *p, char **path, ph_erro
 /* ---- questions and answers ---- */
 
 typedef struct store_citation {
-    int64_t document;
+    int64_t document;      /* 0 = the quote stands in none */
     char *document_name;   /* as it was then */
     uint32_t page;
     uint64_t start, end;   /* bytes of the document's text */
@@ -149,7 +174,9 @@ typedef struct store_answer {
 
 void store_answer_free(store_answer *a);
 void store_answers_free(store_answer *list, size_t n);
-/* Adds question, answer, citations and the trace (an opaque blob, stored with zstd; NULL = none) in one transaction. */
+/* Adds question, answer, citations and the trace (an opaque blob, stored with zstd; NULL = none) in one transaction;
+ * everything in `a` is borrowed. PH_NOT_FOUND where its pack, conversation or a cited document is gone: what was
+ * deleted while the question was being answered does not come back inside the answer. */
 int store_answer_add(store *s, store_answer *a, const void *trace, size_t trace_len, ph_error *err);
 int store_answer_get(store *s, int64_t id, store_answer *out, ph_error *err); /* id 0 = the latest */
 int store_answer_list(store *s, size_t limit, store_answer **out, size_t *n, ph_error *err); /* newest first */
@@ -162,8 +189,8 @@ typedef struct store_totals {
     int64_t documents, text_bytes, packs, tokens, answers, database_bytes, file_bytes, snapshot_bytes;
 } store_totals;
 int store_count(store *s, store_totals *out, ph_error *err);
-/* PRAGMA integrity_check and foreign_key_check, every original's hash, every snapshot named once; *report (owned)
- * lists what is wrong, "" = nothing. */
+/* PRAGMA integrity_check and foreign_key_check, the full-text index, every text, segment list and original (its
+ * hash), every file named by a row; *report (owned) lists what is wrong, a line each, "" = nothing. */
 int store_verify(store *s, char **report, ph_error *err);
 
 #endif

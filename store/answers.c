@@ -1,0 +1,271 @@
+/* answers.c - questions, answers, citations and traces.
+ *
+ * Each answer remembers every document that the model had before its eyes while it wrote: those that its pack
+ * has ever held, those that it cites, and those of the earlier answers of the same conversation. This decides
+ * what a delete takes along (erase.c), and it is kept at the time of the answer because packs change later.
+ */
+#include "store/internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void store_answer_free(store_answer *a) {
+    free(a->question);
+    free(a->answer);
+    free(a->model);
+    for (size_t i = 0; i < a->n_citations; i++) {
+        free(a->citations[i].document_name);
+        free(a->citations[i].quote);
+    }
+    free(a->citations);
+    *a = (store_answer){0};
+}
+
+void store_answers_free(store_answer *list, size_t n) {
+    for (size_t i = 0; i < n; i++) store_answer_free(&list[i]);
+    free(list);
+}
+
+/* ---- adding ---- */
+
+static int must_exist(store *s, const char *sql, int64_t id, const char *what, ph_error *err) {
+    int64_t there;
+    int rc = db_int(s, &there, err, sql, "i", id);
+    if (rc || there) return rc;
+    return ph_fail(err, PH_NOT_FOUND, "there is no %s %lld (any more): the answer was not kept", what,
+                   (long long)id);
+}
+
+/* Whatever was deleted while the question was being answered must not come back inside the answer. */
+static int check_answer(store *s, const store_answer *a, ph_error *err) {
+    int rc = PH_OK;
+    if (a->pack) rc = must_exist(s, "SELECT count(*) FROM packs WHERE id = ?", a->pack, "pack", err);
+    if (rc == PH_OK && a->conversation)
+        rc = must_exist(s, "SELECT count(*) FROM conversations WHERE id = ?", a->conversation, "conversation",
+                        err);
+    for (size_t i = 0; rc == PH_OK && i < a->n_citations; i++) {
+        const store_citation *c = &a->citations[i];
+        if (c->document)
+            rc = must_exist(s, "SELECT count(*) FROM documents WHERE id = ?", c->document, "document", err);
+        if (rc == PH_OK && (c->end < c->start || c->end > INT64_MAX))
+            rc = ph_fail(err, PH_USAGE, "citation %zu is out of range", i);
+    }
+    return rc;
+}
+
+static int insert_citation(store *s, int64_t answer, size_t position, const store_citation *c,
+                           ph_error *err) {
+    char *name = NULL, *quote = NULL;
+    int rc = clean_utf8(&name, c->document_name, STORE_MAX_STRING, "a document's name", err);
+    if (rc == PH_OK) rc = clean_utf8(&quote, c->quote, STORE_MAX_ANSWER, "a quote", err);
+    if (rc == PH_OK)
+        rc = db_run(s, err, "INSERT INTO citations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "iiItiiitiidd", answer, (int64_t)position, c->document, name, (int64_t)c->page,
+                    (int64_t)c->start, (int64_t)c->end, quote, (int64_t)c->in_text, (int64_t)c->in_read_set,
+                    c->mass, c->lift);
+    if (rc == PH_OK && c->document)
+        rc =
+            db_run(s, err, "INSERT OR IGNORE INTO answer_documents VALUES (?, ?)", "ii", c->document, answer);
+    free(name);
+    free(quote);
+    return rc;
+}
+
+static int insert_answer(store *s, store_answer *a, const char *question, const char *answer,
+                         const char *model, const void *trace, size_t trace_packed, size_t trace_len,
+                         ph_error *err) {
+    int rc = PH_OK;
+    if (!a->conversation) {
+        rc = db_run(s, err, "INSERT INTO conversations DEFAULT VALUES", "");
+        a->conversation = sqlite3_last_insert_rowid(s->db);
+    }
+    if (rc == PH_OK)
+        rc = db_run(s, err, "INSERT INTO questions (conversation, question, asked_at) VALUES (?, ?, ?)",
+                    "iti", a->conversation, question, a->asked_at);
+    int64_t asked = sqlite3_last_insert_rowid(s->db);
+    if (rc == PH_OK)
+        rc = db_run(s, err,
+                    "INSERT INTO answers (question, pack, answer, found, prompt_tokens, cached_tokens,"
+                    " completion_tokens, prefill_ms, first_token_ms, total_ms, model, key)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "iItiiiidddth", asked, a->pack, answer, (int64_t)a->found, a->prompt_tokens,
+                    a->cached_tokens, a->completion_tokens, a->prefill_ms, a->first_token_ms, a->total_ms,
+                    model, a->key);
+    a->id = sqlite3_last_insert_rowid(s->db);
+    if (rc == PH_OK)
+        rc = db_run(
+            s, err,
+            "INSERT OR IGNORE INTO answer_documents SELECT document, ?1 FROM pack_documents WHERE pack = ?2"
+            " UNION SELECT r.document, ?1 FROM questions q JOIN answers a ON a.question = q.id"
+            " JOIN answer_documents r ON r.answer = a.id WHERE q.conversation = ?3",
+            "iii", a->id, a->pack, a->conversation);
+    for (size_t i = 0; rc == PH_OK && i < a->n_citations; i++)
+        rc = insert_citation(s, a->id, i, &a->citations[i], err);
+    if (rc == PH_OK && trace)
+        rc = db_run(s, err, "INSERT INTO traces VALUES (?, ?, ?)", "iib", a->id, (int64_t)trace_len, trace,
+                    trace_packed);
+    return rc;
+}
+
+int store_answer_add(store *s, store_answer *a, const void *trace, size_t trace_len, ph_error *err) {
+    char *question = NULL, *answer = NULL, *model = NULL;
+    void *packed = NULL;
+    size_t packed_len = 0;
+    int64_t conversation = a->conversation;
+    a->id = 0;
+    int rc = clean_utf8(&question, a->question, STORE_MAX_ANSWER, "the question", err);
+    if (rc == PH_OK) rc = clean_utf8(&answer, a->answer, STORE_MAX_ANSWER, "the answer", err);
+    if (rc == PH_OK) rc = clean_utf8(&model, a->model, STORE_MAX_STRING, "the model's name", err);
+    if (rc == PH_OK && trace_len > STORE_MAX_BLOB)
+        rc = ph_fail(err, PH_TOO_LARGE, "the trace has %zu bytes; at most %llu can be kept", trace_len,
+                     (unsigned long long)STORE_MAX_BLOB);
+    if (rc == PH_OK && trace) rc = blob_pack(&packed, &packed_len, trace, trace_len, err);
+    if (rc == PH_OK && (rc = store_begin(s, err)) == PH_OK) {
+        if ((rc = check_answer(s, a, err))) {
+            store_leave(s);
+        } else {
+            rc = insert_answer(s, a, question, answer, model, packed, packed_len, trace_len, err);
+            if (rc == PH_OK)
+                rc = store_commit(s, err);
+            else
+                store_rollback(s);
+        }
+    }
+    if (rc) {
+        a->id = 0;
+        a->conversation = conversation;
+    }
+    free(question);
+    free(answer);
+    free(model);
+    free(packed);
+    return rc;
+}
+
+/* ---- reading ---- */
+
+static int read_citation(store *s, store_citation *c, sqlite3_stmt *row, ph_error *err) {
+    int64_t page = sqlite3_column_int64(row, 2), start = sqlite3_column_int64(row, 3),
+            end = sqlite3_column_int64(row, 4);
+    *c = (store_citation){.document = sqlite3_column_int64(row, 0),
+                          .page = (uint32_t)page,
+                          .start = (uint64_t)start,
+                          .end = (uint64_t)end,
+                          .in_text = sqlite3_column_int64(row, 6) != 0,
+                          .in_read_set = sqlite3_column_int64(row, 7) != 0,
+                          .mass = db_real(row, 8),
+                          .lift = db_real(row, 9)};
+    int rc = db_text(s, &c->document_name, row, 1, err);
+    if (rc == PH_OK) rc = db_text(s, &c->quote, row, 5, err);
+    if (rc == PH_OK && (page < 0 || page > UINT32_MAX || start < 0 || end < start))
+        rc = db_corrupt(s, err, "a citation is out of range");
+    return rc;
+}
+
+static int read_citations(store *s, store_answer *a, ph_error *err) {
+    sqlite3_stmt *statement;
+    bool row;
+    int rc =
+        db_prepare(s, &statement, err,
+                   "SELECT document, document_name, page, start, end, quote, in_text, in_read_set, mass, lift"
+                   " FROM citations WHERE answer = ? ORDER BY position",
+                   "i", a->id);
+    while (rc == PH_OK && (rc = db_step(s, statement, &row, err)) == PH_OK && row) {
+        rc = db_grow((void **)&a->citations, a->n_citations, sizeof *a->citations, err);
+        /* Counted before it is read: whatever it has got by then is freed with the rest. */
+        if (rc == PH_OK) rc = read_citation(s, &a->citations[a->n_citations++], statement, err);
+    }
+    sqlite3_finalize(statement);
+    return rc;
+}
+
+/* At most `limit` answers: the one with this id, or the newest ones where id is 0. */
+static int read_answers(store *s, int64_t id, size_t limit, store_answer **out, size_t *n, ph_error *err) {
+    sqlite3_stmt *statement = NULL;
+    store_answer *list = NULL;
+    size_t count = 0;
+    bool row, began;
+    *out = NULL;
+    *n = 0;
+    int rc = store_read_begin(s, &began, err);
+    if (rc) return rc;
+    rc = db_prepare(
+        s, &statement, err,
+        "SELECT a.id, q.conversation, a.pack, q.question, a.answer, a.found, q.asked_at, a.prompt_tokens,"
+        " a.cached_tokens, a.completion_tokens, a.prefill_ms, a.first_token_ms, a.total_ms, a.model, a.key"
+        " FROM answers a JOIN questions q ON q.id = a.question"
+        " WHERE ?1 = 0 OR a.id = ?1 ORDER BY a.id DESC LIMIT ?2",
+        "ii", id, limit > INT64_MAX ? INT64_MAX : (int64_t)limit);
+    while (rc == PH_OK && (rc = db_step(s, statement, &row, err)) == PH_OK && row) {
+        if ((rc = db_grow((void **)&list, count, sizeof *list, err))) break;
+        store_answer *a = &list[count++];
+        *a = (store_answer){.id = sqlite3_column_int64(statement, 0),
+                            .conversation = sqlite3_column_int64(statement, 1),
+                            .pack = sqlite3_column_int64(statement, 2),
+                            .found = sqlite3_column_int64(statement, 5) != 0,
+                            .asked_at = sqlite3_column_int64(statement, 6),
+                            .prompt_tokens = sqlite3_column_int64(statement, 7),
+                            .cached_tokens = sqlite3_column_int64(statement, 8),
+                            .completion_tokens = sqlite3_column_int64(statement, 9),
+                            .prefill_ms = db_real(statement, 10),
+                            .first_token_ms = db_real(statement, 11),
+                            .total_ms = db_real(statement, 12)};
+        rc = db_text(s, &a->question, statement, 3, err);
+        if (rc == PH_OK) rc = db_text(s, &a->answer, statement, 4, err);
+        if (rc == PH_OK) rc = db_text(s, &a->model, statement, 13, err);
+        if (rc == PH_OK) rc = db_hash(s, a->key, statement, 14, err);
+        if (rc == PH_OK) rc = read_citations(s, a, err);
+    }
+    sqlite3_finalize(statement);
+    store_read_end(s, began);
+    if (rc) {
+        store_answers_free(list, count);
+        return rc;
+    }
+    *out = list;
+    *n = count;
+    return PH_OK;
+}
+
+int store_answer_get(store *s, int64_t id, store_answer *out, ph_error *err) {
+    store_answer *list;
+    size_t n;
+    *out = (store_answer){0};
+    int rc = read_answers(s, id, 1, &list, &n, err);
+    if (rc) return rc;
+    if (n == 0 && id)
+        rc = ph_fail(err, PH_NOT_FOUND, "there is no answer %lld", (long long)id);
+    else if (n == 0)
+        rc = ph_fail(err, PH_NOT_FOUND, "no question has been asked yet");
+    else
+        *out = list[0];
+    free(list);
+    return rc;
+}
+
+int store_answer_list(store *s, size_t limit, store_answer **out, size_t *n, ph_error *err) {
+    return read_answers(s, 0, limit, out, n, err);
+}
+
+int store_answer_trace(store *s, int64_t id, void **blob, size_t *len, ph_error *err) {
+    sqlite3_stmt *statement;
+    bool row = false;
+    *blob = NULL;
+    *len = 0;
+    int rc = db_prepare(s, &statement, err, "SELECT trace, bytes FROM traces WHERE answer = ?", "i", id);
+    if (rc == PH_OK) rc = db_step(s, statement, &row, err);
+    if (rc == PH_OK && !row)
+        rc = ph_fail(err, PH_NOT_FOUND, "there is no trace of answer %lld", (long long)id);
+    if (rc == PH_OK) {
+        uint64_t expect = (uint64_t)sqlite3_column_int64(statement, 1);
+        const void *packed = sqlite3_column_blob(statement, 0);
+        rc = blob_unpack(blob, expect, packed, (size_t)sqlite3_column_bytes(statement, 0), err);
+        if (rc)
+            ph_context(err, "the trace of answer %lld", (long long)id);
+        else
+            *len = expect;
+    }
+    sqlite3_finalize(statement);
+    return rc;
+}

@@ -1,0 +1,163 @@
+/* erase.c - deleting, and the counting of what was deleted.
+ *
+ * Rows go in one transaction; files go after it has committed (files.c), then the write-ahead log is emptied
+ * (store.c). secure_delete overwrites what the rows leave in the database's pages. */
+#include "store/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static int count(store *s, int64_t *into, ph_error *err, const char *sql, int64_t id) {
+    int64_t n;
+    int rc = db_int(s, &n, err, sql, "i", id);
+    *into += n;
+    return rc;
+}
+
+int erase_answer(store *s, int64_t id, store_receipt *r, ph_error *err) {
+    int64_t question, conversation = 0;
+    s->scrub = true;
+    int rc = db_int(s, &question, err, "SELECT question FROM answers WHERE id = ?", "i", id);
+    if (rc == PH_OK)
+        rc = db_int(s, &conversation, err, "SELECT conversation FROM questions WHERE id = ?", "i", question);
+    if (rc == PH_OK) rc = count(s, &r->citations, err, "SELECT count(*) FROM citations WHERE answer = ?", id);
+    if (rc == PH_OK) rc = count(s, &r->traces, err, "SELECT count(*) FROM traces WHERE answer = ?", id);
+    /* The question takes its answer along, and that its citations and trace. */
+    if (rc == PH_OK) rc = db_run(s, err, "DELETE FROM questions WHERE id = ?", "i", question);
+    if (rc == PH_OK)
+        rc = db_run(s, err,
+                    "DELETE FROM conversations WHERE id = ?1"
+                    " AND NOT EXISTS (SELECT 1 FROM questions WHERE conversation = ?1)",
+                    "i", conversation);
+    r->answers++;
+    r->questions++;
+    return rc;
+}
+
+int erase_pack(store *s, int64_t id, store_receipt *r, ph_error *err) {
+    int64_t files, bytes;
+    s->scrub = true;
+    /* A trace names token positions of the pack: without it they mean nothing, and they came from its text.
+     */
+    int rc = count(s, &r->traces, err,
+                   "SELECT count(*) FROM traces WHERE answer IN (SELECT id FROM answers WHERE pack = ?)", id);
+    if (rc == PH_OK)
+        rc = db_run(s, err, "DELETE FROM traces WHERE answer IN (SELECT id FROM answers WHERE pack = ?)", "i",
+                    id);
+    if (rc == PH_OK) rc = db_run(s, err, "DELETE FROM packs WHERE id = ?", "i", id);
+    if (rc == PH_OK) rc = files_snapshot_usage(s, id, &files, &bytes, err);
+    if (rc == PH_OK) {
+        r->packs++;
+        r->snapshots += files;
+        r->snapshot_bytes += bytes;
+        rc = files_remember(s, (loose_file){.pack = id}, err);
+    }
+    return rc;
+}
+
+/* Calls `erase` for each id that the statement gives for the document. */
+static int erase_each(store *s, const char *sql, int64_t document,
+                      int (*erase)(store *, int64_t, store_receipt *, ph_error *), store_receipt *r,
+                      ph_error *err) {
+    /* One at a time, from the start again: the rows that the statement walks over are being deleted. */
+    for (;;) {
+        int64_t id;
+        int rc = db_int(s, &id, err, sql, "i", document);
+        if (rc || id == 0) return rc;
+        if ((rc = erase(s, id, r, err))) return rc;
+    }
+}
+
+static int erase_document(store *s, const store_document *d, store_receipt *r, ph_error *err) {
+    s->scrub = true;
+    int rc = erase_each(s, "SELECT answer FROM answer_documents WHERE document = ? LIMIT 1", d->id,
+                        erase_answer, r, err);
+    if (rc == PH_OK)
+        rc = erase_each(s, "SELECT pack FROM pack_documents WHERE document = ? LIMIT 1", d->id, erase_pack, r,
+                        err);
+    char *text = NULL;
+    size_t len;
+    if (rc == PH_OK) {
+        rc = documents_read_text(s, d->id, &text, &len, err);
+        if (rc == PH_CORRUPT) rc = PH_OK; /* damaged or not, it goes */
+    }
+    if (rc == PH_OK) rc = search_remove(s, d->id, text, err);
+    free(text);
+    if (rc == PH_OK) rc = count(s, &r->segments, err, "SELECT segments FROM documents WHERE id = ?", d->id);
+    int64_t has_file = 0;
+    if (rc == PH_OK)
+        rc = db_int(s, &has_file, err, "SELECT has_file FROM documents WHERE id = ?", "i", d->id);
+    if (rc == PH_OK && has_file) {
+        loose_file file = {0};
+        struct stat st;
+        char *path;
+        memcpy(file.hash, d->hash, STORE_HASH_BYTES);
+        rc = files_original_path(s, &path, d->hash, err);
+        if (rc == PH_OK && stat(path, &st) == 0) {
+            r->files++;
+            r->file_bytes += st.st_size;
+        }
+        free(path);
+        if (rc == PH_OK) rc = files_remember(s, file, err);
+    }
+    if (rc == PH_OK) rc = db_run(s, err, "DELETE FROM texts WHERE document = ?", "i", d->id);
+    if (rc == PH_OK) rc = db_run(s, err, "DELETE FROM documents WHERE id = ?", "i", d->id);
+    r->documents++;
+    r->text_bytes += d->text_bytes;
+    return rc;
+}
+
+int store_document_delete(store *s, int64_t id, store_receipt *receipt, ph_error *err) {
+    store_receipt r = {0};
+    store_document d;
+    if (receipt) *receipt = r;
+    int rc = store_begin(s, err);
+    if (rc) return rc;
+    if ((rc = store_document_get(s, id, &d, err))) {
+        store_leave(s);
+        return rc;
+    }
+    rc = erase_document(s, &d, &r, err);
+    store_document_free(&d);
+    if (rc) {
+        store_rollback(s);
+        return rc;
+    }
+    /* From here on it is gone, even where a file or the log could not be cleaned and the caller is told so.
+     */
+    if (receipt) *receipt = r;
+    return store_commit(s, err);
+}
+
+/* The two that are named by id alone. */
+static int delete_one(store *s, int64_t id, const char *exists, const char *what,
+                      int (*erase)(store *, int64_t, store_receipt *, ph_error *), store_receipt *receipt,
+                      ph_error *err) {
+    store_receipt r = {0};
+    int64_t there;
+    if (receipt) *receipt = r;
+    int rc = store_begin(s, err);
+    if (rc) return rc;
+    rc = db_int(s, &there, err, exists, "i", id);
+    if (rc == PH_OK && !there) rc = ph_fail(err, PH_NOT_FOUND, "there is no %s %lld", what, (long long)id);
+    if (rc) {
+        store_leave(s);
+        return rc;
+    }
+    if ((rc = erase(s, id, &r, err))) {
+        store_rollback(s);
+        return rc;
+    }
+    if (receipt) *receipt = r;
+    return store_commit(s, err);
+}
+
+int store_pack_delete(store *s, int64_t id, store_receipt *receipt, ph_error *err) {
+    return delete_one(s, id, "SELECT count(*) FROM packs WHERE id = ?", "pack", erase_pack, receipt, err);
+}
+
+int store_answer_delete(store *s, int64_t id, store_receipt *receipt, ph_error *err) {
+    return delete_one(s, id, "SELECT count(*) FROM answers WHERE id = ?", "answer", erase_answer, receipt,
+                      err);
+}

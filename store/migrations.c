@@ -1,0 +1,167 @@
+/* migrations.c - the schema, as numbered steps. PRAGMA user_version is the number of the last one that ran.
+ *
+ * A step that has been released is never edited: a new one is appended to the table below. Each runs in one
+ * transaction together with its number, so that a crash leaves the one schema or the other. */
+#include "store/internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* AUTOINCREMENT where an id must never come back: a client that still holds a deleted one must not get
+ * another document, and a snapshot's file name is made of its pack's id. */
+static const char first[] =
+    "CREATE TABLE documents ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  hash BLOB NOT NULL UNIQUE CHECK (length(hash) = 32)," /* of the original bytes */
+    "  name TEXT NOT NULL UNIQUE,"
+    "  source TEXT NOT NULL, media_type TEXT NOT NULL, title TEXT NOT NULL, warning TEXT NOT NULL,"
+    "  picture_pages TEXT NOT NULL,"
+    "  bytes INTEGER NOT NULL, text_bytes INTEGER NOT NULL, added_at INTEGER NOT NULL,"
+    "  source_mtime_ns INTEGER NOT NULL, pages INTEGER NOT NULL,"
+    "  segments INTEGER NOT NULL," /* how many */
+    "  has_file INTEGER NOT NULL"  /* the original is in files/ */
+    ") STRICT;"
+    "CREATE INDEX documents_source ON documents (source);"
+
+    /* Apart from documents, so that a list does not read through the texts. */
+    "CREATE TABLE texts ("
+    "  document INTEGER PRIMARY KEY REFERENCES documents (id) ON DELETE CASCADE,"
+    "  text BLOB NOT NULL,"                                     /* zstd of documents.text_bytes bytes */
+    "  segments BLOB NOT NULL, segments_bytes INTEGER NOT NULL" /* zstd of segments_codec.c's format */
+    ") STRICT;"
+
+    /* The index keeps words only; where a passage stands is here, and its text is in texts. Porter, because a
+     * question seldom inflects its words as the document does ('published' / 'publish'); it touches ASCII
+     * words only. */
+    "CREATE TABLE passages ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  document INTEGER NOT NULL REFERENCES documents (id) ON DELETE CASCADE,"
+    "  start INTEGER NOT NULL, end INTEGER NOT NULL"
+    ") STRICT;"
+    "CREATE INDEX passages_document ON passages (document);"
+    "CREATE VIRTUAL TABLE passages_fts USING fts5 ("
+    "  text, content = '', tokenize = 'porter unicode61 remove_diacritics 2');"
+
+    "CREATE TABLE packs ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  key BLOB NOT NULL CHECK (length(key) = 32),"
+    "  tokens INTEGER NOT NULL, read INTEGER NOT NULL"
+    ") STRICT;"
+    "CREATE TABLE pack_items ("
+    "  pack INTEGER NOT NULL REFERENCES packs (id) ON DELETE CASCADE,"
+    "  position INTEGER NOT NULL,"
+    "  document INTEGER NOT NULL REFERENCES documents (id),"
+    "  token_start INTEGER NOT NULL, token_end INTEGER NOT NULL,"
+    "  text_start INTEGER NOT NULL, text_end INTEGER NOT NULL,"
+    "  text_token_start INTEGER NOT NULL, text_token_end INTEGER NOT NULL,"
+    "  PRIMARY KEY (pack, position)"
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE INDEX pack_items_document ON pack_items (document);"
+    /* Every document that the pack has ever held: its snapshot file may still have their bytes, and answers
+     * given from it have read them. */
+    "CREATE TABLE pack_documents ("
+    "  pack INTEGER NOT NULL REFERENCES packs (id) ON DELETE CASCADE,"
+    "  document INTEGER NOT NULL REFERENCES documents (id),"
+    "  PRIMARY KEY (pack, document)"
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE INDEX pack_documents_document ON pack_documents (document);"
+
+    "CREATE TABLE conversations (id INTEGER PRIMARY KEY AUTOINCREMENT) STRICT;"
+    "CREATE TABLE questions ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  conversation INTEGER NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,"
+    "  question TEXT NOT NULL, asked_at INTEGER NOT NULL"
+    ") STRICT;"
+    "CREATE INDEX questions_conversation ON questions (conversation);"
+    "CREATE TABLE answers ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  question INTEGER NOT NULL UNIQUE REFERENCES questions (id) ON DELETE CASCADE,"
+    "  pack INTEGER REFERENCES packs (id) ON DELETE SET NULL,"
+    "  answer TEXT NOT NULL, found INTEGER NOT NULL,"
+    "  prompt_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,"
+    "  prefill_ms REAL NOT NULL, first_token_ms REAL NOT NULL, total_ms REAL NOT NULL,"
+    "  model TEXT NOT NULL, key BLOB NOT NULL CHECK (length(key) = 32)"
+    ") STRICT;"
+    "CREATE INDEX answers_pack ON answers (pack);"
+    /* What the model had before its eyes: see answers.c. Decides what goes when a document goes. */
+    "CREATE TABLE answer_documents ("
+    "  document INTEGER NOT NULL REFERENCES documents (id),"
+    "  answer INTEGER NOT NULL REFERENCES answers (id) ON DELETE CASCADE,"
+    "  PRIMARY KEY (document, answer)"
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE INDEX answer_documents_answer ON answer_documents (answer);"
+    "CREATE TABLE citations ("
+    "  answer INTEGER NOT NULL REFERENCES answers (id) ON DELETE CASCADE,"
+    "  position INTEGER NOT NULL,"
+    "  document INTEGER REFERENCES documents (id)," /* NULL: the quote stands in none */
+    "  document_name TEXT NOT NULL, page INTEGER NOT NULL,"
+    "  start INTEGER NOT NULL, end INTEGER NOT NULL, quote TEXT NOT NULL,"
+    "  in_text INTEGER NOT NULL, in_read_set INTEGER NOT NULL, mass REAL NOT NULL, lift REAL NOT NULL,"
+    "  PRIMARY KEY (answer, position)"
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE INDEX citations_document ON citations (document);"
+    "CREATE TABLE traces ("
+    "  answer INTEGER PRIMARY KEY REFERENCES answers (id) ON DELETE CASCADE,"
+    "  bytes INTEGER NOT NULL, trace BLOB NOT NULL"
+    ") STRICT;";
+
+static const struct migration {
+    int number;
+    const char *sql;
+} migrations[] = {
+    {1, first},
+};
+
+enum { COUNT = sizeof migrations / sizeof *migrations };
+
+int migrations_latest(void) {
+    return migrations[COUNT - 1].number;
+}
+
+int migrations_check(store *s, ph_error *err) {
+    int64_t application, version, tables;
+    int rc = db_int(s, &application, err, "PRAGMA application_id", "");
+    if (rc == PH_OK) rc = db_int(s, &version, err, "PRAGMA user_version", "");
+    if (rc == PH_OK) rc = db_int(s, &tables, err, "SELECT count(*) FROM sqlite_schema", "");
+    if (rc) return rc;
+    /* An empty database is what a crash before the first migration leaves. */
+    if (application != STORE_APPLICATION_ID && (application || version || tables))
+        return ph_fail(err, PH_CORRUPT,
+                       "%s/pharos.db is the database of another program; it was left as it is", s->dir);
+    if (version < 0 || version > migrations_latest())
+        return ph_fail(
+            err, PH_UNSUPPORTED,
+            "%s/pharos.db has schema %lld and this program knows schemas up to %d: use a newer Pharos",
+            s->dir, (long long)version, migrations_latest());
+    return PH_OK;
+}
+
+static int run(store *s, const struct migration *m, ph_error *err) {
+    int64_t version;
+    int rc = store_begin(s, err);
+    if (rc) return rc;
+    /* Another process may have run it while this one waited for the lock. */
+    rc = db_int(s, &version, err, "PRAGMA user_version", "");
+    if (rc == PH_OK && version >= m->number) {
+        store_leave(s);
+        return PH_OK;
+    }
+    char pragmas[128];
+    snprintf(pragmas, sizeof pragmas, "PRAGMA application_id = %d; PRAGMA user_version = %d",
+             STORE_APPLICATION_ID, m->number);
+    if (rc == PH_OK &&
+        (sqlite3_exec(s->db, m->sql, NULL, NULL, NULL) || sqlite3_exec(s->db, pragmas, NULL, NULL, NULL)))
+        rc = db_fail(s, err);
+    if (rc == PH_OK) return store_commit(s, err);
+    store_rollback(s);
+    return rc;
+}
+
+int migrations_run(store *s, ph_error *err) {
+    int64_t version;
+    int rc = db_int(s, &version, err, "PRAGMA user_version", "");
+    for (int i = 0; rc == PH_OK && i < COUNT; i++)
+        if (migrations[i].number > version && (rc = run(s, &migrations[i], err)))
+            ph_context(err, "bringing %s/pharos.db to schema %d", s->dir, migrations[i].number);
+    return rc;
+}
