@@ -1,0 +1,149 @@
+"""The sources as token arrays: prose cut into sentences and tokenized once, passages with their questions.
+
+    python3 -m data.corpus DATA TOKENIZER_DIR OUT [processes]
+
+OUT holds tok.bin (uint16), text.bin (UTF-8), sent_tok.npy and sent_byte.npy
+(where each sentence starts in either), docs.json and passages.json. A sentence
+keeps the white space before it and the line breaks after its full stop, so that
+tokens of sentences put together are the tokens of the text.
+One document of prose in twenty-five is held out for the haystacks of checks.
+"""
+import json
+import multiprocessing as mp
+import os
+import re
+import sys
+import zlib
+
+import numpy as np
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import tokenizer as tk  # noqa: E402
+
+END = re.compile(r"[.!?][\"'”’)\]]*[\r\n]*(?=\s|$)|\n(?=\s*\n)")
+SETS = ("qa_written_train", "qa_train", "qa_written_val", "qa_val")
+
+
+def sentences(text):
+    """Cut points of a text; pieces longer than 1200 characters are cut at a space."""
+    cuts, at = [], 0
+    for m in END.finditer(text):
+        if m.end() - at >= 30:
+            while m.end() - at > 1200:
+                sp = text.rfind(" ", at + 200, at + 1000)
+                at = sp if sp > 0 else at + 1000
+                cuts.append(at)
+            at = m.end()
+            cuts.append(at)
+    if not cuts or cuts[-1] < len(text):
+        cuts.append(len(text))
+    return cuts
+
+
+def held_out(name):
+    return zlib.crc32(name.encode()) % 25 == 0
+
+
+_tok = None
+
+
+def _init(folder):
+    global _tok
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    _tok = tk.load(folder)
+
+
+def _work(doc):
+    text = doc["text"].replace("\r\n", "\n")
+    at, parts = 0, []
+    for c in sentences(text):
+        parts.append(text[at:c])
+        at = c
+    ids = _tok.encode_batch(parts)
+    return (doc["source"], doc["name"], np.concatenate([np.asarray(i, np.uint16) for i in ids]),
+            np.array([len(i) for i in ids]), "".join(parts).encode(), np.array([len(p.encode()) for p in parts]))
+
+
+def prepare(data, tok_dir, out, procs, limit=None):
+    os.makedirs(out, exist_ok=True)
+
+    def docs():
+        n = 0
+        for part in (1, 2, 3):
+            path = os.path.join(data, f"prose-{part}.jsonl.xz")
+            for d in tk.lines(path) if os.path.exists(path) else ():
+                n += 1
+                if limit is None or n <= limit:
+                    yield d
+                else:
+                    return
+
+    index, n_tok, n_byte, st, sb = [], 0, 0, [0], [0]
+    with open(os.path.join(out, "tok.bin"), "wb") as ft, open(os.path.join(out, "text.bin"), "wb") as fb, \
+            mp.Pool(procs, _init, (tok_dir,)) as pool:
+        for source, name, ids, ti, raw, tb in pool.imap(_work, docs(), chunksize=8):
+            first = index[-1][3] if index else 0
+            index.append((source, name, first, first + len(ti), int(ti.sum())))
+            ft.write(ids.tobytes())
+            fb.write(raw)
+            st.append(n_tok + np.cumsum(ti))
+            sb.append(n_byte + np.cumsum(tb))
+            n_tok += int(ti.sum())
+            n_byte += int(tb.sum())
+    np.save(os.path.join(out, "sent_tok.npy"), np.concatenate([np.atleast_1d(s) for s in st]).astype(np.int64))
+    np.save(os.path.join(out, "sent_byte.npy"), np.concatenate([np.atleast_1d(s) for s in sb]).astype(np.int64))
+    json.dump(index, open(os.path.join(out, "docs.json"), "w"))
+    sets = {}
+    for name in SETS:
+        path = os.path.join(data, name + ".jsonl.xz")
+        sets[name] = [d for i, d in enumerate(tk.lines(path)) if limit is None or i < 4 * limit] if os.path.exists(path) else []
+    json.dump(sets, open(os.path.join(out, "passages.json"), "w"))
+    return n_tok
+
+
+class Corpus:
+    """Read side: prose by sentence number, passages by set."""
+
+    def __init__(self, folder):
+        self.tok = np.memmap(os.path.join(folder, "tok.bin"), np.uint16, "r")
+        self.text = np.memmap(os.path.join(folder, "text.bin"), np.uint8, "r")
+        self.sent_tok = np.load(os.path.join(folder, "sent_tok.npy"))
+        self.sent_byte = np.load(os.path.join(folder, "sent_byte.npy"))
+        self.docs = [tuple(d) for d in json.load(open(os.path.join(folder, "docs.json")))]
+        self.sets = json.load(open(os.path.join(folder, "passages.json")))
+        self.by_split = {}
+        for split in ("train", "check"):
+            groups = {}
+            for d in self.docs:
+                if held_out(d[1]) == (split == "check") and d[4] >= 120:
+                    groups.setdefault(d[0], []).append(d)
+            self.by_split[split] = {s: (g, np.cumsum([d[4] for d in g])) for s, g in groups.items()}
+
+    def sentence(self, i):
+        return bytes(self.text[self.sent_byte[i]:self.sent_byte[i + 1]]).decode()
+
+    def tokens(self, i, j=None):
+        return self.tok[self.sent_tok[i]:self.sent_tok[(i if j is None else j - 1) + 1]]
+
+    def length(self, i):
+        return int(self.sent_tok[i + 1] - self.sent_tok[i])
+
+    def section(self, r, n, split="train", shares=(("classic-books", 5), ("python-peps", 3), ("cpp-docs", 2))):
+        """(name, first, last) sentences of about n tokens (never more) from a random document."""
+        groups = self.by_split[split]
+        names = [s for s, _ in shares if s in groups]
+        source = r.choices(names, [w for s, w in shares if s in groups])[0]
+        docs, cum = groups[source]
+        _, name, a, b, total = docs[int(np.searchsorted(cum, r.random() * cum[-1], side="right"))]
+        if r.random() < (0.2 if total > 4 * n else 0.6):
+            lo = a
+        else:
+            limit = np.searchsorted(self.sent_tok, self.sent_tok[b] - min(n, total), side="right")
+            lo = r.randint(a, max(a, min(int(limit), b - 1)))
+        hi = int(np.searchsorted(self.sent_tok, self.sent_tok[lo] + n, side="right")) - 1
+        return name, lo, min(max(hi, lo), b)
+
+
+if __name__ == "__main__":
+    n = prepare(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]) if len(sys.argv) > 4 else os.cpu_count())
+    print(json.dumps({"prose_tokens": n}))

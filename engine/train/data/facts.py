@@ -1,0 +1,159 @@
+"""Made-up facts: a group of statements to be hidden in documents, and the questions that ask for them.
+
+A group is a list of statements (each to be put somewhere, in order) and a list of (kind, question, answer).
+Kinds: needle, multikey, multivalue, multiquery, absent.
+"""
+from . import templates as T
+
+
+def cap(s):
+    return s[:1].upper() + s[1:]
+
+
+def plural(name):
+    return name if name.endswith("s") else name[:-1] + "ies" if name.endswith("y") and name[-2] not in "aeiou" else name + "s"
+
+
+def an(text):
+    return text.replace(" a a", " an a").replace(" a e", " an e").replace(" a i", " an i").replace(" a o", " an o")
+
+
+class Schema:
+    """One relation or attribute with fixed wordings: makes statements and questions for keys."""
+
+    def __init__(self, r, stock, attribute=None):
+        check = stock.split == "check"
+        self.r, self.stock = r, stock
+        if attribute if attribute is not None else r.random() < 0.5:
+            self.value_kind, names, asked = r.choice(T.ATTRIBUTES_CHECK if check else T.ATTRIBUTES)
+            self.a, self.qa = r.choice(names), r.choice(asked)
+            self.key_kind = r.choice(("thing", "person", "town", "project", "numbered", "company", "hyphen", "hyphen"))
+            self.states, self.asks = (T.STATE_CHECK, T.ASK_CHECK) if check else (T.STATE, T.ASK)
+            self.plural = True
+        else:
+            self.value_kind, kinds, self.states, self.asks = r.choice(T.RELATIONS_CHECK if check else T.RELATIONS)
+            self.a = self.qa = ""
+            self.key_kind = r.choice(kinds)
+            self.plural = False
+
+    def key(self):
+        return getattr(self.stock, self.key_kind)(self.r)
+
+    def value(self):
+        return getattr(self.stock, self.value_kind)(self.r)
+
+    def state(self, k, v, form=None):
+        return an(cap((form or self.r.choice(self.states)).format(k=k, K=cap(k), v=v, a=self.a, p=plural(self.a))))
+
+    def ask(self, k):
+        return self.r.choice(self.asks).format(k=k, a=self.qa)
+
+
+def vary(r, q):
+    """The ways people type one question."""
+    if r.random() < 0.12:
+        q = q.lower() if not any(c.isdigit() for c in q) else q
+    if r.random() < 0.12:
+        q = q.rstrip("?.")
+    if r.random() < 0.06:
+        q = r.choice(("Question: ", "Please answer: ", "Q: ", "Tell me: ", "Answer from the documents: ")) + q
+    return q
+
+
+def lookalikes(r, schema, n):
+    """n different keys that differ little from each other."""
+    keys = [schema.key()]
+    base = keys[0].split()
+    for _ in range(n * 6):
+        if len(keys) == n:
+            break
+        other = schema.key().split()
+        if len(other) == len(base) and len(base) > 1 and r.random() < 0.7:
+            j = r.randrange(len(base))
+            other = base[:j] + other[j:j + 1] + base[j + 1:]
+        k = " ".join(other)
+        if k not in keys:
+            keys.append(k)
+    return keys
+
+
+def group(r, stock):
+    s = Schema(r, stock)
+    kind = r.choices(("needle", "multikey", "multivalue", "multiquery"), (5, 4, 1.6, 1.6))[0]
+    if kind == "needle":
+        k, v = s.key(), s.value()
+        st, qs = [s.state(k, v)], [(kind, s.ask(k), v)]
+        if r.random() < 0.12:
+            missing = lookalikes(r, s, 3)[-1]
+            if missing != k:
+                qs.append(("absent", s.ask(missing), T.ABSENT))
+        return st, qs
+    if kind == "multikey":
+        keys = lookalikes(r, s, r.randint(2, 6))
+        form = r.choice(s.states) if r.random() < 0.6 else None
+        vals = [s.value() for _ in keys]
+        qs = [(kind, s.ask(k), v) for k, v in zip(keys, vals)]
+        if len(keys) > 2 and r.random() < 0.3:
+            out = r.randrange(len(keys))
+            st = [s.state(k, v, form) for i, (k, v) in enumerate(zip(keys, vals)) if i != out]
+            qs[out] = ("absent", qs[out][1], T.ABSENT)
+        else:
+            st = [s.state(k, v, form) for k, v in zip(keys, vals)]
+        return st, r.sample(qs, min(len(qs), 3))
+    s = Schema(r, stock, attribute=True)
+    n = r.randint(2, 4)
+    form = r.choice(s.states) if r.random() < 0.7 else None
+    if kind == "multivalue":
+        k = s.key()
+        vals = []
+        while len(vals) < n:
+            v = s.value()
+            if v not in vals:
+                vals.append(v)
+        return [s.state(k, v, form) for v in vals], [(kind, r.choice(T.MANY_ASK).format(a=s.qa, p=plural(s.qa), k=k), ", ".join(vals))]
+    keys = lookalikes(r, s, n) if r.random() < 0.5 else list({s.key(): 0 for _ in range(n)})
+    vals = [s.value() for _ in keys]
+    order = r.sample(range(len(keys)), len(keys))
+    ks = ", ".join(keys[i] for i in order[:-1]) + (" and " if len(order) > 1 else "") + keys[order[-1]]
+    return ([s.state(k, v, form) for k, v in zip(keys, vals)],
+            [(kind, r.choice(T.MULTI_ASK).format(a=s.qa, p=plural(s.qa), ks=ks), ", ".join(vals[i] for i in order))])
+
+
+def record_text(r, stock, rows):
+    """A document that is nothing but look-alike records: (text, questions)."""
+    s = Schema(r, stock, attribute=True)
+    keys, seen = [], set()
+    kind = r.choice(("key", "uuid", "code", "hyphen"))
+    for _ in range(rows):
+        k = s.key() if kind == "key" else getattr(stock, kind)(r)
+        if k not in seen:
+            seen.add(k)
+            keys.append(k)
+    vals = [s.value() for _ in keys]
+    style = r.randrange(8)
+    if style == 0:
+        lines = [f"| name | {s.a} |", "|---|---|"] + [f"| {k} | {v} |" for k, v in zip(keys, vals)]
+    elif style == 1:
+        lines = [f"{k}: {v}" for k, v in zip(keys, vals)]
+    elif style == 2:
+        lines = ["{"] + [f'  "{k}": "{v}",' for k, v in zip(keys, vals)] + ["}"]
+    elif style == 3:
+        lines = [f"name,{s.a}"] + [f"{k},{v}" for k, v in zip(keys, vals)]
+    elif style == 4:
+        lines = [f"{k} = {v}" for k, v in zip(keys, vals)]
+    elif style == 5:
+        lines = [f"- {cap(k)}: {s.a} {v}" for k, v in zip(keys, vals)]
+    elif style == 6:
+        lines = [f"{stock.date(r)} {stock.clock(r)} {k} {s.a}={v}" for k, v in zip(keys, vals)]
+    else:
+        form = r.choice(s.states)
+        lines = [s.state(k, v, form) for k, v in zip(keys, vals)]
+    text = "\n".join(lines)
+    if r.random() < 0.5:
+        text = r.choice((f"{cap(s.a)} list\n\n", f"# {cap(plural(s.a))}\n", f"{cap(s.a)} of each:\n")) + text
+    qs = [("multikey", s.ask(k), v) for k, v in r.sample(list(zip(keys, vals)), min(len(keys), 6))]
+    if r.random() < 0.25:
+        k = s.key() if kind == "key" else getattr(stock, kind)(r)
+        if k not in seen:
+            qs.append(("absent", s.ask(k), T.ABSENT))
+    return text, qs

@@ -1,0 +1,278 @@
+"""Samples: documents, then questions with their answers, in the engine's own prompt format.
+
+    BOS <User> {header text footer}* question <Assistant> </think> answer EOS
+    [<User> question <Assistant> </think> answer EOS]*
+
+Every piece is tokenized by itself. A sample is three arrays of one length:
+token ids, classes (PAD, FRAME, TEXT, QUESTION, ANSWER: what the loss weighs) and
+positions, which leap at document starts so that short samples reach far.
+"""
+import random
+
+import numpy as np
+
+import tokenizer as tk
+from . import facts, natural, prose_tasks
+from . import templates as T
+from .words import Stock
+
+PAD, FRAME, TEXT, QUESTION, ANSWER = range(5)
+MAX_POSITION = 131072
+
+# chance of each kind of sample by length, and of each passage set; published in the model card
+FLAVOURS = {"short": (("natural", 46), ("prose", 22), ("mixed", 20), ("records", 12)),
+            "long": (("mixed", 62), ("natural", 22), ("prose", 12), ("records", 4))}
+PASSAGES = (("written", 55), ("qed", 14), ("squad", 14), ("fairytaleqa", 8), ("covid-qa", 3), ("qamr", 6))
+
+
+class Doc:
+    def __init__(self, name, pieces, sentences=None):
+        self.name = name
+        self.pieces = pieces          # token arrays in order
+        self.sentences = sentences    # (first, last) of a prose section, piece i = sentence first + i
+        self.inserts = []             # (piece number after which, tokens)
+
+    def tokens(self):
+        if not self.inserts:
+            return self.pieces
+        out, todo = [], sorted(self.inserts, key=lambda x: x[0])
+        j = 0
+        for i, p in enumerate(self.pieces):
+            out.append(p)
+            while j < len(todo) and todo[j][0] == i:
+                out.append(todo[j][1])
+                j += 1
+        return out
+
+
+class Builder:
+    def __init__(self, corpus, tok, split="train"):
+        self.corpus, self.tok, self.stock, self.split = corpus, tok, Stock(split), split
+        self.pools = {}
+        if split == "train":
+            self.pools["written"] = corpus.sets["qa_written_train"]
+            for p in corpus.sets["qa_train"]:
+                self.pools.setdefault(p["source"], []).append(p)
+        self.cache = {}
+        self.footer = self.enc("\n[file content end]\n")
+
+    def enc(self, text):
+        return np.asarray(self.tok.encode(text), np.uint16)
+
+    def cached(self, text):
+        if text not in self.cache:
+            if len(self.cache) > 40000:
+                self.cache.clear()
+            self.cache[text] = self.enc(text)
+        return self.cache[text]
+
+    def header(self, name):
+        return self.cached(f"[file name]: {name}\n[file content begin]\n")
+
+    # documents ----------------------------------------------------------------
+
+    def passage_source(self, r, long):
+        kinds = [(k, w) for k, w in PASSAGES if self.pools.get(k) and not (k == "qamr" and long)]
+        return r.choices([k for k, _ in kinds], [w for _, w in kinds])[0] if kinds else None
+
+    def passage_doc(self, r, long, ask):
+        """A passage as a document; its questions where asked for."""
+        kind = self.passage_source(r, long)
+        if kind is None:
+            return None, []
+        p = r.choice(self.pools[kind])
+        name, text, qs = natural.prepare(r, self.stock, p, augment=ask)
+        if kind in ("qamr", "covid-qa", "squad") or r.random() < 0.15:
+            name = self.stock.file_name(r) if kind != "squad" or r.random() < 0.3 else name
+        doc = Doc(name, [self.enc(text) if ask else self.cached(text)])
+        if not ask:
+            return doc, []
+        must = kind == "qamr" or (kind in ("fairytaleqa", "covid-qa") and r.random() < 0.6)
+        qs = [(k, natural.ask(r, q, name, must), a) for k, q, a in qs]
+        return doc, r.sample(qs, min(len(qs), 6 if not long else 4))
+
+    def section_doc(self, r, n):
+        name, lo, hi = self.corpus.section(r, n, self.split)
+        if hi <= lo:
+            return None
+        pieces = [self.corpus.tokens(i) for i in range(lo, hi)]
+        if r.random() < 0.2:
+            name = self.stock.file_name(r)
+        return Doc(name, pieces, (lo, hi))
+
+    def record_doc(self, r, n):
+        text, qs = facts.record_text(r, self.stock, max(2, n // 18))
+        ids = self.enc(text)
+        if len(ids) > n * 1.6:
+            return None, []
+        return Doc(self.stock.file_name(r), [ids]), [(k, facts.vary(r, q), a) for k, q, a in qs]
+
+    def documents(self, r, budget, flavour, want):
+        """Documents of about `budget` tokens and candidate questions (kind, question, answer), about `want` of them."""
+        docs, qs, left, long = [], [], budget, budget > 6000
+        plain = 0  # tries in a row that did not fit
+        while left > 50:
+            kind = flavour if flavour != "mixed" else r.choices(("natural", "prose", "records"), (5, 4, 1))[0]
+            new = []
+            if kind == "natural":
+                doc, new = self.passage_doc(r, long, ask=len([q for q in qs if q[0] == "natural"]) < want * (1 if flavour == "natural" else 0.6))
+            elif kind == "records":
+                doc, new = self.record_doc(r, min(left, int(r.choice((60, 120, 250, 500, 1000, 2000)))))
+            else:
+                cap = left if r.random() < 0.35 else max(80, int(left * r.random() ** 2))
+                doc = self.section_doc(r, min(left - 30, cap))
+            size = sum(len(p) for p in doc.pieces) + 30 if doc else 0
+            if doc is None or size > left:
+                plain += 1
+                if plain > 8:
+                    break
+                continue
+            plain = 0
+            docs.append(doc)
+            qs += new
+            left -= size
+        r.shuffle(docs)
+        return docs, qs
+
+    def hide(self, r, docs, statements):
+        """Puts statements into prose documents in order of reading; False where there is no room."""
+        slots = [(i, j) for i, d in enumerate(docs) if d.sentences for j in range(len(d.pieces))]
+        if not slots:
+            return False
+        for s, (i, j) in zip(statements, sorted(r.choice(slots) for _ in statements)):
+            lead = " " if r.random() < 0.8 else "\n"
+            docs[i].inserts.append((j, self.enc(lead + s)))
+        return True
+
+    # questions ----------------------------------------------------------------
+
+    def fact_questions(self, r, docs, room):
+        """Hides fact groups within `room` tokens; a memo document takes them where there is no prose."""
+        qs, used = [], 0
+        memo = []
+        while used < room:
+            st, new = facts.group(r, self.stock)
+            used += 24 * len(st)
+            if not self.hide(r, docs, st):
+                memo += st
+            qs += [(k, facts.vary(r, q), a) for k, q, a in new]
+        if memo:
+            docs.insert(r.randint(0, len(docs)), Doc(self.stock.file_name(r), [self.enc(" ".join(memo))]))
+        return qs
+
+    def prose_questions(self, r, docs, n):
+        out = []
+        prose = [d for d in docs if d.sentences]
+        if not prose:
+            return out
+        weights = [len(d.pieces) for d in prose]
+        names = [d.name for d in docs]
+        for _ in range(n):
+            d = r.choices(prose, weights)[0]
+            j = r.randrange(len(d.pieces))
+            s = self.corpus.sentence(d.sentences[0] + j)
+            if len(docs) > 1 and names.count(d.name) == 1 and r.random() < 0.14:
+                q = prose_tasks.which_document(r, s)
+                if q:
+                    out.append(("document", q, d.name))
+                continue
+            qa = prose_tasks.question(r, s)
+            if not qa:
+                continue
+            q = qa[0]
+            if len(docs) > 1 and names.count(d.name) == 1 and r.random() < 0.08:
+                q = r.choice(T.ACCORDING).format(n=d.name, q=q[:1].lower() + q[1:], Q=q)
+            gone = r.random()
+            if gone < 0.05 and len(d.pieces) > 3:
+                d.pieces[j] = d.pieces[j][:0]
+                out.append(("absent", q, T.ABSENT))
+            else:
+                out.append(("prose", q, qa[1]))
+        return out
+
+    def foreign_questions(self, r, docs, n, long):
+        """Questions about passages that are not here."""
+        out, names = [], {d.name for d in docs}
+        for _ in range(n):
+            kind = self.passage_source(r, True)
+            if kind is None or kind in ("fairytaleqa", "covid-qa"):
+                continue
+            p = r.choice(self.pools[kind])
+            if p["qas"] and (p["name"] not in names or not long):
+                out.append(("absent", facts.vary(r, r.choice(p["qas"])["question"]), T.ABSENT))
+        return out
+
+    def sample(self, seed, length):
+        """ids uint16, classes uint8, positions int32, each [length]."""
+        r = random.Random(seed)
+        share = r.uniform(0.22, 0.5)
+        q_budget = int(min(share * length, 500 + length * 0.2, r.uniform(1500, 4500)))
+        flavours = FLAVOURS["long" if length > 4096 else "short"]
+        flavour = r.choices([f for f, _ in flavours], [w for _, w in flavours])[0]
+        budget = length - q_budget - 12
+        want = max(2, q_budget // 26)
+        room = 0
+        if flavour in ("prose", "mixed") or r.random() < 0.15:
+            room = min(int(budget * r.uniform(0.05, 0.3)), q_budget)
+        docs, qs = self.documents(r, budget - room, flavour, want)
+        if room:
+            qs += self.fact_questions(r, docs, room)
+        removed = self.prose_questions(r, docs, want if flavour == "prose" else int(want * 0.6))
+        qs += removed
+        qs += self.foreign_questions(r, docs, max(r.random() < 0.35, want // 28), length > 4096)
+        r.shuffle(qs)
+        return self.assemble(r, docs, qs, length)
+
+    def assemble(self, r, docs, qs, length):
+        parts, starts, n = [(FRAME, [tk.BOS, tk.USER])], [], 2
+        for d in docs:
+            starts.append(n)
+            pieces = d.tokens()
+            body = np.concatenate(pieces) if pieces else np.zeros(0, np.uint16)
+            head = self.header(d.name)
+            room = length - n - len(head) - len(self.footer) - 64
+            if room < 8:
+                break
+            for c, ids in ((FRAME, head), (TEXT, body[:room]), (FRAME, self.footer)):
+                parts.append((c, ids))
+                n += len(ids)
+        starts.append(n)
+        first, seen, absent = True, set(), 0
+        for kind, q, a in qs:
+            if q in seen or (kind == "absent" and absent > 1 + len(seen) // 6):
+                continue
+            qi, ai = self.enc(q), self.cached(a) if a == T.ABSENT else self.enc(a)
+            size = len(qi) + len(ai) + 4
+            if n + size > length or len(qi) > 120 or len(ai) > 110 or not len(ai):
+                continue
+            seen.add(q)
+            absent += kind == "absent"
+            if not first:
+                parts.append((FRAME, [tk.USER]))
+            parts += [(QUESTION, qi), (FRAME, [tk.ASSISTANT, tk.END_THINK]), (ANSWER, ai), (ANSWER, [tk.EOS])]
+            n += size - first
+            first = False
+        ids, cls = np.full(length, tk.PAD, np.uint16), np.zeros(length, np.uint8)
+        at = 0
+        for c, x in parts:
+            ids[at:at + len(x)] = x
+            cls[at:at + len(x)] = c
+            at += len(x)
+        return ids, cls, positions(r, starts, length)
+
+
+def positions(r, starts, length):
+    """0..length-1 with gaps at document starts (the last start is the first question's) that sum to a random spread."""
+    pos = np.arange(length, dtype=np.int32)
+    spare = MAX_POSITION - length
+    if spare <= 0 or r.random() < 0.25:
+        return pos
+    spread = int(min(spare, length * (2 ** r.uniform(0, 9))))
+    cuts = sorted(r.random() for _ in starts)
+    jump = np.zeros(length, np.int32)
+    before = 0
+    for s, c in zip(starts, cuts):
+        if s < length:
+            jump[s] += int(c * spread) - before
+            before = int(c * spread)
+    return pos + np.cumsum(jump, dtype=np.int32)

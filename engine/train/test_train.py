@@ -1,0 +1,217 @@
+"""Checks of the trainer that run on a CPU in under a minute.
+
+    python3 -m unittest engine/train/test_train.py        (from the repository root, or here)
+
+The reference vectors are looked for in $PHAROS_GOLDEN, else in ../shared/golden beside the
+repository; the prose in $PHAROS_DATA, else ../shared/data. Absent: those tests are skipped.
+"""
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+BESIDE = os.path.join(HERE, "..", "..", "..", "shared")
+GOLDEN = os.environ.get("PHAROS_GOLDEN", os.path.join(BESIDE, "golden"))
+DATA = os.environ.get("PHAROS_DATA", os.path.join(BESIDE, "data"))
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+import checkpoint  # noqa: E402
+import evaluate  # noqa: E402
+import export  # noqa: E402
+import muon  # noqa: E402
+import sparse  # noqa: E402
+import tokenizer as tk  # noqa: E402
+from config import Config, toy_config  # noqa: E402
+from data import facts, natural, packs, prose_tasks  # noqa: E402
+from data import templates as T  # noqa: E402
+from data.words import ADJ, FIRST, LAST, NOUN, Stock, part  # noqa: E402
+from model import Model  # noqa: E402
+
+
+def toy_model(seed=1):
+    m = Model(toy_config())
+    m.init_weights(seed)
+    return m
+
+
+class Reference(unittest.TestCase):
+    @unittest.skipUnless(os.path.isdir(os.path.join(GOLDEN, "v32-plain")), "no reference vectors")
+    def test_forward_equals_reference_with_selection_forced(self):
+        for name in ("v32-plain", "v32-plain-16h"):
+            folder = os.path.join(GOLDEN, name)
+            model = export.load(folder)
+            want = export.read_safetensors(os.path.join(folder, "expected.safetensors"))
+            ids = torch.from_numpy(want["input_ids"].astype(np.int64))[None]
+            t, n = ids.shape[1], model.cfg.num_hidden_layers
+            pos = torch.arange(t)[None]
+            forced = []
+            for i in range(n):
+                sel = torch.from_numpy(want[f"topk.{i}"].astype(np.int64))
+                forced.append(torch.where(sel > torch.arange(t)[:, None], torch.full_like(sel, -1), sel).int())
+            own = []
+            with torch.no_grad():
+                hidden = model.sparse(ids, pos, forced=forced)
+                logits = model.logits(hidden)
+                model.sparse(ids, pos, each_layer=lambda i, parts, idx: own.append(idx))
+            self.assertLess(np.abs(hidden.numpy() - want[f"hidden.{n}"]).max(), 2e-5)
+            self.assertLess(np.abs(logits.numpy() - want["logits"]).max(), 2e-5)
+            same = [len(set(a.tolist()) & set(b.tolist())) / len(set(b.tolist())) for x, y in zip(own, forced) for a, b in zip(x, y)]
+            self.assertGreater(np.mean(same), 0.99)
+
+
+class Forms(unittest.TestCase):
+    def test_sparse_equals_dense_when_everything_is_selected(self):
+        model = toy_model()
+        ids, pos = torch.randint(7, 263, (2, 60)), torch.arange(60)[None].repeat(2, 1)
+        with torch.no_grad():
+            a, b = model.dense(ids, pos), model.sparse(ids, pos, topk=60)
+        self.assertLess((a - b).abs().max(), 1e-4)
+
+    def test_branches_answer_as_the_whole_sequence_does(self):
+        model = toy_model()
+        r = random.Random(2)
+        hay = [r.randint(7, 262) for _ in range(90)]
+        prompts = [[r.randint(7, 262) for _ in range(n)] for n in (3, 9, 5)]
+        for mode in ("sparse", "dense"):
+            got = evaluate.ask(model, evaluate.prefill(model, hay, mode), prompts, 4, mode)
+            for p, g in zip(prompts, got):
+                seq = hay + p
+                for _ in range(4):
+                    ids = torch.tensor(seq)[None]
+                    with torch.no_grad():
+                        h = (model.sparse if mode == "sparse" else model.dense)(ids, torch.arange(len(seq))[None])
+                    seq.append(int(model.logits(h)[-1].argmax()))
+                self.assertEqual(seq[len(hay) + len(p):][:len(g)], g)
+
+    def test_sparse_attention_has_the_gradient_of_dense(self):
+        torch.manual_seed(0)
+        q, kv = torch.randn(40, 4, 48, requires_grad=True), torch.randn(40, 48, requires_grad=True)
+        idx = sparse.select_plain(torch.randn(40, 2, 8), torch.randn(40, 8), torch.rand(40, 2), 1, 40)
+        out = sparse.attend_plain(q, kv, idx, 32, 0.2)
+        mask = torch.ones(40, 40).tril().bool()
+        p = (torch.einsum("nhd,md->nhm", q, kv) * 0.2).masked_fill(~mask[:, None], float("-inf")).softmax(-1)
+        want = torch.einsum("nhm,md->nhd", p, kv[:, :32])
+        self.assertLess((out - want).abs().max(), 1e-5)
+        a = torch.autograd.grad(out.sin().sum(), (q, kv))
+        b = torch.autograd.grad(want.sin().sum(), (q, kv))
+        self.assertLess(max((x - y).abs().max() for x, y in zip(a, b)), 1e-4)
+
+    def test_losses_stay_with_their_own_parameters(self):
+        model = toy_model()
+        ids, pos = torch.randint(7, 263, (1, 64)), torch.arange(64)[None]
+        kls = []
+        hidden = model.sparse(ids, pos, each_layer=lambda i, parts, idx: kls.append(
+            sparse.selected_kl(parts, idx, torch.arange(32, 64), model.cfg.scale)))
+        for loss, inside in ((sum(kls), True), (hidden.sum(), False)):
+            grads = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True, retain_graph=True)
+            for (n, _), g in zip(model.named_parameters(), grads):
+                if g is not None:
+                    self.assertEqual("indexer" in n, inside, n)
+
+
+class Files(unittest.TestCase):
+    def test_fp8_rounds_to_nearest(self):
+        x = np.linspace(-448, 448, 20001).astype(np.float32)
+        got = export.VALUES[export.to_e4m3(x)]
+        grid = np.sort(export.VALUES[np.isfinite(export.VALUES)])
+        near = grid[np.clip(np.searchsorted(grid, x), 1, len(grid) - 1)], grid[np.clip(np.searchsorted(grid, x) - 1, 0, len(grid) - 1)]
+        self.assertLess(np.abs(np.abs(got - x) - np.minimum(np.abs(near[0] - x), np.abs(near[1] - x))).max(), 1e-4)
+
+    def test_export_and_checkpoint_come_back(self):
+        model = toy_model()
+        with tempfile.TemporaryDirectory() as d:
+            checkpoint.save_compact(d, model, {"stage": 3})
+            other = toy_model(2)
+            self.assertEqual(checkpoint.load(d, other)[1]["stage"], 3)
+            for a, b in zip(model.parameters(), other.parameters()):
+                self.assertLessEqual((a - b).abs().max(), 0.01 * a.abs().max())
+            export.write(model, d)
+            back = export.load(d)
+            export.round_model(model)
+            for (n, a), b in zip(model.named_parameters(), back.parameters()):
+                self.assertTrue(torch.equal(a, b), n)
+            self.assertEqual(Config.from_json(os.path.join(d, "config.json")), model.cfg)
+
+    def test_licence_answers_stand_in_their_files(self):
+        for line in open(os.path.join(HERE, "licences.jsonl")):
+            row = json.loads(line)
+            path = os.path.join(evaluate.LICENCES, row["file"])
+            if os.path.exists(path):
+                self.assertIn(row["answer"].lower(), " ".join(open(path, errors="replace").read().lower().split()), row)
+
+
+class Data(unittest.TestCase):
+    def test_train_and_check_share_no_wording_and_no_key_word(self):
+        self.assertFalse(set(T.STATE) & set(T.STATE_CHECK) or set(T.ASK) & set(T.ASK_CHECK))
+        for side in (2, 3):
+            a, b = ({s for rel in rels for s in rel[side]} for rels in (T.RELATIONS, T.RELATIONS_CHECK))
+            self.assertFalse(a & b)
+        for words in (ADJ, NOUN, FIRST, LAST):
+            self.assertFalse(set(part(words, "train")) & set(part(words, "check")))
+
+    def test_facts_answer_their_questions(self):
+        r, stock = random.Random(5), Stock("train")
+        for _ in range(300):
+            statements, qs = facts.group(r, stock)
+            text = " ".join(statements)
+            for kind, q, a in qs:
+                if kind in ("needle", "multikey"):
+                    self.assertIn(a.lower(), text.lower())
+
+    def test_rule_made_answers_stand_in_the_sentence(self):
+        r = random.Random(1)
+        s = "In 1856 the family of Captain Harker moved to Boston with seven horses and two old carriages."
+        kinds = set()
+        for _ in range(200):
+            out = prose_tasks.question(r, s)
+            if out:
+                kinds.add(out[0].split()[0])
+                self.assertIn(out[1], s)
+        self.assertGreater(len(kinds), 5)
+
+    def test_replaced_answers_are_in_the_passage(self):
+        r, stock = random.Random(1), Stock("train")
+        p = {"name": "x", "text": "Anna Berg left Paris in 1871. She took 42 paintings to Rome.",
+             "qas": [{"question": "When did Anna Berg leave?", "answer": "1871"}, {"question": "How many paintings?", "answer": "42"},
+                     {"question": "What colour?", "answer": None}]}
+        for _ in range(200):
+            _, text, qs = natural.prepare(r, stock, p)
+            for kind, q, a in qs:
+                if kind == "natural":
+                    self.assertIn(a, " ".join(text.split()))
+
+    def test_positions_rise_and_stay_in_range(self):
+        r = random.Random(3)
+        for _ in range(50):
+            pos = packs.positions(r, [2, 100, 400], 512)
+            self.assertTrue((np.diff(pos) >= 1).all() and pos[0] == 0 and pos[-1] < packs.MAX_POSITION)
+
+
+class Steps(unittest.TestCase):
+    def test_orthogonalise(self):
+        x = muon.orthogonalise(torch.randn(2, 24, 60))
+        s = torch.linalg.svdvals(x)
+        self.assertGreater(s.min(), 0.5)
+        self.assertLess(s.max(), 1.4)
+
+    @unittest.skipUnless(os.path.isdir(DATA), "no data")
+    def test_every_stage_at_toy_size(self):
+        from data.corpus import prepare
+        with tempfile.TemporaryDirectory() as d:
+            prepare(DATA, "", os.path.join(d, "corpus"), 2, limit=60)
+            subprocess.run([sys.executable, os.path.join(HERE, "train.py"), "--toy", "--corpus", os.path.join(d, "corpus"),
+                            "--run", os.path.join(d, "run")], check=True, stdout=subprocess.DEVNULL)
+            rows = [json.loads(line) for line in open(os.path.join(d, "run", "log.jsonl"))]
+            self.assertEqual([r["after"] for r in rows if "after" in r], ["dense-512", "warm", "sparse-a"])
+            self.assertEqual(checkpoint.load(os.path.join(d, "run", "compact"), toy_model())[1]["stage"], 3)
+
+
+if __name__ == "__main__":
+    unittest.main()
