@@ -1,8 +1,8 @@
 /* ingest.h - a file or URL in, text with positions out.
  *
- * Extraction of every format runs in a child process without rights (rlimits, seccomp, landlock): the parent only
- * reads a framed, checked result from a pipe. The kind of a file is decided by its content; the name breaks ties
- * among the text formats only.
+ * Extraction of every format runs in a child process without rights (rlimits, seccomp, landlock): the parent
+ * only reads a framed, checked result from a pipe. The kind of a file is decided by its content; the name
+ * breaks ties among the text formats only.
  */
 #ifndef PHAROS_INGEST_H
 #define PHAROS_INGEST_H
@@ -18,72 +18,77 @@ typedef struct page_rect {
     float x0, y0, x1, y1;
 } page_rect;
 
-/* A run of text with its place: a paragraph, a line of a PDF page, a table row. Segments are ascending, disjoint
- * and together cover all of the text but separators. */
+/* A run of text with its place: a paragraph, a line of a PDF page, a table row. Segments are ascending,
+ * disjoint and together cover all of the text but separators. */
 typedef struct segment {
-    uint64_t start, end;         /* bytes of the document's text */
-    uint32_t page;               /* 1-based; 0 = the format has no pages */
-    uint64_t src_start, src_end; /* bytes of the original file, where the format allows (text, Markdown, code);
-                                    otherwise both 0 */
+    uint64_t start, end;          /* bytes of the document's text */
+    uint32_t page;                /* 1-based; 0 = the format has no pages */
+    uint64_t src_start, src_end;  /* bytes of the original file, where the format allows (text, Markdown,
+                                     code);  otherwise both 0 */
     uint32_t first_rect, n_rects; /* into document_text.rects; PDF only */
 } segment;
 
 /* What one file says. Zero-initialise; free with document_text_free. */
 typedef struct document_text {
-    char *text;               /* valid UTF-8 without NUL, NUL-terminated; line ends are \n */
+    char *text; /* valid UTF-8 without NUL, NUL-terminated; line ends are \n */
     size_t len;
     segment *segments;
     size_t n_segments;
     page_rect *rects;
     size_t n_rects;
-    uint32_t pages;           /* 0 = the format has no pages */
-    uint32_t *picture_pages;  /* pages with a picture and no text, ascending */
+    uint32_t pages;          /* 0 = the format has no pages */
+    uint32_t *picture_pages; /* pages with a picture and no text, ascending */
     size_t n_picture_pages;
-    char media_type[128];     /* "application/pdf" */
-    char title[256];          /* from the file's metadata; empty = none */
-    char charset[64];         /* what the bytes were decoded from; empty where the format decides */
-    char warning[256];        /* something a person should know (bytes replaced, parts skipped); empty = none */
+    char media_type[128]; /* "application/pdf" */
+    char title[256];      /* from the file's metadata; empty = none */
+    char charset[64];     /* what the bytes were decoded from; empty where the format decides */
+    char warning[256];    /* something a person should know (bytes replaced, parts skipped); empty = none */
 } document_text;
 
 void document_text_free(document_text *d);
 
 typedef struct ingest_limits {
-    uint64_t file_bytes;  /* larger files are refused with both sizes; 0 = 2 GiB */
-    uint64_t text_bytes;  /* 0 = 1 GiB */
+    uint64_t file_bytes;   /* larger files are refused with both sizes; 0 = 2 GiB */
+    uint64_t text_bytes;   /* 0 = 1 GiB */
     uint64_t memory_bytes; /* address space of the child; 0 = 2 GiB */
-    uint32_t seconds;     /* processor time of the child; 0 = 300 */
-    bool ocr;             /* read picture pages with tesseract where it is installed */
+    uint32_t seconds;      /* processor time of the child; 0 = 300 */
+    bool ocr;              /* read picture pages with tesseract where it is installed */
 } ingest_limits;
 
 /* Called while a large file is being read: pages (or bytes) done and in all, 0 = unknown. Non-zero stops. */
 typedef int (*ingest_progress)(void *user, uint64_t done, uint64_t total);
 
 /* Extracts the file at path. Errors: PH_NOT_FOUND, PH_TOO_LARGE (both sizes), PH_UNSUPPORTED (names the media
- * type; "encrypted PDF"), PH_CORRUPT (what is wrong), PH_INTERRUPTED. A file with no text at all is PH_UNSUPPORTED
- * and says so ("12 pages, all pictures"). */
-int ingest_extract(document_text *out, const char *path, const ingest_limits *limits, ingest_progress progress,
-                   void *user, ph_error *err);
+ * type; "encrypted PDF"), PH_CORRUPT (what is wrong), PH_INTERRUPTED. Every sentence names the file. A file
+ * with no text at all is PH_UNSUPPORTED and says so ("12 pages, all pictures"). */
+int ingest_extract(document_text *out, const char *path, const ingest_limits *limits,
+                   ingest_progress progress, void *user, ph_error *err);
 
-/* The child's side: main() calls it first thing when argv[1] is INGEST_CHILD_ARGUMENT, and exits with its result. */
+/* The child's side: main() calls it first thing when argv[1] is INGEST_CHILD_ARGUMENT, and exits with its
+ * result. */
 #define INGEST_CHILD_ARGUMENT "--extract-child"
 int ingest_child_main(int argc, char **argv);
+
+/* What confines the child on this machine, for a person: "seccomp, landlock 7, rlimits", or what is missing
+ * and why. Static. */
+const char *ingest_sandbox_status(void);
 
 /* BLAKE2b-256 of a file's bytes, read in pieces; *size filled. */
 int ingest_hash_file(uint8_t hash[32], uint64_t *size, const char *path, ph_error *err);
 
-/* Calls `file` for every regular file at or below path, folders in byte order of their names. Hidden files and
- * folders (leading dot) and unreadable ones are reported through `skipped` with a reason, links are followed once
- * (loops and a file met twice by device and inode are skipped). `name` is the path relative to the folder that was
- * named (or the base name of a file). Either callback returns non-zero to stop. */
+/* Calls `file` for every regular file at or below path, folders in byte order of their names. Hidden files
+ * and folders (leading dot) and unreadable ones are reported through `skipped` with a reason, links are
+ * followed once (loops and a file met twice by device and inode are skipped). `name` is the path relative to
+ * the folder that was named (or the base name of a file). Either callback returns non-zero to stop. */
 typedef int (*walk_file)(void *user, const char *path, const char *name);
 typedef int (*walk_skipped)(void *user, const char *path, const char *reason);
 int ingest_walk(const char *path, walk_file file, walk_skipped skipped, void *user, ph_error *err);
 
-/* Fetches an http(s) URL into the file at path (created, mode 0600), following at most 5 redirects. Every address
- * connected to, at every hop, must be public: loopback, private, link-local, multicast, metadata and mapped forms
- * are refused after resolution, so a name that resolves differently later changes nothing. *name (owned, free)
- * = a file name made from the URL or Content-Disposition. */
-int ingest_fetch(const char *url, const char *path, char **name, const ingest_limits *limits, ingest_progress progress,
-                 void *user, ph_error *err);
+/* Fetches an http(s) URL into the file at path (created, mode 0600), following at most 5 redirects. Every
+ * address connected to, at every hop, must be public: loopback, private, link-local, multicast, metadata and
+ * mapped forms are refused after resolution, so a name that resolves differently later changes nothing. *name
+ * (owned, free) = a file name made from the URL or Content-Disposition. */
+int ingest_fetch(const char *url, const char *path, char **name, const ingest_limits *limits,
+                 ingest_progress progress, void *user, ph_error *err);
 
 #endif

@@ -9,9 +9,10 @@ typedef struct text_span {
 } text_span;
 
 /* The sentence of text[len] that holds byte `at` (at < len). A sentence ends at . ! ? (with closing quotes or
- * brackets) before white space and a plausible beginning, at CJK full stops, at an empty line, and at a list item
- * or heading; common abbreviations, initials and numbers such as "v. 3" and "1.5" do not end one. At most about
- * 1,000 bytes: a longer one is cut at a line end or a space. Linear in the distance looked at, never in len. */
+ * brackets) before white space and a plausible beginning, at CJK full stops, at an empty line, and at a list
+ * item or heading; common abbreviations, initials and numbers such as "v. 3" and "1.5" do not end one. At
+ * most about 1,000 bytes: a longer one is cut at a line end or a space. Linear in the distance looked at,
+ * never in len. */
 text_span sentence_at(const char *text, size_t len, size_t at);
 
 /* The first sentence that starts at or after `from`; start == end == len when there is none. */

@@ -1,0 +1,281 @@
+/* ingest.c - the parent's side of an extraction: starts the child, reads its frames, ends it in every case.
+ */
+#include "ingest/ingest.h"
+
+#include "ingest/child.h"
+#include "ingest/frame.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define GIB ((uint64_t)1 << 30)
+#define PIPE_BYTES ((size_t)1 << 16)
+#define TICK_MS 100 /* how often progress is reported and a stop noticed */
+
+typedef struct job {
+    const char *path;
+    const char *name; /* its last part */
+    ingest_limits limits;
+    uint64_t file_bytes;
+    int file, result; /* the child's descriptors 0 and 1, both >= 3 here */
+    int from_child;
+    pid_t child;
+    ingest_progress progress;
+    void *user;
+} job;
+
+static double seconds_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* "2.0 GiB", for sentences. */
+static const char *size_text(char out[32], uint64_t bytes) {
+    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    double v = (double)bytes;
+    int u = 0;
+    while (v >= 1024 && u < 6) v /= 1024, u++;
+    snprintf(out, 32, u ? "%.1f %s" : "%.0f %s", v, units[u]);
+    return out;
+}
+
+/* Lower case, letters and digits only: it travels as an argument that others on the machine can see. */
+static void find_extension(char out[17], const char *name) {
+    const char *dot = strrchr(name, '.');
+    size_t n = 0;
+    if (dot && dot != name) {
+        for (const char *p = dot + 1; *p; p++) {
+            if (n == 16 || !isalnum((unsigned char)*p)) {
+                n = 0;
+                break;
+            }
+            out[n++] = (char)tolower((unsigned char)*p);
+        }
+    }
+    out[n] = 0;
+}
+
+static int open_file(job *j, ph_error *err) {
+    /* O_NONBLOCK: opening a FIFO must not wait for a writer. */
+    int fd = open(j->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0)
+        return ph_fail(err, errno == ENOENT || errno == ENOTDIR ? PH_NOT_FOUND : PH_FAIL,
+                       "cannot open %s: %s", j->path, strerror(errno));
+    struct stat st;
+    char a[32], b[32];
+    int rc = 0;
+    if (fstat(fd, &st) != 0)
+        rc = ph_fail(err, PH_FAIL, "cannot look at %s: %s", j->path, strerror(errno));
+    else if (!S_ISREG(st.st_mode))
+        rc = ph_fail(err, PH_UNSUPPORTED, "%s is %s, not a file", j->path,
+                     S_ISDIR(st.st_mode) ? "a folder" : "a device, socket or pipe");
+    else if ((uint64_t)st.st_size > j->limits.file_bytes)
+        rc = ph_fail(err, PH_TOO_LARGE, "%s has %s, and the limit is %s", j->path,
+                     size_text(a, (uint64_t)st.st_size), size_text(b, j->limits.file_bytes));
+    if (rc) {
+        close(fd);
+        return rc;
+    }
+    j->file_bytes = (uint64_t)st.st_size;
+    j->file = fd;
+    return 0;
+}
+
+/* The child between fork and exec, where only system calls are safe: this process may have threads. */
+static void become_child(const job *j, char *const *argv, char *const *environment, pid_t parent) {
+    setsid(); /* a session and process group of its own: one kill ends it with its helpers */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(CHILD_NO_PIPE);
+    int null = open("/dev/null", O_WRONLY);
+    if (null < 0) _exit(CHILD_NO_EXEC);
+    /* Each of the three is at 3 or above (the caller saw to it; null by being opened after them). */
+    if (dup2(j->file, 0) < 0 || dup2(j->result, 1) < 0) _exit(CHILD_NO_EXEC);
+    /* A sanitizer's report is all that tells why its process ended. */
+    if (!SANDBOX_SANITIZED && dup2(null, 2) < 0) _exit(CHILD_NO_EXEC);
+    if (syscall(SYS_close_range, 3u, ~0u, 0u) != 0)
+        for (int fd = 3; fd < 65536; fd++) close(fd);
+    struct sigaction normal = {.sa_handler = SIG_DFL};
+    for (int i = 1; i < NSIG; i++) sigaction(i, &normal, NULL);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    execve("/proc/self/exe", argv, environment);
+    _exit(CHILD_NO_EXEC);
+}
+
+/* Moves a descriptor to 3 or above, so that dup2 onto 0 to 2 cannot overwrite another one's source. */
+static int lift(int fd) {
+    if (fd >= 3) return fd;
+    int higher = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    int failed = errno;
+    close(fd);
+    errno = failed;
+    return higher;
+}
+
+static int start_child(job *j, ph_error *err) {
+    if (getenv(CHILD_MARK))
+        return ph_fail(err, PH_FAIL, "a reader was started by a reader: main() must call ingest_child_main");
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return ph_fail(err, PH_FAIL, "no pipe to a reader: %s", strerror(errno));
+    j->from_child = lift(ends[0]);
+    j->result = lift(ends[1]);
+    j->file = lift(j->file);
+    if (j->from_child < 0 || j->result < 0 || j->file < 0)
+        return ph_fail(err, PH_FAIL, "no descriptors for a reader: %s", strerror(errno));
+
+    char memory[24], seconds[24], text[24], extension[17];
+    snprintf(memory, sizeof memory, "%llu", (unsigned long long)j->limits.memory_bytes);
+    snprintf(seconds, sizeof seconds, "%u", j->limits.seconds);
+    snprintf(text, sizeof text, "%llu", (unsigned long long)j->limits.text_bytes);
+    find_extension(extension, j->name);
+    char name[] = "pharos-reader", argument[] = INGEST_CHILD_ARGUMENT, version[] = CHILD_VERSION;
+    char ocr[2] = {j->limits.ocr ? '1' : '0', 0};
+    char *argv[CHILD_ARGC + 1] = {name, argument, version, memory, seconds, text, ocr, extension, NULL};
+    char mark[] = CHILD_MARK "=1", path[] = "PATH=/usr/bin:/bin", locale[] = "LC_ALL=C.UTF-8";
+    char sanitizer[] = "ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1";
+    char *environment[] = {mark, path, locale, SANDBOX_SANITIZED ? sanitizer : NULL, NULL};
+
+    pid_t parent = getpid();
+    j->child = fork();
+    if (j->child < 0) return ph_fail(err, PH_FAIL, "cannot start a reader: %s", strerror(errno));
+    if (j->child == 0) become_child(j, argv, environment, parent);
+    close(j->result);
+    j->result = -1;
+    return 0;
+}
+
+/* Reads frames until the pipe ends, time is up, or someone says stop. */
+static int read_frames(job *j, frame_reader *reader, ph_error *err) {
+    uint8_t *bytes = malloc(PIPE_BYTES);
+    if (!bytes) return ph_fail(err, PH_MEMORY, "out of memory: %zu bytes to read from a reader", PIPE_BYTES);
+    /* Processor time is the child's limit; the clock on the wall stops one that waits, with room for a busy
+     * machine. */
+    double start = seconds_now(), limit = 2.0 * j->limits.seconds + 10, told = start;
+    int rc = 0;
+    while (!rc) {
+        struct pollfd p = {.fd = j->from_child, .events = POLLIN};
+        int ready = poll(&p, 1, TICK_MS);
+        if (ready < 0 && errno != EINTR)
+            rc = ph_fail(err, PH_FAIL, "cannot wait for a reader: %s", strerror(errno));
+        if (ready > 0) {
+            ssize_t n = read(j->from_child, bytes, PIPE_BYTES);
+            if (n == 0) break;
+            if (n < 0 && errno != EINTR)
+                rc = ph_fail(err, PH_FAIL, "cannot read from a reader: %s", strerror(errno));
+            if (n > 0) rc = frame_feed(reader, bytes, (size_t)n, err);
+        }
+        double now = seconds_now();
+        if (!rc && now - start > limit)
+            rc = ph_fail(err, PH_TOO_LARGE, "%s: reading it took more than %.0f s", j->name, limit);
+        if (!rc && j->progress && now - told >= TICK_MS / 1000.0) {
+            told = now;
+            if (j->progress(j->user, reader->done, reader->total))
+                rc = ph_fail(err, PH_INTERRUPTED, "stopped while reading %s", j->name);
+        }
+    }
+    free(bytes);
+    return rc;
+}
+
+/* Why a child that did not finish ended. */
+static int explain(const job *j, int status, ph_error *err) {
+    char size[32];
+    if (WIFSIGNALED(status)) {
+        switch (WTERMSIG(status)) {
+        case SIGXCPU:
+            return ph_fail(err, PH_TOO_LARGE, "%s: reading it took more than %u s", j->name,
+                           j->limits.seconds);
+        case SIGBUS:
+            return ph_fail(err, PH_CORRUPT, "%s became shorter while it was read", j->name);
+        case SIGKILL:
+            return ph_fail(err, PH_FAIL, "%s: its reader was killed (is the machine out of memory?)",
+                           j->name);
+        default:
+            return ph_fail(err, PH_CORRUPT, "%s: its reader crashed (%s); the file is damaged or hostile",
+                           j->name, strsignal(WTERMSIG(status)));
+        }
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == CHILD_NO_EXEC)
+        return ph_fail(err, PH_FAIL, "%s: cannot start a reader from /proc/self/exe", j->name);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == PH_MEMORY)
+        return ph_fail(err, PH_TOO_LARGE, "%s: reading it needed more than %s of memory", j->name,
+                       size_text(size, j->limits.memory_bytes));
+    return ph_fail(err, PH_CORRUPT, "%s: its reader stopped early (status %d)", j->name,
+                   WIFEXITED(status) ? WEXITSTATUS(status) : status);
+}
+
+static int supervise(job *j, document_text *out, ph_error *err) {
+    frame_reader reader;
+    frame_reader_init(&reader, out, j->limits.text_bytes, j->file_bytes);
+    int rc = read_frames(j, &reader, err);
+    /* A child that is done sits in _exit; it is given a moment to get there, so that its status is its own.
+     * Then, whatever happened, nothing of its group survives: the pipe's end does not prove that a helper is
+     * gone. It is looked at without being reaped, so that its number cannot be another's by then. */
+    siginfo_t ended = {0};
+    for (int i = 0; !rc && i < 500 && ended.si_pid == 0; i++) {
+        if (waitid(P_PID, (id_t)j->child, &ended, WEXITED | WNOHANG | WNOWAIT) != 0) break;
+        if (ended.si_pid == 0) nanosleep(&(struct timespec){0, 1000000}, NULL);
+    }
+    bool by_us = ended.si_pid == 0;
+    kill(-j->child, SIGKILL);
+    kill(j->child, SIGKILL);
+    int status = 0;
+    pid_t reaped;
+    while ((reaped = waitpid(j->child, &status, 0)) < 0 && errno == EINTR) {
+    }
+    if (!rc) {
+        bool known = reaped == j->child && !by_us;
+        if (!reader.ended && known && (WIFSIGNALED(status) || WEXITSTATUS(status) != 0))
+            rc = explain(j, status, err);
+        else if ((rc = frame_finish(&reader, err)) != 0) {
+            if (rc == PH_MEMORY) {
+                char size[32];
+                rc = ph_fail(err, PH_TOO_LARGE, "reading it needed more than %s of memory",
+                             size_text(size, j->limits.memory_bytes));
+            }
+            ph_context(err, "%s", j->name);
+        }
+    }
+    frame_reader_free(&reader);
+    if (!rc && j->progress)
+        j->progress(j->user, reader.total ? reader.total : j->file_bytes,
+                    reader.total ? reader.total : j->file_bytes);
+    return rc;
+}
+
+int ingest_extract(document_text *out, const char *path, const ingest_limits *limits,
+                   ingest_progress progress, void *user, ph_error *err) {
+    const char *base = strrchr(path, '/');
+    job j = {.path = path, .name = base ? base + 1 : path, .file = -1, .result = -1, .from_child = -1};
+    if (limits) j.limits = *limits;
+    if (!j.limits.file_bytes) j.limits.file_bytes = 2 * GIB;
+    if (!j.limits.text_bytes) j.limits.text_bytes = GIB;
+    if (!j.limits.memory_bytes) j.limits.memory_bytes = 2 * GIB;
+    if (!j.limits.seconds) j.limits.seconds = 300;
+    j.progress = progress;
+    j.user = user;
+    memset(out, 0, sizeof *out);
+    int rc = open_file(&j, err);
+    if (!rc) rc = start_child(&j, err);
+    if (!rc) rc = supervise(&j, out, err);
+    if (j.file >= 0) close(j.file);
+    if (j.result >= 0) close(j.result);
+    if (j.from_child >= 0) close(j.from_child);
+    if (rc) document_text_free(out);
+    return rc;
+}
