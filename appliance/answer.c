@@ -45,8 +45,8 @@ static bool span_holds(const store_pack_item *item, const store_hit *hit) {
     return item->document == hit->document && hit->start < item->text_end && hit->end > item->text_start;
 }
 
-/* The packs that may hold the answer, most promising first: with more than one, ranked by full text over their
- * passages. *out owned by the caller. */
+/* The packs that may hold the answer, most promising first: with more than one, ranked by full text over
+ * their passages. *out owned by the caller. */
 static int choose_packs(candidate **out, int *n, int *all, store *s, engine *e, const char *question,
                         const answer_options *o, ph_error *err) {
     store_pack *packs = NULL;
@@ -56,7 +56,8 @@ static int choose_packs(candidate **out, int *n, int *all, store *s, engine *e, 
     *out = NULL;
     int code = store_pack_list(s, engine_key(e), &packs, &n_packs, err);
     if (!code && n_packs > 1) code = store_search(s, question, SEARCH_HITS, &hits, &n_hits, err);
-    if (!code && !(*out = calloc(n_packs + 1, sizeof **out))) code = ph_fail(err, PH_MEMORY, "no memory for packs");
+    if (!code && !(*out = calloc(n_packs + 1, sizeof **out)))
+        code = ph_fail(err, PH_MEMORY, "no memory for packs");
     for (size_t i = 0; i < n_packs && !code; i++) {
         bool use = false;
         double score = 0;
@@ -77,7 +78,8 @@ static int choose_packs(candidate **out, int *n, int *all, store *s, engine *e, 
     qsort(*out, (size_t)*n, sizeof **out, best_first);
     int most = o->max_packs > 0 ? o->max_packs : DEFAULT_PACKS;
     if (*n > most) *n = most;
-    if (*n == 0 && o->pack) return ph_fail(err, PH_NOT_FOUND, "there is no pack %lld for this model", (long long)o->pack);
+    if (*n == 0 && o->pack)
+        return ph_fail(err, PH_NOT_FOUND, "there is no pack %lld for this model", (long long)o->pack);
     if (*n == 0) return ph_fail(err, PH_NOT_FOUND, "there are no documents yet: add some with `pharos add`");
     return PH_OK;
 }
@@ -99,8 +101,12 @@ static int tell(asking *a, answer_phase phase, int64_t done, int64_t total) {
     return a->options->progress ? a->options->progress(a->options->user, phase, done, total, a->cached) : 0;
 }
 
-static int reading(void *user, int64_t done, int64_t total) { return tell(user, PHASE_READING, done, total); }
-static int feeding(void *user, int64_t done, int64_t total) { return tell(user, PHASE_ASKING, done, total); }
+static int reading(void *user, int64_t done, int64_t total) {
+    return tell(user, PHASE_READING, done, total);
+}
+static int feeding(void *user, int64_t done, int64_t total) {
+    return tell(user, PHASE_ASKING, done, total);
+}
 
 static int wrote(void *user, const generate_step *step) {
     asking *a = user;
@@ -108,9 +114,10 @@ static int wrote(void *user, const generate_step *step) {
     a->log_probability += step->logprob;
     int keep = TRACE_KEEP;
     if (a->options->full_trace && step->n_layers)
-        for (int i = 0; i < step->n_layers; i++) keep = step->layers[i].count > keep ? step->layers[i].count : keep;
-    a->failed = answer_trace_add(&a->answer->trace, step, a->answer->trace.n_tokens ? a->answer->trace.keep : keep,
-                                 a->err);
+        for (int i = 0; i < step->n_layers; i++)
+            keep = step->layers[i].count > keep ? step->layers[i].count : keep;
+    a->failed = answer_trace_add(&a->answer->trace, step,
+                                 a->answer->trace.n_tokens ? a->answer->trace.keep : keep, a->err);
     if (a->failed) return 1;
     if (a->options->piece && !a->quiet) a->options->piece(a->options->user, step->piece, step->piece_len);
     return tell(a, PHASE_WRITING, (int64_t)a->answer->trace.n_tokens, 0);
@@ -133,11 +140,12 @@ static int restrict_session(session *s, const loaded_pack *p, const answer_optio
 
 static int feed_question(session *s, engine *e, const char *question, asking *a, ph_error *err) {
     token_list tokens = {0};
-    int code = prompt_question(engine_prompt(e), engine_tokenizer(e), question, strlen(question), 0, &tokens, err);
+    int code =
+        prompt_question(engine_prompt(e), engine_tokenizer(e), question, strlen(question), 0, &tokens, err);
     int64_t room = engine_config(e)->max_positions - session_length(s);
     if (!code && (int64_t)tokens.n >= room)
-        code = ph_fail(err, PH_TOO_LARGE, "the question takes %zu tokens; this pack leaves room for %lld", tokens.n,
-                       (long long)room);
+        code = ph_fail(err, PH_TOO_LARGE, "the question takes %zu tokens; this pack leaves room for %lld",
+                       tokens.n, (long long)room);
     a->answer->row.prompt_tokens = session_length(s) + (int64_t)tokens.n;
     if (!code) code = session_feed(s, tokens.ids, (int64_t)tokens.n, feeding, a, err);
     token_list_free(&tokens);
@@ -147,12 +155,13 @@ static int feed_question(session *s, engine *e, const char *question, asking *a,
 /* Everything from the trace: whole-answer masses, the read set, the citations. */
 static int find_sources(answer *a, store *s, ph_error *err) {
     double *mass = calloc(a->pack.prompt.tokens.n + 1, sizeof *mass);
-    if (!mass) return ph_fail(err, PH_MEMORY, "no memory for a trace over %zu tokens", a->pack.prompt.tokens.n);
+    if (!mass)
+        return ph_fail(err, PH_MEMORY, "no memory for a trace over %zu tokens", a->pack.prompt.tokens.n);
     answer_trace_mass(&a->trace, &a->pack, 0, a->trace.n_tokens, -1, mass);
     int code = read_set_make(&a->read, &a->n_read, &a->pack, mass, READ_SET_SIZE, err);
     if (!code && a->row.found)
-        code = citations_make(&a->row.citations, &a->row.n_citations, &a->pack, s, a->row.answer, mass, a->read,
-                              a->n_read, err);
+        code = citations_make(&a->row.citations, &a->row.n_citations, &a->pack, s, a->row.answer, mass,
+                              a->read, a->n_read, err);
     free(mass);
     return code;
 }
@@ -169,8 +178,12 @@ static int ask_pack(answer *out, int64_t pack, bool quiet, store *s, engine *e, 
     if (!code) code = restrict_session(conversation, &out->pack, o, err);
     if (!code) code = feed_question(conversation, e, question, &a, err);
     generate_options generate = {.max_tokens = o->max_tokens > 0 ? o->max_tokens : DEFAULT_TOKENS,
-                                 .temperature = o->temperature, .top_p = o->top_p, .seed = o->seed, .trace = true,
-                                 .step = wrote, .user = &a};
+                                 .temperature = o->temperature,
+                                 .top_p = o->top_p,
+                                 .seed = o->seed,
+                                 .trace = true,
+                                 .step = wrote,
+                                 .user = &a};
     stop_reason why = STOP_EOS;
     if (!code) code = session_generate(conversation, &generate, &why, err);
     if (!code && a.failed) code = a.failed;
@@ -184,7 +197,8 @@ static int ask_pack(answer *out, int64_t pack, bool quiet, store *s, engine *e, 
     row->question = strdup(question);
     row->answer = strdup(out->trace.text ? out->trace.text : "");
     row->model = strdup(engine_model_name(e));
-    if (!row->question || !row->answer || !row->model) return ph_fail(err, PH_MEMORY, "no memory for an answer");
+    if (!row->question || !row->answer || !row->model)
+        return ph_fail(err, PH_MEMORY, "no memory for an answer");
     memcpy(row->key, engine_key(e), sizeof row->key);
     size_t n = out->trace.n_tokens;
     row->found = n > 0 && strcmp(row->answer, ANSWER_NOT_FOUND) != 0;
@@ -213,7 +227,8 @@ static int keep(answer *a, store *s, ph_error *err) {
     return code;
 }
 
-int answer_question(answer *out, store *s, engine *e, const char *question, const answer_options *o, ph_error *err) {
+int answer_question(answer *out, store *s, engine *e, const char *question, const answer_options *o,
+                    ph_error *err) {
     memset(out, 0, sizeof *out);
     candidate *packs = NULL;
     int n = 0, all = 0;

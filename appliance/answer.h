@@ -10,7 +10,8 @@
 
 typedef enum answer_phase { PHASE_READING, PHASE_ASKING, PHASE_WRITING } answer_phase;
 
-/* How far it is. READING: done of total tokens of the pack, `cached` of them not read again. Non-zero stops. */
+/* How far it is. READING: done of total tokens of the pack, `cached` of them not read again. Non-zero stops.
+ */
 typedef int (*answer_progress)(void *user, answer_phase phase, int64_t done, int64_t total, int64_t cached);
 /* Each piece of the answer as it is written (bytes; a piece may end inside a character). */
 typedef void (*answer_piece)(void *user, const char *piece, size_t len);
@@ -32,14 +33,14 @@ typedef struct answer_options {
 
 /* Zero-initialise; free with answer_free. */
 typedef struct answer {
-    store_answer row;         /* question, answer, found, citations, usage, timing */
+    store_answer row; /* question, answer, found, citations, usage, timing */
     answer_trace trace;
-    loaded_pack pack;         /* the pack that was answered from, for showing places */
-    read_sentence *read;      /* heaviest first; into pack */
+    loaded_pack pack;    /* the pack that was answered from, for showing places */
+    read_sentence *read; /* heaviest first; into pack */
     size_t n_read;
-    double confidence;        /* mean probability of the answer's tokens */
+    double confidence; /* mean probability of the answer's tokens */
     int packs_asked, packs_all;
-    const char *note;         /* something a person should know (a snapshot was not believed), or NULL */
+    const char *note; /* something a person should know (a snapshot was not believed), or NULL */
 } answer;
 
 int answer_question(answer *out, store *s, engine *e, const char *question, const answer_options *options,

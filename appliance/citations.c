@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A common word stands in too many places for a place to mean anything; the heaviest of these many is taken. */
+/* A common word stands in too many places for a place to mean anything; the heaviest of these many is taken.
+ */
 enum { MAX_PLACES = 4096, MAX_PARTS = 16 };
 
 typedef struct place {
@@ -16,8 +17,12 @@ typedef struct place {
     double sentence_mass;
 } place;
 
-static bool is_space(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
-static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c; }
+static bool is_space(char c) {
+    return c == ' ' || c == '\n' || c == '\t' || c == '\r';
+}
+static char lower(char c) {
+    return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+}
 static bool is_word(char c) {
     return (c >= '0' && c <= '9') || (lower(c) >= 'a' && lower(c) <= 'z') || (unsigned char)c >= 0x80;
 }
@@ -43,7 +48,8 @@ static double sentence_mass(const loaded_pack *p, const pack_text *t, size_t at,
     return read_set_span(p, t, s.start, s.end, mass, NULL);
 }
 
-/* Heaviest place of quote[n] over all texts. A place inside a longer word counts only where there is no other. */
+/* Heaviest place of quote[n] over all texts. A place inside a longer word counts only where there is no
+ * other. */
 static bool best_place(const loaded_pack *p, const char *quote, size_t n, const double *mass, place *best) {
     int places = 0;
     bool found = false, found_whole = false;
@@ -91,7 +97,7 @@ static int split(const char *answer, part *parts) {
         size_t skip = 0;
         if (comma && comma < next) next = comma, skip = 2;
         if (semicolon && semicolon < next) next = semicolon, skip = 2;
-        if (and && and < next) next = and, skip = 5;
+        if (and&&and < next) next = and, skip = 5;
         part piece = trim(s, (size_t)(next - s));
         if (piece.len > 4 && !strncmp(piece.start, "and ", 4)) piece = trim(piece.start + 4, piece.len - 4);
         if (piece.len) parts[n++] = piece;
@@ -121,8 +127,8 @@ int citation_page(store *s, int64_t document, uint64_t byte, uint32_t *page, ph_
     return code;
 }
 
-static int add(store_citation **list, size_t *n, store *s, const place *at, const char *quote,
-               size_t len, bool in_text, ph_error *err) {
+static int add(store_citation **list, size_t *n, store *s, const place *at, const char *quote, size_t len,
+               bool in_text, ph_error *err) {
     store_citation *more = realloc(*list, (*n + 1) * sizeof *more);
     if (!more) return ph_fail(err, PH_MEMORY, "no memory for a citation");
     *list = more;
@@ -164,7 +170,10 @@ int citations_make(store_citation **out, size_t *n, const loaded_pack *p, store 
                 code = add(out, n, s, &at, at.text->text + at.start, at.end - at.start, true, err);
     }
     if (!code && *n == 0 && n_read) {
-        place heaviest = {.text = read[0].text, .start = read[0].start, .end = read[0].end, .mass = read[0].mass,
+        place heaviest = {.text = read[0].text,
+                          .start = read[0].start,
+                          .end = read[0].end,
+                          .mass = read[0].mass,
                           .lift = read[0].lift};
         code = add(out, n, s, &heaviest, whole.start, whole.len, false, err);
     }

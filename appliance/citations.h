@@ -1,14 +1,15 @@
-/* citations.h - where an answer stands in the documents, with two verdicts: does the quote stand there, and was that
- * place read while answering. */
+/* citations.h - where an answer stands in the documents, with two verdicts: does the quote stand there, and
+ * was that place read while answering. */
 #ifndef PHAROS_CITATIONS_H
 #define PHAROS_CITATIONS_H
 
 #include "appliance/read_set.h"
 
-/* For each part of the answer (the whole, or the members of a list "a, b and c") the place in the pack's documents
- * that the answer's attention points at. White space and ASCII case may differ between answer and text; a final full
- * stop may be missing. Where no place has the words, one citation names the most-read sentence with in_text = false.
- * mass: whole-answer masses of answer_trace_mass. *out and its strings owned by the caller (store_citation). */
+/* For each part of the answer (the whole, or the members of a list "a, b and c") the place in the pack's
+ * documents that the answer's attention points at. White space and ASCII case may differ between answer and
+ * text; a final full stop may be missing. Where no place has the words, one citation names the most-read
+ * sentence with in_text = false. mass: whole-answer masses of answer_trace_mass. *out and its strings owned
+ * by the caller (store_citation). */
 int citations_make(store_citation **out, size_t *n, const loaded_pack *p, store *s, const char *answer,
                    const double *mass, const read_sentence *read, size_t n_read, ph_error *err);
 

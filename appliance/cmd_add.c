@@ -1,4 +1,5 @@
-/* cmd_add.c - `pharos add`: files, folders, URLs and standard input into the store, then into packs, then read. */
+/* cmd_add.c - `pharos add`: files, folders, URLs and standard input into the store, then into packs, then
+ * read. */
 #include "appliance/command.h"
 #include "appliance/intake.h"
 #include "appliance/library.h"
@@ -26,24 +27,40 @@ static const struct argp_option options[] = {
 static error_t parse(int key, char *arg, struct argp_state *state) {
     add_options *o = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &o->common; break;
-    case 'n': o->no_read = true; break;
-    case 'o': o->ocr = true; break;
-    case 'N': o->name = arg; break;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->common;
+        break;
+    case 'n':
+        o->no_read = true;
+        break;
+    case 'o':
+        o->ocr = true;
+        break;
+    case 'N':
+        o->name = arg;
+        break;
     case ARGP_KEY_ARGS:
         o->paths = state->argv + state->next;
         o->n_paths = state->argc - state->next;
         break;
-    case ARGP_KEY_NO_ARGS: argp_error(state, "name a file, a folder, a URL, or - for standard input"); break;
-    default: return ARGP_ERR_UNKNOWN;
+    case ARGP_KEY_NO_ARGS:
+        argp_error(state, "name a file, a folder, a URL, or - for standard input");
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
 
-static const struct argp add_argp = {options, parse, "PATH...",
-                                     "Reads documents into the library. What is there already is noticed; a file that "
-                                     "changed since it was added replaces its old text.",
-                                     common_child, NULL, NULL};
+static const struct argp add_argp = {
+    options,
+    parse,
+    "PATH...",
+    "Reads documents into the library. What is there already is noticed; a file that "
+    "changed since it was added replaces its old text.",
+    common_child,
+    NULL,
+    NULL};
 
 /* ---- one line, or one JSON row, a file ---- */
 
@@ -63,25 +80,37 @@ static void say(report *r, const char *text) {
 
 static void intake_event(void *user, const intake_result *x) {
     report *r = user;
-    char text[1400], *name = printable(x->name, strlen(x->name)), *detail = printable(x->detail, strlen(x->detail));
+    char text[1400], *name = printable(x->name, strlen(x->name)),
+                     *detail = printable(x->detail, strlen(x->detail));
     const char *state = intake_state_name(x->state);
     switch (x->state) {
-    case INTAKE_ADDED: r->added++; break;
-    case INTAKE_UPDATED: r->updated++; break;
-    case INTAKE_KNOWN: r->known++; break;
-    case INTAKE_SKIPPED: r->skipped++; break;
-    case INTAKE_FAILED: r->failed++; break;
+    case INTAKE_ADDED:
+        r->added++;
+        break;
+    case INTAKE_UPDATED:
+        r->updated++;
+        break;
+    case INTAKE_KNOWN:
+        r->known++;
+        break;
+    case INTAKE_SKIPPED:
+        r->skipped++;
+        break;
+    case INTAKE_FAILED:
+        r->failed++;
+        break;
     }
     snprintf(text, sizeof text, "%-8s %.500s%s%.800s", state, name ? name : "?", x->detail[0] ? ": " : "",
              detail ? detail : "");
     if (x->state == INTAKE_FAILED) {
         progress_end(&r->line);
         fprintf(stderr, "%s\n", text);
-    } else say(r, text);
+    } else
+        say(r, text);
     json_array_append_new(r->rows, json_pack("{s:s, s:o, s:o, s:I, s:I, s:i}", "state", state, "name",
                                              json_text(x->name), "detail", json_text(x->detail), "id",
-                                             (json_int_t)x->document, "text_bytes", (json_int_t)x->text_bytes, "pages",
-                                             (int)x->pages));
+                                             (json_int_t)x->document, "text_bytes", (json_int_t)x->text_bytes,
+                                             "pages", (int)x->pages));
     free(name);
     free(detail);
 }
@@ -127,8 +156,9 @@ static int read_packs(store *s, engine *e, report *r, json_t **out, ph_error *er
             snprintf(text, sizeof text, "read     pack %lld: %lld tokens, %lld of them read before",
                      (long long)packs[i].id, (long long)p.prompt.tokens.n, (long long)cached);
             say(r, text);
-            json_array_append_new(*out, json_pack("{s:I, s:I, s:I}", "pack", (json_int_t)packs[i].id, "tokens",
-                                                  (json_int_t)p.prompt.tokens.n, "cached_tokens", (json_int_t)cached));
+            json_array_append_new(*out, json_pack("{s:I, s:I, s:I}", "pack", (json_int_t)packs[i].id,
+                                                  "tokens", (json_int_t)p.prompt.tokens.n, "cached_tokens",
+                                                  (json_int_t)cached));
         }
         context_close(c);
         pack_unload(&p);
@@ -155,8 +185,11 @@ int cmd_add(int argc, char **argv) {
     json_t *read = NULL;
     progress_start(&r.line, o.common.quiet || o.common.json);
     int code = open_store(&s, &o.common, &err);
-    intake_options intake = {.limits = {.ocr = o.ocr}, .stdin_name = o.name, .event = intake_event,
-                             .progress = intake_progress, .user = &r};
+    intake_options intake = {.limits = {.ocr = o.ocr},
+                             .stdin_name = o.name,
+                             .event = intake_event,
+                             .progress = intake_progress,
+                             .user = &r};
     for (int i = 0; i < o.n_paths && !code; i++) code = intake_path(s, o.paths[i], &intake, &err);
     progress_end(&r.line);
     if (!code) code = pack_and_read(s, &r, &read, &err);
@@ -168,8 +201,8 @@ int cmd_add(int argc, char **argv) {
         return command_failed("add", &o.common, &err);
     }
     char summary[200];
-    snprintf(summary, sizeof summary, "%d added, %d updated, %d there already, %d skipped, %d failed", r.added,
-             r.updated, r.known, r.skipped, r.failed);
+    snprintf(summary, sizeof summary, "%d added, %d updated, %d there already, %d skipped, %d failed",
+             r.added, r.updated, r.known, r.skipped, r.failed);
     if (o.common.json)
         code = print_json(json_pack("{s:o, s:o}", "documents", r.rows, "read", read ? read : json_array()));
     else {

@@ -68,30 +68,53 @@ static char *join(int n, char **words) {
 static error_t parse(int key, char *arg, struct argp_state *state) {
     ask_options *o = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &o->common; break;
-    case 'D': add_document(o, arg, state); break;
-    case 'p': o->answer.pack = (int64_t)number(arg, 1, 1e15, "pack", state); break;
-    case OPTION_PACKS: o->answer.max_packs = (int)number(arg, 1, 1e6, "number of packs", state); break;
-    case 't': o->answer.max_tokens = (int)number(arg, 1, 1e6, "number of tokens", state); break;
-    case OPTION_TEMPERATURE: o->answer.temperature = (float)number(arg, 0, 100, "temperature", state); break;
-    case OPTION_TOP_P: o->answer.top_p = (float)number(arg, 1e-6, 1, "top-p", state); break;
-    case OPTION_SEED: o->answer.seed = (uint64_t)number(arg, 0, 9e15, "seed", state); break;
-    case OPTION_FULL: o->answer.full_trace = true; break;
-    case 'x': o->answer.discard = true; break;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->common;
+        break;
+    case 'D':
+        add_document(o, arg, state);
+        break;
+    case 'p':
+        o->answer.pack = (int64_t)number(arg, 1, 1e15, "pack", state);
+        break;
+    case OPTION_PACKS:
+        o->answer.max_packs = (int)number(arg, 1, 1e6, "number of packs", state);
+        break;
+    case 't':
+        o->answer.max_tokens = (int)number(arg, 1, 1e6, "number of tokens", state);
+        break;
+    case OPTION_TEMPERATURE:
+        o->answer.temperature = (float)number(arg, 0, 100, "temperature", state);
+        break;
+    case OPTION_TOP_P:
+        o->answer.top_p = (float)number(arg, 1e-6, 1, "top-p", state);
+        break;
+    case OPTION_SEED:
+        o->answer.seed = (uint64_t)number(arg, 0, 9e15, "seed", state);
+        break;
+    case OPTION_FULL:
+        o->answer.full_trace = true;
+        break;
+    case 'x':
+        o->answer.discard = true;
+        break;
     case ARGP_KEY_ARGS:
         o->question = join(state->argc - state->next, state->argv + state->next);
         if (!o->question) argp_failure(state, PH_MEMORY, 0, "out of memory");
         if (!o->question[strspn(o->question, " \t\r\n")]) argp_error(state, "the question is empty");
         break;
-    case ARGP_KEY_NO_ARGS: argp_error(state, "ask a question"); break;
-    default: return ARGP_ERR_UNKNOWN;
+    case ARGP_KEY_NO_ARGS:
+        argp_error(state, "ask a question");
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
 
-static const struct argp ask_argp = {options, parse, "QUESTION...",
-                                     "Answers from the documents, with citations and what was read.", common_child,
-                                     NULL, NULL};
+static const struct argp ask_argp = {
+    options,      parse, "QUESTION...", "Answers from the documents, with citations and what was read.",
+    common_child, NULL,  NULL};
 
 typedef struct asking {
     progress line;
@@ -102,9 +125,12 @@ typedef struct asking {
 static int show_progress(void *user, answer_phase phase, int64_t done, int64_t total, int64_t cached) {
     asking *a = user;
     (void)cached;
-    if (phase == PHASE_READING) progress_show(&a->line, "reading the documents", done, total, "tok");
-    else if (phase == PHASE_ASKING) progress_show(&a->line, "reading the question", done, total, "tok");
-    else progress_end(&a->line);
+    if (phase == PHASE_READING)
+        progress_show(&a->line, "reading the documents", done, total, "tok");
+    else if (phase == PHASE_ASKING)
+        progress_show(&a->line, "reading the question", done, total, "tok");
+    else
+        progress_end(&a->line);
     return interrupted;
 }
 
@@ -146,8 +172,10 @@ static int show(const ask_options *o, const answer *a, const asking *state) {
     if (!o->common.quiet) {
         if (a->note) fprintf(stderr, "\nNote: %s.\n", a->note);
         if (a->packs_asked < a->packs_all)
-            fprintf(stderr, "\nNote: %d of %d packs were asked; --packs asks more.\n", a->packs_asked, a->packs_all);
-        fprintf(stderr, "\n%lld tokens, %lld of them read before; first word after %.1f s, done after %.1f s.\n",
+            fprintf(stderr, "\nNote: %d of %d packs were asked; --packs asks more.\n", a->packs_asked,
+                    a->packs_all);
+        fprintf(stderr,
+                "\n%lld tokens, %lld of them read before; first word after %.1f s, done after %.1f s.\n",
                 (long long)a->row.prompt_tokens, (long long)a->row.cached_tokens, a->row.first_token_ms / 1e3,
                 a->row.total_ms / 1e3);
     }
@@ -175,7 +203,8 @@ int cmd_ask(int argc, char **argv) {
     if (code) {
         if (state.wrote) fputc('\n', stdout);
         code = command_failed("ask", &o.common, &err);
-    } else code = show(&o, &a, &state);
+    } else
+        code = show(&o, &a, &state);
     answer_free(&a);
     engine_close(e);
     store_close(s);

@@ -15,24 +15,28 @@ static error_t parse_ls(int key, char *arg, struct argp_state *state) {
     ls_options *o = state->input;
     (void)arg;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &o->common; return 0;
-    case ARGP_KEY_ARG: return ARGP_ERR_UNKNOWN;
-    default: return ARGP_ERR_UNKNOWN;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->common;
+        return 0;
+    case ARGP_KEY_ARG:
+        return ARGP_ERR_UNKNOWN;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
 }
 
-static const struct argp ls_argp = {NULL, parse_ls, "", "Lists documents: number, size of the text, pages, name.",
-                                    common_child, NULL, NULL};
+static const struct argp ls_argp = {
+    NULL, parse_ls, "", "Lists documents: number, size of the text, pages, name.", common_child, NULL, NULL};
 
 static json_t *document_json(const store_document *d) {
     char hash[65];
     for (int i = 0; i < 32; i++) sprintf(hash + 2 * i, "%02x", d->hash[i]);
-    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:i, s:I, s:s}", "id", (json_int_t)d->id, "name",
-                     json_text(d->name), "source", json_text(d->source), "media_type", json_text(d->media_type),
-                     "title", json_text(d->title), "warning", json_text(d->warning), "picture_pages",
-                     json_text(d->picture_pages), "bytes", (json_int_t)d->bytes, "text_bytes",
-                     (json_int_t)d->text_bytes, "pages", (int)d->pages, "added_at", (json_int_t)d->added_at, "hash",
-                     hash);
+    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:i, s:I, s:s}", "id", (json_int_t)d->id,
+                     "name", json_text(d->name), "source", json_text(d->source), "media_type",
+                     json_text(d->media_type), "title", json_text(d->title), "warning", json_text(d->warning),
+                     "picture_pages", json_text(d->picture_pages), "bytes", (json_int_t)d->bytes,
+                     "text_bytes", (json_int_t)d->text_bytes, "pages", (int)d->pages, "added_at",
+                     (json_int_t)d->added_at, "hash", hash);
 }
 
 static void print_document(const store_document *d) {
@@ -64,7 +68,8 @@ int cmd_ls(int argc, char **argv) {
         code = print_json(rows);
     } else {
         for (size_t i = 0; i < n; i++) print_document(&list[i]);
-        if (n == 0 && !o.common.quiet) fprintf(stderr, "There are no documents yet: add some with `pharos add`.\n");
+        if (n == 0 && !o.common.quiet)
+            fprintf(stderr, "There are no documents yet: add some with `pharos add`.\n");
     }
     store_documents_free(list, n);
     return code;
@@ -76,20 +81,30 @@ static error_t parse_rm(int key, char *arg, struct argp_state *state) {
     ls_options *o = state->input;
     (void)arg;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &o->common; return 0;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->common;
+        return 0;
     case ARGP_KEY_ARGS:
         o->keys = state->argv + state->next;
         o->n_keys = state->argc - state->next;
         return 0;
-    case ARGP_KEY_NO_ARGS: argp_error(state, "name a document, by number or name"); return 0;
-    default: return ARGP_ERR_UNKNOWN;
+    case ARGP_KEY_NO_ARGS:
+        argp_error(state, "name a document, by number or name");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
 }
 
-static const struct argp rm_argp = {NULL, parse_rm, "DOCUMENT...",
-                                    "Erases documents everywhere: file, text, index, packs with their snapshots, and "
-                                    "the answers that were read from them. Says what was erased.",
-                                    common_child, NULL, NULL};
+static const struct argp rm_argp = {
+    NULL,
+    parse_rm,
+    "DOCUMENT...",
+    "Erases documents everywhere: file, text, index, packs with their snapshots, and "
+    "the answers that were read from them. Says what was erased.",
+    common_child,
+    NULL,
+    NULL};
 
 static void add_receipt(store_receipt *sum, const store_receipt *r) {
     sum->documents += r->documents;
@@ -109,18 +124,18 @@ static void add_receipt(store_receipt *sum, const store_receipt *r) {
 static int print_receipt(const common_options *o, const store_receipt *r) {
     if (o->json)
         return print_json(json_pack(
-            "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "documents", (json_int_t)r->documents,
-            "files", (json_int_t)r->files, "file_bytes", (json_int_t)r->file_bytes, "text_bytes",
-            (json_int_t)r->text_bytes, "segments", (json_int_t)r->segments, "packs", (json_int_t)r->packs, "snapshots",
-            (json_int_t)r->snapshots, "snapshot_bytes", (json_int_t)r->snapshot_bytes, "questions",
-            (json_int_t)r->questions, "answers", (json_int_t)r->answers, "citations", (json_int_t)r->citations,
-            "traces", (json_int_t)r->traces));
+            "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "documents",
+            (json_int_t)r->documents, "files", (json_int_t)r->files, "file_bytes", (json_int_t)r->file_bytes,
+            "text_bytes", (json_int_t)r->text_bytes, "segments", (json_int_t)r->segments, "packs",
+            (json_int_t)r->packs, "snapshots", (json_int_t)r->snapshots, "snapshot_bytes",
+            (json_int_t)r->snapshot_bytes, "questions", (json_int_t)r->questions, "answers",
+            (json_int_t)r->answers, "citations", (json_int_t)r->citations, "traces", (json_int_t)r->traces));
     if (!o->quiet)
         printf("erased %lld documents (%lld B of text, %lld files), %lld packs with %lld snapshots (%lld B), "
                "%lld answers with %lld citations and %lld traces\n",
                (long long)r->documents, (long long)r->text_bytes, (long long)r->files, (long long)r->packs,
-               (long long)r->snapshots, (long long)r->snapshot_bytes, (long long)r->answers, (long long)r->citations,
-               (long long)r->traces);
+               (long long)r->snapshots, (long long)r->snapshot_bytes, (long long)r->answers,
+               (long long)r->citations, (long long)r->traces);
     return PH_OK;
 }
 

@@ -19,7 +19,8 @@ static const struct argp_option common_option_list[] = {
     {"threads", OPTION_THREADS, "N", 0, "Processor threads (all)", 90},
     {"backend", OPTION_BACKEND, "NAME", 0, "avx512, avx2 or portable (the best)", 90},
     {"topk", OPTION_TOPK, "K", 0, "Positions the indexer selects (the model's)", 90},
-    {"dense", OPTION_DENSE, NULL, 0, "Attend to everything instead, for comparison; has its own snapshots", 90},
+    {"dense", OPTION_DENSE, NULL, 0, "Attend to everything instead, for comparison; has its own snapshots",
+     90},
     {"json", 'j', NULL, 0, "Print JSON", 91},
     {"quiet", 'q', NULL, 0, "No progress and no notes", 91},
     {0},
@@ -36,15 +37,32 @@ static int whole_number(const char *arg, const char *what, struct argp_state *st
 static error_t parse_common(int key, char *arg, struct argp_state *state) {
     common_options *o = state->input;
     switch (key) {
-    case 'd': o->data_dir = arg; break;
-    case 'm': o->model_dir = arg; break;
-    case 'j': o->json = true; break;
-    case 'q': o->quiet = true; break;
-    case OPTION_BACKEND: o->backend = arg; break;
-    case OPTION_THREADS: o->threads = whole_number(arg, "number of threads", state); break;
-    case OPTION_TOPK: o->topk = whole_number(arg, "number of positions", state); break;
-    case OPTION_DENSE: o->dense = true; break;
-    default: return ARGP_ERR_UNKNOWN;
+    case 'd':
+        o->data_dir = arg;
+        break;
+    case 'm':
+        o->model_dir = arg;
+        break;
+    case 'j':
+        o->json = true;
+        break;
+    case 'q':
+        o->quiet = true;
+        break;
+    case OPTION_BACKEND:
+        o->backend = arg;
+        break;
+    case OPTION_THREADS:
+        o->threads = whole_number(arg, "number of threads", state);
+        break;
+    case OPTION_TOPK:
+        o->topk = whole_number(arg, "number of positions", state);
+        break;
+    case OPTION_DENSE:
+        o->dense = true;
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
@@ -65,16 +83,23 @@ int open_store(store **out, const common_options *o, ph_error *err) {
     const char *base = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
     char dir[4096];
     int n;
-    if (base && base[0] == '/') n = snprintf(dir, sizeof dir, "%s/pharos", base);
-    else if (home && home[0]) n = snprintf(dir, sizeof dir, "%s/.local/share/pharos", home);
-    else return ph_fail(err, PH_USAGE, "HOME is not set: say where to keep things with --data DIR");
+    if (base && base[0] == '/')
+        n = snprintf(dir, sizeof dir, "%s/pharos", base);
+    else if (home && home[0])
+        n = snprintf(dir, sizeof dir, "%s/.local/share/pharos", home);
+    else
+        return ph_fail(err, PH_USAGE, "HOME is not set: say where to keep things with --data DIR");
     if (n >= (int)sizeof dir) return ph_fail(err, PH_USAGE, "the path of the data folder is too long");
     return store_open(out, dir, err);
 }
 
 int open_engine(engine **out, const common_options *o, ph_error *err) {
-    engine_options options = {.model_dir = o->model_dir, .files = nano_files(), .backend = o->backend,
-                              .threads = o->threads, .topk = o->topk, .dense = o->dense};
+    engine_options options = {.model_dir = o->model_dir,
+                              .files = nano_files(),
+                              .backend = o->backend,
+                              .threads = o->threads,
+                              .topk = o->topk,
+                              .dense = o->dense};
     return engine_open(out, &options, err);
 }
 
@@ -131,9 +156,12 @@ char *printable(const char *s, size_t n) {
     for (size_t i = 0; i < n;) {
         size_t k = sequence(s + i, n - i);
         unsigned char c = (unsigned char)s[i];
-        bool control = k == 0 || (k == 1 && (c < 32 || c == 127)) || (k == 2 && c == 0xC2 && (unsigned char)s[i + 1] < 0xA0);
-        if (k == 1 && (c == '\n' || c == '\t')) out[at++] = ' ';
-        else if (control) at += (size_t)sprintf(out + at, "\\x%02x", c);
+        bool control = k == 0 || (k == 1 && (c < 32 || c == 127)) ||
+                       (k == 2 && c == 0xC2 && (unsigned char)s[i + 1] < 0xA0);
+        if (k == 1 && (c == '\n' || c == '\t'))
+            out[at++] = ' ';
+        else if (control)
+            at += (size_t)sprintf(out + at, "\\x%02x", c);
         else {
             memcpy(out + at, s + i, k);
             at += k;

@@ -1,7 +1,8 @@
-/* command.h - what the commands of the program share: options, the opened store and engine, exit codes, output.
+/* command.h - what the commands of the program share: options, the opened store and engine, exit codes,
+ * output.
  *
- * Conventions: data goes to stdout, everything else to stderr; progress only on a terminal; --json prints one JSON
- * value; exit codes are error.h's. Commands print; what they call does not.
+ * Conventions: data goes to stdout, everything else to stderr; progress only on a terminal; --json prints one
+ * JSON value; exit codes are error.h's. Commands print; what they call does not.
  */
 #ifndef PHAROS_COMMAND_H
 #define PHAROS_COMMAND_H
@@ -21,8 +22,8 @@ typedef struct common_options {
     bool dense, json, quiet;
 } common_options;
 
-/* For `struct argp_child`: parses --data --model --backend --threads --json --quiet ... into a common_options, which
- * the command's parser hands down with `state->child_inputs[0]`. */
+/* For `struct argp_child`: parses --data --model --backend --threads --json --quiet ... into a
+ * common_options, which the command's parser hands down with `state->child_inputs[0]`. */
 extern const struct argp common_argp;
 extern const struct argp_child common_child[]; /* {common_argp}, {0} */
 
@@ -33,8 +34,8 @@ typedef struct command {
 
 extern const command commands[]; /* ends with a NULL name */
 
-/* argp_parse with the conventions above: usage errors are exit code 2 and name the command. Returns 0, or does not
- * return (--help, a wrong option). */
+/* argp_parse with the conventions above: usage errors are exit code 2 and name the command. Returns 0, or
+ * does not return (--help, a wrong option). */
 void parse_options(const struct argp *argp, int argc, char **argv, void *input);
 
 /* $XDG_DATA_HOME/pharos or ~/.local/share/pharos unless --data was given. */
@@ -42,7 +43,8 @@ int open_store(store **out, const common_options *o, ph_error *err);
 /* The embedded model unless --model was given. */
 int open_engine(engine **out, const common_options *o, ph_error *err);
 
-/* Prints "pharos COMMAND: text" to stderr (a JSON object to stdout instead under --json) and returns the code. */
+/* Prints "pharos COMMAND: text" to stderr (a JSON object to stdout instead under --json) and returns the
+ * code. */
 int command_failed(const char *name, const common_options *o, const ph_error *err);
 
 /* Prints a value to stdout, pretty, and frees it. NULL (out of memory) is an error: returns PH_MEMORY. */
@@ -54,8 +56,8 @@ json_t *json_text(const char *s);
 /* Set by the first Ctrl-C or SIGTERM; the second one ends the program. */
 extern volatile sig_atomic_t interrupted;
 
-/* Copies `s` with control characters made visible, so that a document's name or text cannot drive a terminal. To be
- * freed; NULL when out of memory. */
+/* Copies `s` with control characters made visible, so that a document's name or text cannot drive a terminal.
+ * To be freed; NULL when out of memory. */
 char *printable(const char *s, size_t n);
 
 bool use_color(FILE *f); /* a terminal, and neither NO_COLOR nor TERM=dumb */

@@ -18,12 +18,13 @@ const char *intake_state_name(intake_state s) {
 typedef struct intake {
     store *store;
     const intake_options *options;
-    const char *name;   /* of the file being extracted, for progress */
+    const char *name; /* of the file being extracted, for progress */
     ph_error *err;
-    int code;           /* an error that ends the walk */
+    int code; /* an error that ends the walk */
 } intake;
 
-static void event(intake *in, intake_state state, const char *name, const char *detail, const store_document *d) {
+static void event(intake *in, intake_state state, const char *name, const char *detail,
+                  const store_document *d) {
     intake_result r = {.state = state, .name = name, .detail = detail ? detail : ""};
     if (d) {
         r.document = d->id;
@@ -35,7 +36,8 @@ static void event(intake *in, intake_state state, const char *name, const char *
 
 static int extracting(void *user, uint64_t done, uint64_t total) {
     intake *in = user;
-    return in->options->progress ? in->options->progress(in->options->user, in->name, done, total, "pages") : 0;
+    return in->options->progress ? in->options->progress(in->options->user, in->name, done, total, "pages")
+                                 : 0;
 }
 
 /* "3,7-9" */
@@ -58,8 +60,12 @@ static store_segment *store_segments(const document_text *t) {
     store_segment *out = calloc(t->n_segments ? t->n_segments : 1, sizeof *out);
     for (size_t i = 0; out && i < t->n_segments; i++) {
         const segment *g = &t->segments[i];
-        out[i] = (store_segment){.start = g->start, .end = g->end, .page = g->page, .src_start = g->src_start,
-                                 .src_end = g->src_end, .n_rects = g->n_rects};
+        out[i] = (store_segment){.start = g->start,
+                                 .end = g->end,
+                                 .page = g->page,
+                                 .src_start = g->src_start,
+                                 .src_end = g->src_end,
+                                 .n_rects = g->n_rects};
         if (g->n_rects) out[i].rects = &t->rects[g->first_rect].x0;
     }
     return out;
@@ -77,7 +83,8 @@ static int older_version(intake *in, const char *source, int64_t *old) {
     return code == PH_NOT_FOUND ? PH_OK : code;
 }
 
-/* Hash, notice, extract, store. What is wrong with this file is an event; what is wrong with the store is a code. */
+/* Hash, notice, extract, store. What is wrong with this file is an event; what is wrong with the store is a
+ * code. */
 static int take_file(intake *in, const char *path, const char *name, const char *source) {
     uint8_t hash[32];
     uint64_t size = 0;
@@ -91,7 +98,8 @@ static int take_file(intake *in, const char *path, const char *name, const char 
     int code = store_document_by_hash(in->store, hash, &d, in->err);
     if (code == PH_OK) {
         char detail[600] = "";
-        if (strcmp(d.name, name)) snprintf(detail, sizeof detail, "the same content is there as %.500s", d.name);
+        if (strcmp(d.name, name))
+            snprintf(detail, sizeof detail, "the same content is there as %.500s", d.name);
         event(in, INTAKE_KNOWN, name, detail, &d);
         store_document_free(&d);
         return PH_OK;
@@ -112,20 +120,32 @@ static int take_file(intake *in, const char *path, const char *name, const char 
     code = pictures && segments ? PH_OK : ph_fail(in->err, PH_MEMORY, "no memory for %s", name);
     if (!code) code = older_version(in, source, &old);
     if (!code && old) code = store_document_delete(in->store, old, NULL, in->err);
-    d = (store_document){.name = (char *)name, .source = (char *)source, .media_type = text.media_type,
-                         .title = text.title, .warning = text.warning, .picture_pages = pictures ? pictures : (char *)"",
-                         .bytes = (int64_t)size, .text_bytes = (int64_t)text.len, .added_at = (int64_t)time(NULL),
+    d = (store_document){.name = (char *)name,
+                         .source = (char *)source,
+                         .media_type = text.media_type,
+                         .title = text.title,
+                         .warning = text.warning,
+                         .picture_pages = pictures ? pictures : (char *)"",
+                         .bytes = (int64_t)size,
+                         .text_bytes = (int64_t)text.len,
+                         .added_at = (int64_t)time(NULL),
                          .source_mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec,
                          .pages = text.pages};
     memcpy(d.hash, hash, sizeof d.hash);
-    if (!code) code = store_document_add(in->store, &d, text.text, segments, text.n_segments, path, &existing, in->err);
+    if (!code)
+        code =
+            store_document_add(in->store, &d, text.text, segments, text.n_segments, path, &existing, in->err);
     if (!code) {
         char detail[700] = "";
         if (text.n_picture_pages)
             snprintf(detail, sizeof detail, "pages %.200s hold pictures only and were not read%s", pictures,
                      text.warning[0] ? "; " : "");
         strncat(detail, text.warning, sizeof detail - strlen(detail) - 1);
-        event(in, existing ? INTAKE_KNOWN : old ? INTAKE_UPDATED : INTAKE_ADDED, d.name ? d.name : name, detail, &d);
+        event(in,
+              existing ? INTAKE_KNOWN
+              : old    ? INTAKE_UPDATED
+                       : INTAKE_ADDED,
+              d.name ? d.name : name, detail, &d);
     }
     if (d.name != name) free(d.name);
     free(pictures);
@@ -151,7 +171,8 @@ static int skipped(void *user, const char *path, const char *reason) {
     return 0;
 }
 
-/* A file below the store's folder for what comes from outside: never longer there than it takes to read it. */
+/* A file below the store's folder for what comes from outside: never longer there than it takes to read it.
+ */
 static int spool_path(char out[PATH_MAX], store *s, ph_error *err) {
     if (snprintf(out, PATH_MAX, "%s/incoming-XXXXXX", store_dir(s)) >= PATH_MAX)
         return ph_fail(err, PH_USAGE, "the path of the data folder is too long");
@@ -169,8 +190,10 @@ static int spool_stdin(const char *path, uint64_t limit, ph_error *err) {
     for (size_t n; !code && (n = fread(piece, 1, 1 << 16, stdin)) > 0;) {
         total += n;
         if (limit && total > limit)
-            code = ph_fail(err, PH_TOO_LARGE, "standard input is longer than %llu bytes", (unsigned long long)limit);
-        else if (fwrite(piece, 1, n, f) != n) code = ph_fail(err, PH_FAIL, "cannot write %s: %s", path, strerror(errno));
+            code = ph_fail(err, PH_TOO_LARGE, "standard input is longer than %llu bytes",
+                           (unsigned long long)limit);
+        else if (fwrite(piece, 1, n, f) != n)
+            code = ph_fail(err, PH_FAIL, "cannot write %s: %s", path, strerror(errno));
     }
     free(piece);
     if (f && fclose(f) && !code) code = ph_fail(err, PH_FAIL, "cannot write %s: %s", path, strerror(errno));
@@ -191,8 +214,10 @@ static int take_url(intake *in, const char *url) {
     unlink(path); /* ingest_fetch makes it */
     in->name = url;
     code = ingest_fetch(url, path, &name, &in->options->limits, fetching, in, &why);
-    if (code == PH_OK) code = take_file(in, path, name, url);
-    else if (code == PH_INTERRUPTED) ph_fail(in->err, code, "%s", why.text);
+    if (code == PH_OK)
+        code = take_file(in, path, name, url);
+    else if (code == PH_INTERRUPTED)
+        ph_fail(in->err, code, "%s", why.text);
     else {
         event(in, INTAKE_FAILED, url, why.text, NULL);
         code = PH_OK;
@@ -207,7 +232,8 @@ static int take_stdin(intake *in) {
     int code = spool_path(path, in->store, in->err);
     if (code) return code;
     code = spool_stdin(path, in->options->limits.file_bytes, in->err);
-    if (!code) code = take_file(in, path, in->options->stdin_name ? in->options->stdin_name : "standard input", "");
+    if (!code)
+        code = take_file(in, path, in->options->stdin_name ? in->options->stdin_name : "standard input", "");
     unlink(path);
     return code;
 }

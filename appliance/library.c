@@ -35,11 +35,13 @@ static int pack_add_item(store_pack *p, int64_t document, const pack_span *span,
     return PH_OK;
 }
 
-/* Token counts do not depend on where a document stands (prompt.h), so that a placement needs no prompt but its own. */
-static int measure_span(engine *e, const char *name, const char *text, size_t start, size_t end, int part, int parts,
-                        int64_t at, pack_span *span, ph_error *err) {
+/* Token counts do not depend on where a document stands (prompt.h), so that a placement needs no prompt but
+ * its own. */
+static int measure_span(engine *e, const char *name, const char *text, size_t start, size_t end, int part,
+                        int parts, int64_t at, pack_span *span, ph_error *err) {
     pack_prompt alone = {0};
-    int code = pack_prompt_append(&alone, engine_tokenizer(e), name, text, start, end, part, parts, span, err);
+    int code =
+        pack_prompt_append(&alone, engine_tokenizer(e), name, text, start, end, part, parts, span, err);
     pack_prompt_free(&alone);
     span->token_start += at;
     span->token_end += at;
@@ -49,8 +51,8 @@ static int measure_span(engine *e, const char *name, const char *text, size_t st
 }
 
 /* A new pack with one text in it. */
-static int new_pack(store *s, engine *e, int64_t document, const char *name, const char *text, size_t start, size_t end,
-                    int part, int parts, ph_error *err) {
+static int new_pack(store *s, engine *e, int64_t document, const char *name, const char *text, size_t start,
+                    size_t end, int part, int parts, ph_error *err) {
     store_pack p = {.tokens = 2}; /* BOS <|User|> */
     memcpy(p.key, engine_key(e), sizeof p.key);
     pack_span span;
@@ -110,8 +112,10 @@ int library_pack(store *s, engine *e, int *added, ph_error *err) {
     }
     store_documents_free(documents, n_documents);
     store_packs_free(packs, n_packs);
-    if (!code) code = store_commit(s, err);
-    else store_rollback(s);
+    if (!code)
+        code = store_commit(s, err);
+    else
+        store_rollback(s);
     if (!code && added) *added = placed;
     return code;
 }
@@ -154,7 +158,8 @@ int pack_load(loaded_pack *out, store *s, engine *e, int64_t pack, ph_error *err
         code = store_document_get(s, item->document, &d, err);
         if (!code) code = store_document_text(s, item->document, &t->text, &t->len, err);
         if (!code && (item->text_end > t->len || item->text_start > item->text_end))
-            code = ph_fail(err, PH_CORRUPT, "pack %lld names bytes that %s does not have", (long long)pack, d.name);
+            code = ph_fail(err, PH_CORRUPT, "pack %lld names bytes that %s does not have", (long long)pack,
+                           d.name);
         if (!code) {
             t->name = d.name;
             d.name = NULL;
@@ -162,7 +167,8 @@ int pack_load(loaded_pack *out, store *s, engine *e, int64_t pack, ph_error *err
                                       item->text_end, part, parts, &t->span, err);
         }
         if (!code && t->span.token_end != item->token_end)
-            code = ph_fail(err, PH_CORRUPT, "pack %lld was made by another tokenizer than this one", (long long)pack);
+            code = ph_fail(err, PH_CORRUPT, "pack %lld was made by another tokenizer than this one",
+                           (long long)pack);
         store_document_free(&d);
     }
     if (!code) {
@@ -202,8 +208,10 @@ int pack_read(context **out, const loaded_pack *p, store *s, engine *e, engine_p
         /* For display only: a failure here must not hide what happened above. */
         store_pack_set_read(s, p->row.id, read, NULL);
     }
-    if (code) context_close(c);
-    else *out = c;
+    if (code)
+        context_close(c);
+    else
+        *out = c;
     return code;
 }
 
@@ -211,8 +219,10 @@ const pack_text *pack_text_at(const loaded_pack *p, int64_t token, size_t *byte)
     size_t low = 0, high = p->n_texts;
     while (low < high) {
         size_t mid = (low + high) / 2;
-        if (p->texts[mid].span.token_end <= token) low = mid + 1;
-        else high = mid;
+        if (p->texts[mid].span.token_end <= token)
+            low = mid + 1;
+        else
+            high = mid;
     }
     if (low == p->n_texts) return NULL;
     const pack_text *t = &p->texts[low];
@@ -225,8 +235,10 @@ int64_t pack_token_at(const loaded_pack *p, const pack_text *t, size_t byte) {
     int64_t low = t->span.text_token_start, high = t->span.text_token_end;
     while (low < high) {
         int64_t mid = low + (high - low) / 2;
-        if (p->prompt.tokens.start[mid] < byte) low = mid + 1;
-        else high = mid;
+        if (p->prompt.tokens.start[mid] < byte)
+            low = mid + 1;
+        else
+            high = mid;
     }
     return low;
 }

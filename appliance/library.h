@@ -1,7 +1,7 @@
 /* library.h - the documents as the model reads them: which pack holds what, and reading a pack.
  *
- * The store keeps documents and manifests, ingest builds prompts, the engine keeps what was read; this file is
- * where the three meet.
+ * The store keeps documents and manifests, ingest builds prompts, the engine keeps what was read; this file
+ * is where the three meet.
  */
 #ifndef PHAROS_LIBRARY_H
 #define PHAROS_LIBRARY_H
@@ -13,9 +13,9 @@
 /* Tokens of every context that are kept free for a question and its answer. */
 int64_t library_reserve(const engine *e);
 
-/* Puts every document that stands in no pack of this engine's key into one: the last pack with room, else a new
- * one; a document larger than a context spans packs of its own. Reads nothing. *added (may be NULL) = documents
- * placed. */
+/* Puts every document that stands in no pack of this engine's key into one: the last pack with room, else a
+ * new one; a document larger than a context spans packs of its own. Reads nothing. *added (may be NULL) =
+ * documents placed. */
 int library_pack(store *s, engine *e, int *added, ph_error *err);
 
 /* A document, or a part of one, inside a loaded pack. */
@@ -23,7 +23,7 @@ typedef struct pack_text {
     int64_t document;
     char *name, *text; /* the whole document's, owned */
     size_t len;
-    pack_span span;    /* where it stands in the prompt */
+    pack_span span; /* where it stands in the prompt */
 } pack_text;
 
 /* A pack with its prompt built again from the stored texts. Free with pack_unload. */
@@ -38,8 +38,8 @@ int pack_load(loaded_pack *out, store *s, engine *e, int64_t pack, ph_error *err
 void pack_unload(loaded_pack *p);
 
 /* Opens the pack's snapshot and reads what it lacks. *cached = tokens that were there; *why (may be NULL) = a
- * sentence when a snapshot was not believed, else NULL. The context is the caller's to close, also when reading was
- * interrupted (then it is NULL and what was read is kept on disk). */
+ * sentence when a snapshot was not believed, else NULL. The context is the caller's to close, also when
+ * reading was interrupted (then it is NULL and what was read is kept on disk). */
 int pack_read(context **out, const loaded_pack *p, store *s, engine *e, engine_progress progress, void *user,
               int64_t *cached, const char **why, ph_error *err);
 

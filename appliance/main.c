@@ -26,7 +26,8 @@ static void stop(int signal_number) {
 
 static void usage(FILE *f) {
     fprintf(f, "Usage: pharos COMMAND [OPTION...]\n\n"
-               "Reads whole documents, keeps what was read, answers from them and shows where the answer came from.\n\n");
+               "Reads whole documents, keeps what was read, answers from them and shows where the answer "
+               "came from.\n\n");
     for (const command *c = commands; c->name; c++) fprintf(f, "  %-8s %s\n", c->name, c->summary);
     fprintf(f, "\n`pharos COMMAND --help` tells the rest.\n");
 }

@@ -36,11 +36,13 @@ void progress_show(progress *p, const char *what, int64_t done, int64_t total, c
     p->drawn = true;
     double rate = t > p->started ? (double)(done - p->first) / (t - p->started) : 0;
     char tail[96];
-    if (total <= 0) snprintf(tail, sizeof tail, "  %lld %s", (long long)done, unit);
+    if (total <= 0)
+        snprintf(tail, sizeof tail, "  %lld %s", (long long)done, unit);
     else if (rate > 0 && done < total)
         snprintf(tail, sizeof tail, "  %3d%%  %.0f %s/s  %.0f s left", (int)(100 * done / total), rate, unit,
                  (double)(total - done) / rate);
-    else snprintf(tail, sizeof tail, "  %3d%%", (int)(100 * done / total));
+    else
+        snprintf(tail, sizeof tail, "  %3d%%", (int)(100 * done / total));
     int room = width() - 1 - (int)strlen(tail), name = (int)strlen(what);
     if (room < 0) room = 0;
     if (name > room) {

@@ -18,7 +18,8 @@ static int grow(answer_trace *t, size_t piece, ph_error *err) {
         if (selected) t->selected = selected;
         trace_entry *entries = realloc(t->entries, (rows ? rows : 1) * (size_t)t->keep * sizeof *entries);
         if (entries) t->entries = entries;
-        if (!tokens || !selected || !entries) return ph_fail(err, PH_MEMORY, "no memory for a trace of %zu tokens", n);
+        if (!tokens || !selected || !entries)
+            return ph_fail(err, PH_MEMORY, "no memory for a trace of %zu tokens", n);
         t->capacity = n;
     }
     if (t->text_len + piece + 1 > t->text_capacity) {
@@ -51,8 +52,8 @@ int answer_trace_add(answer_trace *t, const generate_step *step, int keep, ph_er
     }
     int code = grow(t, step->piece_len, err);
     if (code) return code;
-    t->tokens[t->n_tokens] = (trace_token){step->token, step->logprob, (uint32_t)t->text_len,
-                                           (uint32_t)step->piece_len};
+    t->tokens[t->n_tokens] =
+        (trace_token){step->token, step->logprob, (uint32_t)t->text_len, (uint32_t)step->piece_len};
     if (step->piece_len) memcpy(t->text + t->text_len, step->piece, step->piece_len);
     t->text_len += step->piece_len;
     t->text[t->text_len] = 0;
@@ -102,8 +103,8 @@ int answer_trace_unpack(answer_trace *t, const void *blob, size_t len, ph_error 
     trace_header h;
     if (len < sizeof h) return ph_fail(err, PH_CORRUPT, "a stored trace is too short");
     memcpy(&h, blob, sizeof h);
-    if (memcmp(h.magic, "PHTR", 4) || h.version != 1 || h.layers > 4096 || h.keep > 1 << 20 || h.tokens > 1 << 20 ||
-        h.text > 1 << 28)
+    if (memcmp(h.magic, "PHTR", 4) || h.version != 1 || h.layers > 4096 || h.keep > 1 << 20 ||
+        h.tokens > 1 << 20 || h.text > 1 << 28)
         return ph_fail(err, PH_CORRUPT, "a stored trace has a damaged header");
     size_t rows = (size_t)h.tokens * h.layers;
     size_t tokens = h.tokens * sizeof(trace_token), selected = rows * sizeof(int32_t);
@@ -140,7 +141,8 @@ int answer_trace_unpack(answer_trace *t, const void *blob, size_t len, ph_error 
 
 /* ---- onto sentences ---- */
 
-void answer_trace_mass(const answer_trace *t, const loaded_pack *p, size_t from, size_t to, int layer, double *mass) {
+void answer_trace_mass(const answer_trace *t, const loaded_pack *p, size_t from, size_t to, int layer,
+                       double *mass) {
     int64_t n = (int64_t)p->prompt.tokens.n;
     memset(mass, 0, (size_t)n * sizeof *mass);
     double sum = 0;
@@ -160,7 +162,8 @@ void answer_trace_mass(const answer_trace *t, const loaded_pack *p, size_t from,
 
 static double lift_of(const loaded_pack *p, double mass, int64_t tokens) {
     int64_t all = 0;
-    for (size_t i = 0; i < p->n_texts; i++) all += p->texts[i].span.text_token_end - p->texts[i].span.text_token_start;
+    for (size_t i = 0; i < p->n_texts; i++)
+        all += p->texts[i].span.text_token_end - p->texts[i].span.text_token_start;
     return tokens > 0 && all > 0 ? mass / ((double)tokens / (double)all) : 0;
 }
 
@@ -168,7 +171,8 @@ double read_set_span(const loaded_pack *p, const pack_text *t, size_t start, siz
                      double *lift) {
     int64_t first = pack_token_at(p, t, start), last = pack_token_at(p, t, end);
     /* The token that a span begins inside of starts before it. */
-    if (first > t->span.text_token_start && (first == t->span.text_token_end || p->prompt.tokens.start[first] > start))
+    if (first > t->span.text_token_start &&
+        (first == t->span.text_token_end || p->prompt.tokens.start[first] > start))
         first--;
     double sum = 0;
     for (int64_t i = first; i < last; i++) sum += mass[i];
@@ -186,7 +190,8 @@ static int by_mass(const void *a, const void *b) {
 /* A word's token begins with the space before it, which may belong to no sentence. */
 static size_t first_letter(const loaded_pack *p, const pack_text *t, int64_t token) {
     size_t byte = (size_t)p->prompt.tokens.start[token];
-    size_t end = token + 1 < t->span.text_token_end ? (size_t)p->prompt.tokens.start[token + 1] : t->span.text_end;
+    size_t end =
+        token + 1 < t->span.text_token_end ? (size_t)p->prompt.tokens.start[token + 1] : t->span.text_end;
     size_t at = byte;
     while (at < end && strchr(" \t\n", t->text[at])) at++;
     return at < end ? at : byte;
@@ -223,7 +228,8 @@ int read_set_make(read_sentence **out, size_t *n, const loaded_pack *p, const do
     qsort(list, count, sizeof *list, by_mass);
     if (count > limit) count = limit;
     for (size_t i = 0; i < count; i++) {
-        int64_t tokens = pack_token_at(p, list[i].text, list[i].end) - pack_token_at(p, list[i].text, list[i].start);
+        int64_t tokens =
+            pack_token_at(p, list[i].text, list[i].end) - pack_token_at(p, list[i].text, list[i].start);
         list[i].lift = lift_of(p, list[i].mass, tokens);
     }
     *out = list;

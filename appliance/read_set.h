@@ -1,8 +1,8 @@
 /* read_set.h - the trace of an answer: what its words' attention selected, mapped onto sentences.
  *
- * A trace proves which cache slots a step could read directly. Later slots already mix earlier text, so what is
- * shown is called a read set: sentences ranked by attention mass, with the lift over a random stretch of the same
- * length.
+ * A trace proves which cache slots a step could read directly. Later slots already mix earlier text, so what
+ * is shown is called a read set: sentences ranked by attention mass, with the lift over a random stretch of
+ * the same length.
  */
 #ifndef PHAROS_READ_SET_H
 #define PHAROS_READ_SET_H
@@ -29,7 +29,7 @@ typedef struct answer_trace {
     int32_t *selected;    /* [n_tokens, layers] how many positions were selected */
     trace_entry *entries; /* [n_tokens, layers, keep] by falling mass; position -1 where there are fewer */
     size_t n_tokens, capacity;
-    char *text;           /* the pieces one after another: the answer's bytes */
+    char *text; /* the pieces one after another: the answer's bytes */
     size_t text_len, text_capacity;
 } answer_trace;
 
@@ -41,9 +41,11 @@ void answer_trace_free(answer_trace *t);
 int answer_trace_pack(const answer_trace *t, void **blob, size_t *len, ph_error *err);
 int answer_trace_unpack(answer_trace *t, const void *blob, size_t len, ph_error *err);
 
-/* Attention mass of prompt positions, summed over tokens [from, to) and one layer (-1 = all), as shares of what fell
- * on the documents' text: the sum over text positions is 1 (or 0 when nothing did). mass[n_prompt] filled. */
-void answer_trace_mass(const answer_trace *t, const loaded_pack *p, size_t from, size_t to, int layer, double *mass);
+/* Attention mass of prompt positions, summed over tokens [from, to) and one layer (-1 = all), as shares of
+ * what fell on the documents' text: the sum over text positions is 1 (or 0 when nothing did). mass[n_prompt]
+ * filled. */
+void answer_trace_mass(const answer_trace *t, const loaded_pack *p, size_t from, size_t to, int layer,
+                       double *mass);
 
 typedef struct read_sentence {
     const pack_text *text; /* borrowed from the pack */
@@ -51,8 +53,10 @@ typedef struct read_sentence {
     double mass, lift;
 } read_sentence;
 
-/* Sentences by falling mass, at most `limit`. *out owned by the caller. mass as answer_trace_mass filled it. */
-int read_set_make(read_sentence **out, size_t *n, const loaded_pack *p, const double *mass, size_t limit, ph_error *err);
+/* Sentences by falling mass, at most `limit`. *out owned by the caller. mass as answer_trace_mass filled it.
+ */
+int read_set_make(read_sentence **out, size_t *n, const loaded_pack *p, const double *mass, size_t limit,
+                  ph_error *err);
 
 /* Mass of a stretch of text, and its lift: mass over the share of all text tokens that the stretch has. */
 double read_set_span(const loaded_pack *p, const pack_text *t, size_t start, size_t end, const double *mass,

@@ -11,7 +11,8 @@ enum { SENTENCE_SHOWN = 300 }; /* bytes; the place says where the rest is */
 static const pack_text *text_of(const answer *a, const store_citation *c) {
     for (size_t i = 0; i < a->pack.n_texts; i++) {
         const pack_text *t = &a->pack.texts[i];
-        if (t->document == c->document && c->start >= t->span.text_start && c->start < t->span.text_end) return t;
+        if (t->document == c->document && c->start >= t->span.text_start && c->start < t->span.text_end)
+            return t;
     }
     return NULL;
 }
@@ -63,10 +64,15 @@ static void show_citation(const answer *a, const store_citation *c, size_t numbe
     fprintf(out, ", byte %llu\n      ", (unsigned long long)c->start);
     const pack_text *t = text_of(a, c);
     if (t) print_in_sentence(t, c->start, c->end, out);
-    if (c->in_text) fputs("      the quote stands there", out);
-    else fputs("      these words do not stand there; it is the sentence read most", out);
-    if (c->in_read_set) fprintf(out, "; it was read: %.1f%% of the attention, %.0f times its share\n", 100 * c->mass, c->lift);
-    else fputs("; it is not in the read set\n", out);
+    if (c->in_text)
+        fputs("      the quote stands there", out);
+    else
+        fputs("      these words do not stand there; it is the sentence read most", out);
+    if (c->in_read_set)
+        fprintf(out, "; it was read: %.1f%% of the attention, %.0f times its share\n", 100 * c->mass,
+                c->lift);
+    else
+        fputs("; it is not in the read set\n", out);
 }
 
 void show_read_set(const read_sentence *list, size_t n, FILE *out) {
@@ -96,33 +102,36 @@ json_t *read_set_json(const read_sentence *list, size_t n) {
     for (size_t i = 0; i < n; i++) {
         size_t len = list[i].end - list[i].start;
         char *sentence = strndup(list[i].text->text + list[i].start, len);
-        json_array_append_new(rows, json_pack("{s:o, s:I, s:I, s:I, s:o, s:f, s:f}", "document",
-                                              json_text(list[i].text->name), "document_id",
-                                              (json_int_t)list[i].text->document, "start", (json_int_t)list[i].start,
-                                              "end", (json_int_t)list[i].end, "sentence", json_text(sentence), "mass",
-                                              list[i].mass, "lift", list[i].lift));
+        json_array_append_new(
+            rows, json_pack("{s:o, s:I, s:I, s:I, s:o, s:f, s:f}", "document", json_text(list[i].text->name),
+                            "document_id", (json_int_t)list[i].text->document, "start",
+                            (json_int_t)list[i].start, "end", (json_int_t)list[i].end, "sentence",
+                            json_text(sentence), "mass", list[i].mass, "lift", list[i].lift));
         free(sentence);
     }
     return rows;
 }
 
 static json_t *citation_json(const store_citation *c) {
-    return json_pack("{s:o, s:I, s:o, s:I, s:I, s:o, s:b, s:b, s:f, s:f}", "document", json_text(c->document_name),
-                     "document_id", (json_int_t)c->document, "page", c->page ? json_integer(c->page) : json_null(),
-                     "start", (json_int_t)c->start, "end", (json_int_t)c->end, "quote", json_text(c->quote), "in_text",
-                     c->in_text, "in_read_set", c->in_read_set, "mass", c->mass, "lift", c->lift);
+    return json_pack("{s:o, s:I, s:o, s:I, s:I, s:o, s:b, s:b, s:f, s:f}", "document",
+                     json_text(c->document_name), "document_id", (json_int_t)c->document, "page",
+                     c->page ? json_integer(c->page) : json_null(), "start", (json_int_t)c->start, "end",
+                     (json_int_t)c->end, "quote", json_text(c->quote), "in_text", c->in_text, "in_read_set",
+                     c->in_read_set, "mass", c->mass, "lift", c->lift);
 }
 
 json_t *answer_json(const answer *a) {
     const store_answer *r = &a->row;
     json_t *citations = json_array();
-    for (size_t i = 0; i < r->n_citations; i++) json_array_append_new(citations, citation_json(&r->citations[i]));
-    return json_pack("{s:I, s:o, s:o, s:b, s:o, s:o, s:{s:I, s:I, s:I}, s:{s:f, s:f, s:f}, s:I, s:i, s:i, s:f, s:o}",
-                     "id", (json_int_t)r->id, "question", json_text(r->question), "answer", json_text(r->answer),
-                     "found", r->found, "citations", citations, "read_set", read_set_json(a->read, a->n_read), "usage",
-                     "prompt_tokens", (json_int_t)r->prompt_tokens, "cached_tokens", (json_int_t)r->cached_tokens,
-                     "completion_tokens", (json_int_t)r->completion_tokens, "timing", "prefill_ms", r->prefill_ms,
-                     "first_token_ms", r->first_token_ms, "total_ms", r->total_ms, "pack", (json_int_t)r->pack,
-                     "packs_asked", a->packs_asked, "packs", a->packs_all, "confidence", a->confidence, "model",
-                     json_text(r->model));
+    for (size_t i = 0; i < r->n_citations; i++)
+        json_array_append_new(citations, citation_json(&r->citations[i]));
+    return json_pack(
+        "{s:I, s:o, s:o, s:b, s:o, s:o, s:{s:I, s:I, s:I}, s:{s:f, s:f, s:f}, s:I, s:i, s:i, s:f, s:o}", "id",
+        (json_int_t)r->id, "question", json_text(r->question), "answer", json_text(r->answer), "found",
+        r->found, "citations", citations, "read_set", read_set_json(a->read, a->n_read), "usage",
+        "prompt_tokens", (json_int_t)r->prompt_tokens, "cached_tokens", (json_int_t)r->cached_tokens,
+        "completion_tokens", (json_int_t)r->completion_tokens, "timing", "prefill_ms", r->prefill_ms,
+        "first_token_ms", r->first_token_ms, "total_ms", r->total_ms, "pack", (json_int_t)r->pack,
+        "packs_asked", a->packs_asked, "packs", a->packs_all, "confidence", a->confidence, "model",
+        json_text(r->model));
 }

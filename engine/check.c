@@ -20,20 +20,22 @@ typedef struct checker {
     const float *state[CONFIG_MAX_LAYERS + 1];
     const int32_t *topk[CONFIG_MAX_LAYERS]; /* NULL: the reference has none for this layer */
     int k[CONFIG_MAX_LAYERS];
-    float *scores;       /* [tokens] */
-    uint8_t *mark;       /* [tokens] bit 0: reference selected, bit 1: we did */
-    float *step_logits;  /* [tokens, vocab] of one chunk */
+    float *scores;      /* [tokens] */
+    uint8_t *mark;      /* [tokens] bit 0: reference selected, bit 1: we did */
+    float *step_logits; /* [tokens, vocab] of one chunk */
     check_way *way;
 } checker;
 
-static const tensor *expect(const tensor_files *f, const char *name, tensor_type type, int dims, ph_error *err) {
+static const tensor *expect(const tensor_files *f, const char *name, tensor_type type, int dims,
+                            ph_error *err) {
     const tensor *t = tensors_find(f, name);
     if (!t) {
         ph_fail(err, PH_MODEL, "expected.safetensors has no %s", name);
         return NULL;
     }
     if (t->type != type || t->n_dim != dims) {
-        ph_fail(err, PH_MODEL, "%s in expected.safetensors has another type or shape than the layout says", name);
+        ph_fail(err, PH_MODEL, "%s in expected.safetensors has another type or shape than the layout says",
+                name);
         return NULL;
     }
     return t;
@@ -70,10 +72,12 @@ static int load_reference(checker *c, const tensor_files *f, ph_error *err) {
     }
     for (int i = 0; i < c->layers; i++) {
         snprintf(name, sizeof name, "topk.%d", i);
-        if (!tensors_find(f, name) && !m->index_full[i]) continue; /* a layer that reuses the selection below it */
+        if (!tensors_find(f, name) && !m->index_full[i])
+            continue; /* a layer that reuses the selection below it */
         const tensor *t = expect(f, name, TENSOR_I32, 2, err);
         if (!t) return PH_MODEL;
-        if (t->shape[0] != c->tokens || t->shape[1] < 1 || t->shape[1] > m->index_topk) return bad_shape(name, err);
+        if (t->shape[0] != c->tokens || t->shape[1] < 1 || t->shape[1] > m->index_topk)
+            return bad_shape(name, err);
         c->topk[i] = t->data;
         c->k[i] = (int)t->shape[1];
     }
@@ -102,7 +106,8 @@ static void see_hidden(void *user, int i, const float *rows, int n_tok, int64_t 
                                     (size_t)n_tok * c->hidden);
 }
 
-/* Counts the positions that one side has and the other has not; looks their scores up to tell near-ties apart. */
+/* Counts the positions that one side has and the other has not; looks their scores up to tell near-ties
+ * apart. */
 static void compare_row(checker *c, int layer, const kern_index_select *a, int row) {
     int64_t t = a->pos0 + row;
     const int32_t *want = c->topk[layer] + (size_t)t * c->k[layer];
@@ -118,15 +123,20 @@ static void compare_row(checker *c, int layer, const kern_index_select *a, int r
     if (differ == 0) return;
     c->way->differ += differ;
     kern *k = c->engine->kern;
-    k->index_scores(k, &(kern_index_scores){.cache = a->cache, .q = a->q + (size_t)row * a->n_head * a->cache.dim,
-                                            .w = a->w + (size_t)row * a->n_head, .n_head = a->n_head, .n_key = t + 1,
+    k->index_scores(k, &(kern_index_scores){.cache = a->cache,
+                                            .q = a->q + (size_t)row * a->n_head * a->cache.dim,
+                                            .w = a->w + (size_t)row * a->n_head,
+                                            .n_head = a->n_head,
+                                            .n_key = t + 1,
                                             .score = c->scores});
     float cut = INFINITY;
     for (int i = 0; i < n_got; i++) cut = fminf(cut, c->scores[got[i]]);
     for (int64_t s = 0; s <= t; s++) {
         if (c->mark[s] != 1 && c->mark[s] != 2) continue;
-        if (fabsf(c->scores[s] - cut) <= (float)CHECK_NEAR_TIE) c->way->near_ties++;
-        else c->way->real++;
+        if (fabsf(c->scores[s] - cut) <= (float)CHECK_NEAR_TIE)
+            c->way->near_ties++;
+        else
+            c->way->real++;
     }
 }
 
@@ -161,11 +171,12 @@ static int forced_run(checker *c, int chunk, ph_error *err) {
         context_close(x);
         return code;
     }
-    forward_probe probe = {.user = c, .hidden = see_hidden, .selected = force_selection, .all_logits = c->step_logits};
+    forward_probe probe = {
+        .user = c, .hidden = see_hidden, .selected = force_selection, .all_logits = c->step_logits};
     for (int at = 0; at < c->tokens;) {
         int n = chunk < c->tokens - at ? chunk : c->tokens - at;
-        forward_step step = {.cache = &x->snapshot.cache, .tokens = c->input + at, .n_tok = n, .pos0 = at,
-                             .probe = &probe};
+        forward_step step = {
+            .cache = &x->snapshot.cache, .tokens = c->input + at, .n_tok = n, .pos0 = at, .probe = &probe};
         forward(&c->engine->forward, &step);
         c->way->logits_error = worst(c->way->logits_error, c->step_logits, c->logits + (size_t)at * c->vocab,
                                      (size_t)n * c->vocab);
@@ -185,8 +196,8 @@ static int greedy_run(checker *c, int chunk, ph_error *err) {
     float *logits = c->step_logits;
     for (int at = 0; !code && at < c->tokens;) {
         int n = chunk < c->tokens - at ? chunk : c->tokens - at;
-        forward_step step = {.cache = &x->snapshot.cache, .tokens = c->input + at, .n_tok = n, .pos0 = at,
-                             .logits = logits};
+        forward_step step = {
+            .cache = &x->snapshot.cache, .tokens = c->input + at, .n_tok = n, .pos0 = at, .logits = logits};
         forward(&c->engine->forward, &step);
         at += n;
     }
@@ -197,7 +208,10 @@ static int greedy_run(checker *c, int chunk, ph_error *err) {
             if (logits[v] > logits[best]) best = v;
         if (best != c->greedy[i]) break;
         c->way->greedy_same++;
-        forward_step step = {.cache = &x->snapshot.cache, .tokens = &best, .n_tok = 1, .pos0 = c->tokens + i,
+        forward_step step = {.cache = &x->snapshot.cache,
+                             .tokens = &best,
+                             .n_tok = 1,
+                             .pos0 = c->tokens + i,
                              .logits = logits};
         forward(&c->engine->forward, &step);
     }
@@ -220,11 +234,13 @@ static void judge(check_result *r, const checker *c) {
             snprintf(r->verdict, sizeof r->verdict, "a hidden state is off by %.2e with the selection forced",
                      worst_hidden);
         else if (way->real > 0)
-            snprintf(r->verdict, sizeof r->verdict, "%ld selected positions differ and are no near-ties", way->real);
+            snprintf(r->verdict, sizeof r->verdict, "%ld selected positions differ and are no near-ties",
+                     way->real);
         else if (way->differ == 0 && way->greedy_same < way->greedy_n)
             snprintf(r->verdict, sizeof r->verdict, "greedy token %d differs though every selection agrees",
                      way->greedy_same);
-        else r->passed = true;
+        else
+            r->passed = true;
     }
 }
 
@@ -237,8 +253,8 @@ int model_check(check_result *out, const char *dir, const char *backend, int thr
         return ph_fail(err, PH_USAGE, "the path of the model folder is too long");
     int code = tensors_open_file(&files, path, err);
     /* One prefill of everything must fit into one step: the longest input decides the chunk. */
-    engine_options options = {.model_dir = dir, .backend = backend, .threads = threads, .precision = ENGINE_EXACT,
-                              .chunk = 2048};
+    engine_options options = {
+        .model_dir = dir, .backend = backend, .threads = threads, .precision = ENGINE_EXACT, .chunk = 2048};
     if (!code) code = engine_open_bare(&c.engine, &options, err);
     if (!code) code = load_reference(&c, files, err);
     int most = c.tokens < options.chunk ? c.tokens : options.chunk;

@@ -8,18 +8,19 @@
 /* A power cut loses at most this much reading; a killed process loses the chunk in flight only. */
 enum { SYNC_SECONDS = 10 };
 
-int context_open(context **out, engine *e, const char *path, int64_t capacity, const char **reason, ph_error *err) {
+int context_open(context **out, engine *e, const char *path, int64_t capacity, const char **reason,
+                 ph_error *err) {
     *out = NULL;
     int64_t most = e->model.config.max_positions;
     if (capacity < 0 || capacity > most)
-        return ph_fail(err, PH_TOO_LARGE, "a context of %lld tokens is more than the model's %lld", (long long)capacity,
-                       (long long)most);
+        return ph_fail(err, PH_TOO_LARGE, "a context of %lld tokens is more than the model's %lld",
+                       (long long)capacity, (long long)most);
     context *c = calloc(1, sizeof *c);
     if (!c) return ph_fail(err, PH_MEMORY, "no memory for a context");
     c->engine = e;
     c->capacity = capacity ? capacity : most;
-    int code = snapshot_open(&c->snapshot, path, e->key, c->capacity, &e->model.config, e->latents, e->keys, e->kern,
-                             err);
+    int code = snapshot_open(&c->snapshot, path, e->key, c->capacity, &e->model.config, e->latents, e->keys,
+                             e->kern, err);
     if (code) {
         free(c);
         return code;
@@ -35,9 +36,15 @@ void context_close(context *c) {
     free(c);
 }
 
-int64_t context_length(const context *c) { return c->snapshot.length; }
-int64_t context_capacity(const context *c) { return c->capacity; }
-const int32_t *context_tokens(const context *c) { return snapshot_tokens((snapshot *)&c->snapshot); }
+int64_t context_length(const context *c) {
+    return c->snapshot.length;
+}
+int64_t context_capacity(const context *c) {
+    return c->capacity;
+}
+const int32_t *context_tokens(const context *c) {
+    return snapshot_tokens((snapshot *)&c->snapshot);
+}
 
 typedef struct reading {
     context *c;
@@ -60,7 +67,8 @@ static int commit_chunk(void *user, int64_t position, ph_error *err) {
                        (long long)r->total);
     /* The next chunk writes into the map. */
     int64_t next = position + r->c->engine->scratch.chunk;
-    return position == r->total ? PH_OK : snapshot_reserve(s, position, next < r->total ? next : r->total, err);
+    return position == r->total ? PH_OK
+                                : snapshot_reserve(s, position, next < r->total ? next : r->total, err);
 }
 
 static int64_t common_prefix(const int32_t *a, int64_t na, const int32_t *b, int64_t nb) {
@@ -69,10 +77,11 @@ static int64_t common_prefix(const int32_t *a, int64_t na, const int32_t *b, int
     return n;
 }
 
-static int read_locked(context *c, const int32_t *tokens, int64_t n, int64_t keep, engine_progress progress, void *user,
-                       ph_error *err) {
+static int read_locked(context *c, const int32_t *tokens, int64_t n, int64_t keep, engine_progress progress,
+                       void *user, ph_error *err) {
     snapshot *s = &c->snapshot;
-    int code = snapshot_reserve(s, keep, keep + c->engine->scratch.chunk < n ? keep + c->engine->scratch.chunk : n, err);
+    int code = snapshot_reserve(
+        s, keep, keep + c->engine->scratch.chunk < n ? keep + c->engine->scratch.chunk : n, err);
     /* What follows the common prefix is given up before it is written over. */
     if (!code && keep < s->length) code = snapshot_commit(s, keep, true, err);
     if (code || keep == n) return code;
@@ -82,8 +91,8 @@ static int read_locked(context *c, const int32_t *tokens, int64_t n, int64_t kee
     return run_chunks(c->engine, step, tokens + keep, n - keep, commit_chunk, &r, err);
 }
 
-int context_read(context *c, const int32_t *tokens, int64_t n, engine_progress progress, void *user, int64_t *cached,
-                 ph_error *err) {
+int context_read(context *c, const int32_t *tokens, int64_t n, engine_progress progress, void *user,
+                 int64_t *cached, ph_error *err) {
     snapshot *s = &c->snapshot;
     if (n < 0 || n > c->capacity)
         return ph_fail(err, PH_TOO_LARGE, "%lld tokens do not fit into a context of %lld", (long long)n,

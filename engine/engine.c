@@ -8,8 +8,8 @@
 #include <string.h>
 
 enum { DEFAULT_CHUNK = 512, MAX_CHUNK = 8192 };
-/* Hashing every byte of a model tells two models apart for certain; beyond this size it would cost minutes, and the
- * start, middle and end of every tensor are hashed instead. */
+/* Hashing every byte of a model tells two models apart for certain; beyond this size it would cost minutes,
+ * and the start, middle and end of every tensor are hashed instead. */
 static const size_t HASH_WHOLE = (size_t)256 << 20, HASH_PIECE = 64 << 10;
 
 static void hash_tensors(crypto_generichash_state *h, const tensor_files *files) {
@@ -33,13 +33,13 @@ static void hash_tensors(crypto_generichash_state *h, const tensor_files *files)
 static void make_key(engine *e) {
     crypto_generichash_state h;
     crypto_generichash_init(&h, NULL, 0, sizeof e->key);
-    /* The parsed config, not its text: two spellings of one shape read alike. It was zeroed before parsing, so that
-     * its padding is too. */
+    /* The parsed config, not its text: two spellings of one shape read alike. It was zeroed before parsing,
+     * so that its padding is too. */
     crypto_generichash_update(&h, (const uint8_t *)&e->model.config, sizeof e->model.config);
     hash_tensors(&h, e->model.files);
     if (e->tokenizer) crypto_generichash_update(&h, tokenizer_hash(e->tokenizer), 32);
-    int32_t numbers[] = {PROMPT_TEMPLATE_VERSION, ENGINE_NUMERICS_VERSION, (int32_t)e->precision, e->forward.topk,
-                         e->forward.dense};
+    int32_t numbers[] = {PROMPT_TEMPLATE_VERSION, ENGINE_NUMERICS_VERSION, (int32_t)e->precision,
+                         e->forward.topk, e->forward.dense};
     crypto_generichash_update(&h, (const uint8_t *)numbers, sizeof numbers);
     /* Backends differ in the last bits, and a restored answer is to equal a fresh one. */
     crypto_generichash_update(&h, (const uint8_t *)e->kern->name, strlen(e->kern->name) + 1);
@@ -100,10 +100,15 @@ int engine_open_bare(engine **out, const engine_options *o, ph_error *err) {
         return code;
     }
     e->latents = (kern_latents){.type = keep, .kv_lora = c.kv_lora, .rope = c.rope};
-    e->keys = (kern_index_keys){.type = o->precision == ENGINE_EXACT ? KERN_F32 : KERN_I8, .dim = c.index_dim};
+    e->keys =
+        (kern_index_keys){.type = o->precision == ENGINE_EXACT ? KERN_F32 : KERN_I8, .dim = c.index_dim};
     bool power_of_two = (c.index_dim & (c.index_dim - 1)) == 0;
-    e->forward = (forward_engine){.model = &e->model, .kern = e->kern, .scratch = &e->scratch, .topk = topk,
-                                  .dense = o->dense, .hadamard = e->keys.type == KERN_I8 && power_of_two};
+    e->forward = (forward_engine){.model = &e->model,
+                                  .kern = e->kern,
+                                  .scratch = &e->scratch,
+                                  .topk = topk,
+                                  .dense = o->dense,
+                                  .hadamard = e->keys.type == KERN_I8 && power_of_two};
     make_key(e);
     *out = e;
     return PH_OK;
@@ -113,12 +118,14 @@ int engine_open(engine **out, const engine_options *o, ph_error *err) {
     int code = engine_open_bare(out, o, err);
     if (code) return code;
     engine *e = *out;
-    if (o->model_dir) code = tokenizer_load(&e->tokenizer, o->model_dir, err);
-    else code = tokenizer_open(&e->tokenizer, o->files->tokenizer, o->files->tokenizer_len, err);
+    if (o->model_dir)
+        code = tokenizer_load(&e->tokenizer, o->model_dir, err);
+    else
+        code = tokenizer_open(&e->tokenizer, o->files->tokenizer, o->files->tokenizer_len, err);
     if (!code) code = prompt_tokens_find(&e->prompt, e->tokenizer, err);
     if (!code && tokenizer_vocab(e->tokenizer) > e->model.config.vocab)
-        code = ph_fail(err, PH_MODEL, "the tokenizer has %d tokens, the model %d", tokenizer_vocab(e->tokenizer),
-                       e->model.config.vocab);
+        code = ph_fail(err, PH_MODEL, "the tokenizer has %d tokens, the model %d",
+                       tokenizer_vocab(e->tokenizer), e->model.config.vocab);
     if (code) {
         engine_close(e);
         *out = NULL;
@@ -140,12 +147,28 @@ void engine_close(engine *e) {
     free(e);
 }
 
-const model_config *engine_config(const engine *e) { return &e->model.config; }
-const tokenizer *engine_tokenizer(const engine *e) { return e->tokenizer; }
-const prompt_tokens *engine_prompt(const engine *e) { return &e->prompt; }
-kern *engine_kernels(engine *e) { return e->kern; }
-const uint8_t *engine_key(const engine *e) { return e->key; }
-const char *engine_model_name(const engine *e) { return e->name; }
+const model_config *engine_config(const engine *e) {
+    return &e->model.config;
+}
+const tokenizer *engine_tokenizer(const engine *e) {
+    return e->tokenizer;
+}
+const prompt_tokens *engine_prompt(const engine *e) {
+    return &e->prompt;
+}
+kern *engine_kernels(engine *e) {
+    return e->kern;
+}
+const uint8_t *engine_key(const engine *e) {
+    return e->key;
+}
+const char *engine_model_name(const engine *e) {
+    return e->name;
+}
+
+void engine_set_dense(engine *e, bool dense) {
+    e->forward.dense = dense;
+}
 
 size_t engine_context_bytes(const engine *e, int64_t n_tok) {
     const model_config *c = &e->model.config;
@@ -162,8 +185,8 @@ size_t engine_context_bytes(const engine *e, int64_t n_tok) {
 int check_tokens(const engine *e, const int32_t *tokens, int64_t n, ph_error *err) {
     for (int64_t i = 0; i < n; i++)
         if (tokens[i] < 0 || tokens[i] >= e->model.config.vocab)
-            return ph_fail(err, PH_USAGE, "token %d at position %lld is outside the vocabulary of %d", tokens[i],
-                           (long long)i, e->model.config.vocab);
+            return ph_fail(err, PH_USAGE, "token %d at position %lld is outside the vocabulary of %d",
+                           tokens[i], (long long)i, e->model.config.vocab);
     return PH_OK;
 }
 

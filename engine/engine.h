@@ -1,7 +1,7 @@
 /* engine.h - tokens in, tokens and traces out. Knows nothing of documents.
  *
- * An `engine` is an opened model: weights, tokenizer, backend. A `context` is what has been read: per layer the
- * latent cache and the indexer's keys of n tokens, in memory or in a snapshot file. A `session` is one
+ * An `engine` is an opened model: weights, tokenizer, backend. A `context` is what has been read: per layer
+ * the latent cache and the indexer's keys of n tokens, in memory or in a snapshot file. A `session` is one
  * conversation's private tail on top of a context, copied on write: any number may stand on one context.
  *
  *     engine_open -> context_open(path) -> context_read(tokens)      prefill, appended to the snapshot
@@ -35,7 +35,7 @@ typedef enum engine_precision {
 
 /* A model's files in memory, borrowed for the engine's life. nano.h has the ones linked into the program. */
 typedef struct engine_files {
-    const char *name; /* for people */
+    const char *name;                         /* for people */
     const void *config, *tokenizer, *weights; /* config.json, tokenizer.json, model.safetensors */
     size_t config_len, tokenizer_len, weights_len;
 } engine_files;
@@ -43,12 +43,12 @@ typedef struct engine_files {
 typedef struct engine_options {
     const char *model_dir; /* NULL = `files` */
     const engine_files *files;
-    const char *backend;   /* NULL = best; see kern_open_cpu */
-    int threads;           /* 0 = all */
+    const char *backend; /* NULL = best; see kern_open_cpu */
+    int threads;         /* 0 = all */
     engine_precision precision;
-    int topk;              /* 0 = the model's index_topk */
-    int chunk;             /* tokens per prefill step; 0 = 512 */
-    bool dense;            /* attend to everything (same weights): for comparison */
+    int topk;   /* 0 = the model's index_topk */
+    int chunk;  /* tokens per prefill step; 0 = 512 */
+    bool dense; /* attend to everything (same weights): for comparison */
 } engine_options;
 
 int engine_open(engine **out, const engine_options *options, ph_error *err);
@@ -57,12 +57,17 @@ const model_config *engine_config(const engine *e);
 const tokenizer *engine_tokenizer(const engine *e);
 const prompt_tokens *engine_prompt(const engine *e);
 kern *engine_kernels(engine *e);
-/* 32 bytes that identify model, tokenizer, template, numeric format, top-k mode and engine version together. */
+/* 32 bytes that identify model, tokenizer, template, numeric format, top-k mode and engine version together.
+ */
 const uint8_t *engine_key(const engine *e);
-const char *engine_model_name(const engine *e);   /* for people: folder name or "pharos-nano" */
+const char *engine_model_name(const engine *e);              /* for people: folder name or "pharos-nano" */
 size_t engine_context_bytes(const engine *e, int64_t n_tok); /* cache bytes of n tokens */
+/* Switches between sparse and dense attention for the calls that follow, to compare them on one context. The
+ * key stays: what a context reads under the other mode must not be kept. */
+void engine_set_dense(engine *e, bool dense);
 
-/* Called between steps. Return non-zero to stop: the call then returns PH_INTERRUPTED and keeps what is done. */
+/* Called between steps. Return non-zero to stop: the call then returns PH_INTERRUPTED and keeps what is done.
+ */
 typedef int (*engine_progress)(void *user, int64_t done, int64_t total);
 
 /* ---- contexts ---- */
@@ -70,15 +75,16 @@ typedef int (*engine_progress)(void *user, int64_t done, int64_t total);
 /* Opens (or makes) the snapshot at path; NULL = in memory only. `capacity` tokens, 0 = the model's maximum.
  * A file that is corrupt, foreign or stale is a miss: it is emptied and *reason (may be NULL; a static or
  * context-owned sentence, NULL when all was well) says why. PH_BUSY when another process writes it. */
-int context_open(context **out, engine *e, const char *path, int64_t capacity, const char **reason, ph_error *err);
+int context_open(context **out, engine *e, const char *path, int64_t capacity, const char **reason,
+                 ph_error *err);
 void context_close(context *c);
 int64_t context_length(const context *c);
 int64_t context_capacity(const context *c);
 const int32_t *context_tokens(const context *c); /* [context_length], borrowed until the next read */
-/* Makes the context hold exactly tokens[n]: keeps the longest common prefix, drops the rest, reads what is new and
- * commits after every chunk. *cached (may be NULL) = tokens that were not read again. */
-int context_read(context *c, const int32_t *tokens, int64_t n, engine_progress progress, void *user, int64_t *cached,
-                 ph_error *err);
+/* Makes the context hold exactly tokens[n]: keeps the longest common prefix, drops the rest, reads what is
+ * new and commits after every chunk. *cached (may be NULL) = tokens that were not read again. */
+int context_read(context *c, const int32_t *tokens, int64_t n, engine_progress progress, void *user,
+                 int64_t *cached, ph_error *err);
 
 /* ---- sessions ---- */
 
@@ -87,16 +93,16 @@ typedef struct trace_layer {
     int layer;
     int count;
     const int32_t *position; /* [count] ascending */
-    const float *score;      /* [count] index score; NULL in a layer that reuses another's selection, or dense */
-    const float *mass;       /* [count] mean over heads of the attention probability; sums to 1 */
+    const float *score; /* [count] index score; NULL in a layer that reuses another's selection, or dense */
+    const float *mass;  /* [count] mean over heads of the attention probability; sums to 1 */
 } trace_layer;
 
 typedef struct generate_step {
     int32_t token;
-    float logprob;              /* of this token under the model (temperature 1) */
-    const char *piece;          /* its bytes, borrowed for the callback */
+    float logprob;     /* of this token under the model (temperature 1) */
+    const char *piece; /* its bytes, borrowed for the callback */
     size_t piece_len;
-    const trace_layer *layers;  /* [n_layers], of the step that PREDICTED this token; NULL without trace */
+    const trace_layer *layers; /* [n_layers], of the step that PREDICTED this token; NULL without trace */
     int n_layers;
 } generate_step;
 
@@ -105,12 +111,12 @@ typedef int (*generate_callback)(void *user, const generate_step *step);
 
 typedef struct generate_options {
     int max_tokens;
-    float temperature;       /* 0 = greedy */
-    float top_p;             /* 1 = off */
+    float temperature; /* 0 = greedy */
+    float top_p;       /* 1 = off */
     uint64_t seed;
     bool trace;
-    bool ignore_eos;         /* benchmarks */
-    generate_callback step;  /* may be NULL */
+    bool ignore_eos;        /* benchmarks */
+    generate_callback step; /* may be NULL */
     void *user;
 } generate_options;
 
@@ -123,8 +129,10 @@ int64_t session_length(const session *s); /* context and tail */
 /* Only these positions of the CONTEXT may be selected, and the tail always; NULL = all. Copied. */
 int session_restrict(session *s, const kern_range *ranges, int n, ph_error *err);
 /* Reads tokens into the tail. PH_TOO_LARGE (both sizes) when they do not fit. */
-int session_feed(session *s, const int32_t *tokens, int64_t n, engine_progress progress, void *user, ph_error *err);
-/* Drops the tail back to `length` tokens (at least the context's): the way to ask many questions of one context. */
+int session_feed(session *s, const int32_t *tokens, int64_t n, engine_progress progress, void *user,
+                 ph_error *err);
+/* Drops the tail back to `length` tokens (at least the context's): the way to ask many questions of one
+ * context. */
 int session_rewind(session *s, int64_t length, ph_error *err);
 /* Needs at least one fed token. Appends what it generates to the tail, except a final EOS. */
 int session_generate(session *s, const generate_options *options, stop_reason *why, ph_error *err);

@@ -16,7 +16,7 @@ struct engine {
     forward_engine forward;
     char *name;
     uint8_t key[32];
-    kern_latents latents;  /* shape of the caches */
+    kern_latents latents; /* shape of the caches */
     kern_index_keys keys;
 };
 
@@ -30,8 +30,8 @@ struct context {
 /* Opens everything but tokenizer and prompt, which a bare checkpoint may lack (tests, model check). */
 int engine_open_bare(engine **out, const engine_options *options, ph_error *err);
 
-/* Runs tokens[n] at pos0.. in chunks whose ends fall on multiples of the chunk size. `done` (may be NULL) is called
- * after each chunk with the position reached, and may stop the run with a code of its own. */
+/* Runs tokens[n] at pos0.. in chunks whose ends fall on multiples of the chunk size. `done` (may be NULL) is
+ * called after each chunk with the position reached, and may stop the run with a code of its own. */
 typedef int (*chunk_done)(void *user, int64_t position, ph_error *err);
 int run_chunks(engine *e, forward_step step, const int32_t *tokens, int64_t n, chunk_done done, void *user,
                ph_error *err);

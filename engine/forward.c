@@ -2,8 +2,8 @@
  *
  * For each layer:   x += attention(norm(x));   x += mlp(norm(x))
  * Attention writes the new tokens' latents and index keys into the cache, lets the lightning indexer select
- * positions, and attends to those latents only, in the absorbed form. Formulas: the V3.2 paper and the release's
- * reference inference.
+ * positions, and attends to those latents only, in the absorbed form. Formulas: the V3.2 paper and the
+ * release's reference inference.
  */
 #include "engine/forward.h"
 
@@ -25,14 +25,21 @@ static void embed(const forward_engine *f, const forward_step *step) {
 
 static void norm_rows(const forward_engine *f, const float *x, const float *weight, float *y, int n_tok) {
     int hidden = f->model->config.hidden;
-    f->kern->rmsnorm(f->kern, &(kern_rmsnorm){.x = x, .weight = weight, .y = y, .x_stride = hidden, .y_stride = hidden,
-                                              .n_tok = n_tok, .dim = hidden, .eps = f->model->config.rms_eps});
+    f->kern->rmsnorm(f->kern, &(kern_rmsnorm){.x = x,
+                                              .weight = weight,
+                                              .y = y,
+                                              .x_stride = hidden,
+                                              .y_stride = hidden,
+                                              .n_tok = n_tok,
+                                              .dim = hidden,
+                                              .eps = f->model->config.rms_eps});
 }
 
-static void multiply(const forward_engine *f, const kern_matrix *w, const float *x, int64_t x_stride, float *y,
-                     int64_t y_stride, int n_tok) {
-    f->kern->matmul(f->kern, &(kern_matmul){.w = w, .x = x, .y = y, .x_stride = x_stride, .y_stride = y_stride,
-                                            .n_tok = n_tok});
+static void multiply(const forward_engine *f, const kern_matrix *w, const float *x, int64_t x_stride,
+                     float *y, int64_t y_stride, int n_tok) {
+    f->kern->matmul(
+        f->kern,
+        &(kern_matmul){.w = w, .x = x, .y = y, .x_stride = x_stride, .y_stride = y_stride, .n_tok = n_tok});
 }
 
 /* Queries: q = q_b norm(q_a x), rotated; the part without position goes into latent space, head by head. */
@@ -44,36 +51,67 @@ static void attention_queries(const forward_engine *f, const layer_weights *w, c
     int64_t row = (int64_t)c->heads * head, latent_row = (int64_t)c->heads * c->kv_lora;
 
     multiply(f, w->q_a, s->norm, c->hidden, s->q_a, c->q_lora, n);
-    k->rmsnorm(k, &(kern_rmsnorm){.x = s->q_a, .weight = w->q_a_norm, .y = s->q_a, .x_stride = c->q_lora,
-                                  .y_stride = c->q_lora, .n_tok = n, .dim = c->q_lora, .eps = LORA_NORM_EPS});
+    k->rmsnorm(k, &(kern_rmsnorm){.x = s->q_a,
+                                  .weight = w->q_a_norm,
+                                  .y = s->q_a,
+                                  .x_stride = c->q_lora,
+                                  .y_stride = c->q_lora,
+                                  .n_tok = n,
+                                  .dim = c->q_lora,
+                                  .eps = LORA_NORM_EPS});
     multiply(f, w->q_b, s->q_a, c->q_lora, s->q, row, n);
-    k->rope(k, &(kern_rope){.x = s->q + c->nope, .tok_stride = row, .head_stride = head, .freq = s->freq, .n_tok = n,
-                            .n_head = c->heads, .n_rot = c->rope, .pos0 = step->pos0,
+    k->rope(k, &(kern_rope){.x = s->q + c->nope,
+                            .tok_stride = row,
+                            .head_stride = head,
+                            .freq = s->freq,
+                            .n_tok = n,
+                            .n_head = c->heads,
+                            .n_rot = c->rope,
+                            .pos0 = step->pos0,
                             .layout = KERN_ROPE_INTERLEAVED});
     for (int h = 0; h < c->heads; h++)
-        multiply(f, w->k_up[h], s->q + (int64_t)h * head, row, s->q_latent + (int64_t)h * c->kv_lora, latent_row, n);
+        multiply(f, w->k_up[h], s->q + (int64_t)h * head, row, s->q_latent + (int64_t)h * c->kv_lora,
+                 latent_row, n);
 }
 
 /* The new tokens' latents: norm on the latent only, rotation on the shared key part. */
-static void append_latents(const forward_engine *f, const layer_weights *w, const forward_step *step, int layer) {
+static void append_latents(const forward_engine *f, const layer_weights *w, const forward_step *step,
+                           int layer) {
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
     kern *k = f->kern;
     int n = step->n_tok, row = c->kv_lora + c->rope;
 
     multiply(f, w->kv_a, s->norm, c->hidden, s->kv, row, n);
-    k->rmsnorm(k, &(kern_rmsnorm){.x = s->kv, .weight = w->kv_a_norm, .y = s->kv, .x_stride = row, .y_stride = row,
-                                  .n_tok = n, .dim = c->kv_lora, .eps = LORA_NORM_EPS});
-    k->rope(k, &(kern_rope){.x = s->kv + c->kv_lora, .tok_stride = row, .head_stride = row, .freq = s->freq,
-                            .n_tok = n, .n_head = 1, .n_rot = c->rope, .pos0 = step->pos0,
+    k->rmsnorm(k, &(kern_rmsnorm){.x = s->kv,
+                                  .weight = w->kv_a_norm,
+                                  .y = s->kv,
+                                  .x_stride = row,
+                                  .y_stride = row,
+                                  .n_tok = n,
+                                  .dim = c->kv_lora,
+                                  .eps = LORA_NORM_EPS});
+    k->rope(k, &(kern_rope){.x = s->kv + c->kv_lora,
+                            .tok_stride = row,
+                            .head_stride = row,
+                            .freq = s->freq,
+                            .n_tok = n,
+                            .n_head = 1,
+                            .n_rot = c->rope,
+                            .pos0 = step->pos0,
                             .layout = KERN_ROPE_INTERLEAVED});
-    k->latent_append(k, &(kern_latent_append){.cache = step->cache->latents[layer], .latent = s->kv,
-                                              .k_pe = s->kv + c->kv_lora, .latent_stride = row, .k_pe_stride = row,
-                                              .pos0 = step->pos0, .n_tok = n});
+    k->latent_append(k, &(kern_latent_append){.cache = step->cache->latents[layer],
+                                              .latent = s->kv,
+                                              .k_pe = s->kv + c->kv_lora,
+                                              .latent_stride = row,
+                                              .k_pe_stride = row,
+                                              .pos0 = step->pos0,
+                                              .n_tok = n});
 }
 
 /* The lightning indexer's queries, weights and new keys. */
-static void index_project(const forward_engine *f, const layer_weights *w, const forward_step *step, int layer) {
+static void index_project(const forward_engine *f, const layer_weights *w, const forward_step *step,
+                          int layer) {
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
     kern *k = f->kern;
@@ -82,10 +120,22 @@ static void index_project(const forward_engine *f, const layer_weights *w, const
 
     multiply(f, w->index_q, s->q_a, c->q_lora, s->index_q, row, n);
     multiply(f, w->index_k, s->norm, c->hidden, s->index_k, dim, n);
-    k->layernorm(k, &(kern_layernorm){.x = s->index_k, .weight = w->index_k_norm, .bias = w->index_k_bias,
-                                      .y = s->index_k, .n_tok = n, .dim = dim, .eps = LORA_NORM_EPS});
-    kern_rope rope = {.x = s->index_q, .tok_stride = row, .head_stride = dim, .freq = s->freq, .n_tok = n,
-                      .n_head = c->index_heads, .n_rot = c->rope, .pos0 = step->pos0, .layout = c->index_rope};
+    k->layernorm(k, &(kern_layernorm){.x = s->index_k,
+                                      .weight = w->index_k_norm,
+                                      .bias = w->index_k_bias,
+                                      .y = s->index_k,
+                                      .n_tok = n,
+                                      .dim = dim,
+                                      .eps = LORA_NORM_EPS});
+    kern_rope rope = {.x = s->index_q,
+                      .tok_stride = row,
+                      .head_stride = dim,
+                      .freq = s->freq,
+                      .n_tok = n,
+                      .n_head = c->index_heads,
+                      .n_rot = c->rope,
+                      .pos0 = step->pos0,
+                      .layout = c->index_rope};
     k->rope(k, &rope);
     rope.x = s->index_k;
     rope.tok_stride = rope.head_stride = dim;
@@ -96,16 +146,23 @@ static void index_project(const forward_engine *f, const layer_weights *w, const
         k->hadamard(k, &(kern_hadamard){.x = s->index_k, .n_row = n, .dim = dim});
     }
     multiply(f, w->index_w, s->norm, c->hidden, s->index_w, c->index_heads, n);
-    k->index_append(k, &(kern_index_append){.cache = step->cache->keys[layer], .k = s->index_k, .pos0 = step->pos0,
-                                            .n_tok = n});
+    k->index_append(k,
+                    &(kern_index_append){
+                        .cache = step->cache->keys[layer], .k = s->index_k, .pos0 = step->pos0, .n_tok = n});
 }
 
-/* Leaves each row's positions in scratch. A layer without an indexer finds those of the last full layer there. */
-static void select_positions(const forward_engine *f, const layer_weights *w, const forward_step *step, int layer) {
+/* Leaves each row's positions in scratch. A layer without an indexer finds those of the last full layer
+ * there. */
+static void select_positions(const forward_engine *f, const layer_weights *w, const forward_step *step,
+                             int layer) {
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
-    kern_index_select select = {.pos0 = step->pos0, .n_tok = step->n_tok, .n_head = c->index_heads,
-                                .n_select = f->topk, .position = s->position, .count = s->count};
+    kern_index_select select = {.pos0 = step->pos0,
+                                .n_tok = step->n_tok,
+                                .n_head = c->index_heads,
+                                .n_select = f->topk,
+                                .position = s->position,
+                                .count = s->count};
     if (w->index_q) {
         select.cache = step->cache->keys[layer];
         select.q = s->index_q;
@@ -127,8 +184,11 @@ static void keep_trace(const forward_engine *f, const forward_step *step, bool s
     f->kern->copy_out(f->kern, t->position + to, s->position + at, (size_t)count * sizeof *t->position);
     f->kern->copy_out(f->kern, t->mass + to, s->mass + at, (size_t)count * sizeof *t->mass);
     if (scored) f->kern->copy_out(f->kern, t->score + to, s->score + at, (size_t)count * sizeof *t->score);
-    t->layers[layer] = (trace_layer){.layer = layer, .count = count, .position = t->position + to,
-                                     .score = scored ? t->score + to : NULL, .mass = t->mass + to};
+    t->layers[layer] = (trace_layer){.layer = layer,
+                                     .count = count,
+                                     .position = t->position + to,
+                                     .score = scored ? t->score + to : NULL,
+                                     .mass = t->mass + to};
 }
 
 static void attend(const forward_engine *f, const forward_step *step, bool scored, int layer) {
@@ -137,20 +197,33 @@ static void attend(const forward_engine *f, const forward_step *step, bool score
     int head = c->nope + c->rope;
     int64_t row = (int64_t)c->heads * head;
     if (f->dense) {
-        f->kern->dense_mla(f->kern, &(kern_dense_mla){.cache = step->cache->latents[layer], .q_latent = s->q_latent,
-                                                      .q_pe = s->q + c->nope, .q_pe_tok_stride = row,
-                                                      .q_pe_head_stride = head, .pos0 = step->pos0,
-                                                      .n_tok = step->n_tok, .n_head = c->heads, .allow = step->allow,
-                                                      .n_allow = step->n_allow, .scale = c->softmax_scale,
+        f->kern->dense_mla(f->kern, &(kern_dense_mla){.cache = step->cache->latents[layer],
+                                                      .q_latent = s->q_latent,
+                                                      .q_pe = s->q + c->nope,
+                                                      .q_pe_tok_stride = row,
+                                                      .q_pe_head_stride = head,
+                                                      .pos0 = step->pos0,
+                                                      .n_tok = step->n_tok,
+                                                      .n_head = c->heads,
+                                                      .allow = step->allow,
+                                                      .n_allow = step->n_allow,
+                                                      .scale = c->softmax_scale,
                                                       .out = s->attended});
         return;
     }
-    f->kern->sparse_mla(f->kern, &(kern_sparse_mla){.cache = step->cache->latents[layer], .q_latent = s->q_latent,
-                                                    .q_pe = s->q + c->nope, .q_pe_tok_stride = row,
-                                                    .q_pe_head_stride = head, .position = s->position,
-                                                    .count = s->count, .n_tok = step->n_tok, .n_head = c->heads,
-                                                    .n_select = f->topk, .scale = c->softmax_scale,
-                                                    .out = s->attended, .mass = step->trace ? s->mass : NULL});
+    f->kern->sparse_mla(f->kern, &(kern_sparse_mla){.cache = step->cache->latents[layer],
+                                                    .q_latent = s->q_latent,
+                                                    .q_pe = s->q + c->nope,
+                                                    .q_pe_tok_stride = row,
+                                                    .q_pe_head_stride = head,
+                                                    .position = s->position,
+                                                    .count = s->count,
+                                                    .n_tok = step->n_tok,
+                                                    .n_head = c->heads,
+                                                    .n_select = f->topk,
+                                                    .scale = c->softmax_scale,
+                                                    .out = s->attended,
+                                                    .mass = step->trace ? s->mass : NULL});
     if (step->trace) keep_trace(f, step, scored, layer);
 }
 
@@ -167,26 +240,37 @@ static void attention(const forward_engine *f, const layer_weights *w, const for
     if (!f->dense) select_positions(f, w, step, layer);
     attend(f, step, w->index_q != NULL, layer);
     for (int h = 0; h < c->heads; h++)
-        multiply(f, w->v_up[h], s->attended + (int64_t)h * c->kv_lora, latent_row, s->value + (int64_t)h * c->v_dim,
-                 value_row, n);
-    f->kern->matmul(f->kern, &(kern_matmul){.w = w->o, .x = s->value, .y = s->x, .x_stride = value_row,
-                                            .y_stride = c->hidden, .n_tok = n, .accumulate = true});
+        multiply(f, w->v_up[h], s->attended + (int64_t)h * c->kv_lora, latent_row,
+                 s->value + (int64_t)h * c->v_dim, value_row, n);
+    f->kern->matmul(f->kern, &(kern_matmul){.w = w->o,
+                                            .x = s->value,
+                                            .y = s->x,
+                                            .x_stride = value_row,
+                                            .y_stride = c->hidden,
+                                            .n_tok = n,
+                                            .accumulate = true});
 }
 
 /* y (+)= down(silu(gate x) * up x) */
-static void mlp_into(const forward_engine *f, const mlp_weights *w, int64_t width, const float *x, float *y, int n_tok,
-                     bool accumulate) {
+static void mlp_into(const forward_engine *f, const mlp_weights *w, int64_t width, const float *x, float *y,
+                     int n_tok, bool accumulate) {
     scratch *s = f->scratch;
     int hidden = f->model->config.hidden;
     multiply(f, w->gate, x, hidden, s->gate, width, n_tok);
     multiply(f, w->up, x, hidden, s->up, width, n_tok);
-    f->kern->swiglu(f->kern, &(kern_swiglu){.gate = s->gate, .up = s->up, .y = s->gate, .n = (int64_t)n_tok * width});
-    f->kern->matmul(f->kern, &(kern_matmul){.w = w->down, .x = s->gate, .y = y, .x_stride = width, .y_stride = hidden,
-                                            .n_tok = n_tok, .accumulate = accumulate});
+    f->kern->swiglu(f->kern,
+                    &(kern_swiglu){.gate = s->gate, .up = s->up, .y = s->gate, .n = (int64_t)n_tok * width});
+    f->kern->matmul(f->kern, &(kern_matmul){.w = w->down,
+                                            .x = s->gate,
+                                            .y = y,
+                                            .x_stride = width,
+                                            .y_stride = hidden,
+                                            .n_tok = n_tok,
+                                            .accumulate = accumulate});
 }
 
-/* Each expert runs over the rows that chose it; a row's sum is in the order of the experts' numbers, so that it
- * does not depend on which other rows are in the chunk. */
+/* Each expert runs over the rows that chose it; a row's sum is in the order of the experts' numbers, so that
+ * it does not depend on which other rows are in the chunk. */
 static void experts_into(const forward_engine *f, const layer_weights *w, int n_tok) {
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
@@ -194,13 +278,21 @@ static void experts_into(const forward_engine *f, const layer_weights *w, int n_
     size_t row_bytes = (size_t)c->hidden * sizeof(float);
 
     multiply(f, w->router, s->norm, c->hidden, s->route_logits, c->experts, n_tok);
-    k->route(k, &(kern_route){.logits = s->route_logits, .bias = w->route_bias, .expert = s->route_expert,
-                              .weight = s->route_weight, .n_tok = n_tok, .n_expert = c->experts,
-                              .n_pick = c->experts_per_token, .n_group = c->groups,
-                              .n_group_pick = c->groups_per_token, .normalise = c->route_normalise,
+    k->route(k, &(kern_route){.logits = s->route_logits,
+                              .bias = w->route_bias,
+                              .expert = s->route_expert,
+                              .weight = s->route_weight,
+                              .n_tok = n_tok,
+                              .n_expert = c->experts,
+                              .n_pick = c->experts_per_token,
+                              .n_group = c->groups,
+                              .n_group_pick = c->groups_per_token,
+                              .normalise = c->route_normalise,
                               .scale = c->route_scale});
-    if (w->mlp.gate) mlp_into(f, &w->mlp, (int64_t)c->expert_width * c->shared_experts, s->norm, s->branch, n_tok, false);
-    else memset(s->branch, 0, (size_t)n_tok * row_bytes);
+    if (w->mlp.gate)
+        mlp_into(f, &w->mlp, (int64_t)c->expert_width * c->shared_experts, s->norm, s->branch, n_tok, false);
+    else
+        memset(s->branch, 0, (size_t)n_tok * row_bytes);
 
     for (int e = 0; e < c->experts; e++) {
         int rows = 0;
@@ -218,8 +310,11 @@ static void experts_into(const forward_engine *f, const layer_weights *w, int n_
         for (int t = 0; t < n_tok; t++) {
             for (int p = 0; p < c->experts_per_token; p++) {
                 if (s->route_expert[(size_t)t * c->experts_per_token + p] != e) continue;
-                k->add(k, &(kern_add){.x = s->expert_out + (size_t)rows * c->hidden, .scale = s->expert_scale + rows,
-                                      .y = s->branch + (size_t)t * c->hidden, .n_tok = 1, .dim = c->hidden});
+                k->add(k, &(kern_add){.x = s->expert_out + (size_t)rows * c->hidden,
+                                      .scale = s->expert_scale + rows,
+                                      .y = s->branch + (size_t)t * c->hidden,
+                                      .n_tok = 1,
+                                      .dim = c->hidden});
                 rows++;
             }
         }
@@ -324,17 +419,40 @@ int scratch_make(scratch *s, const model_config *c, int topk, int chunk, kern *k
         scratch_free(s, k);
         return ph_fail(err, PH_MEMORY, "no memory for a chunk of %d tokens", chunk);
     }
-    /* host_rows holds at least rope / 2 elements: hidden is never smaller in a model that config.c accepts. */
+    /* host_rows holds at least rope / 2 elements: hidden is never smaller in a model that config.c accepts.
+     */
     config_rope_freq(c, s->host_rows);
     k->copy_in(k, s->freq, s->host_rows, (size_t)(c->rope / 2) * sizeof(float));
     return PH_OK;
 }
 
 void scratch_free(scratch *s, kern *k) {
-    void *arrays[] = {s->x, s->norm, s->branch, s->q_a, s->q, s->kv, s->q_latent, s->attended, s->value, s->index_q,
-                      s->index_k, s->index_w, s->position, s->count, s->score, s->mass, s->gate, s->up,
-                      s->route_logits, s->route_weight, s->route_expert, s->expert_in, s->expert_out,
-                      s->expert_scale, s->logits, s->freq};
+    void *arrays[] = {s->x,
+                      s->norm,
+                      s->branch,
+                      s->q_a,
+                      s->q,
+                      s->kv,
+                      s->q_latent,
+                      s->attended,
+                      s->value,
+                      s->index_q,
+                      s->index_k,
+                      s->index_w,
+                      s->position,
+                      s->count,
+                      s->score,
+                      s->mass,
+                      s->gate,
+                      s->up,
+                      s->route_logits,
+                      s->route_weight,
+                      s->route_expert,
+                      s->expert_in,
+                      s->expert_out,
+                      s->expert_scale,
+                      s->logits,
+                      s->freq};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) k->free(k, arrays[i]);
     free(s->host_rows);
     memset(s, 0, sizeof *s);

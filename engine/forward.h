@@ -5,18 +5,19 @@
 #include "engine/engine.h"
 #include "engine/model.h"
 
-/* What has been read: per layer the latents and the indexer's keys. A view; the memory belongs to a snapshot. */
+/* What has been read: per layer the latents and the indexer's keys. A view; the memory belongs to a snapshot.
+ */
 typedef struct cache {
-    kern_latents *latents;  /* [layers] */
-    kern_index_keys *keys;  /* [layers]; keys NULL in a layer without an indexer */
+    kern_latents *latents; /* [layers] */
+    kern_index_keys *keys; /* [layers]; keys NULL in a layer without an indexer */
 } cache;
 
 /* The selections of one step's last row, copied out of the working memory. */
 typedef struct trace_buffer {
-    trace_layer *layers;    /* [n_layers], pointing into the arrays below */
+    trace_layer *layers; /* [n_layers], pointing into the arrays below */
     int n_layers;
-    int32_t *position;      /* [n_layers, topk] */
-    float *score, *mass;    /* [n_layers, topk] */
+    int32_t *position;   /* [n_layers, topk] */
+    float *score, *mass; /* [n_layers, topk] */
 } trace_buffer;
 
 /* Lets a check look into a pass and replace its selections. Any member may be NULL. */
@@ -27,40 +28,41 @@ typedef struct forward_probe {
     /* After a layer has selected (or taken over) positions; may overwrite args->position and args->count.
      * args->q is NULL in a layer that reuses a selection. */
     void (*selected)(void *user, int layer, kern_index_select *args);
-    float *all_logits;      /* [n_tok, vocab] filled */
+    float *all_logits; /* [n_tok, vocab] filled */
 } forward_probe;
 
 typedef struct forward_step {
     const cache *cache;
-    const int32_t *tokens;  /* [n_tok], each below vocab; n_tok at most the working memory's chunk */
+    const int32_t *tokens; /* [n_tok], each below vocab; n_tok at most the working memory's chunk */
     int n_tok;
-    int64_t pos0;           /* tokens before these are in the cache already */
+    int64_t pos0;            /* tokens before these are in the cache already */
     const kern_range *allow; /* NULL = every position may be selected */
     int n_allow;
-    float *logits;          /* [vocab] of the last row, filled, or NULL */
-    trace_buffer *trace;    /* of the last row, filled, or NULL */
+    float *logits;       /* [vocab] of the last row, filled, or NULL */
+    trace_buffer *trace; /* of the last row, filled, or NULL */
     const forward_probe *probe;
 } forward_step;
 
 /* Working memory of a pass over at most `chunk` tokens, in the backend's memory. */
 typedef struct scratch {
     int chunk;
-    float *x, *norm, *branch;         /* [chunk, hidden] residual stream, normed, a branch's output */
-    float *q_a;                       /* [chunk, q_lora] */
-    float *q;                         /* [chunk, heads, nope + rope] */
-    float *kv;                        /* [chunk, kv_lora + rope] */
-    float *q_latent, *attended;       /* [chunk, heads, kv_lora] */
-    float *value;                     /* [chunk, heads, v_dim] */
-    float *index_q, *index_k, *index_w; /* [chunk, index_heads, index_dim], [chunk, index_dim], [chunk, index_heads] */
-    int32_t *position, *count;        /* [chunk, topk], [chunk] */
-    float *score, *mass;              /* [chunk, topk] */
-    float *gate, *up;                 /* [chunk, widest MLP] */
-    float *route_logits, *route_weight; /* [chunk, experts], [chunk, experts_per_token] */
-    int32_t *route_expert;            /* [chunk, experts_per_token] */
+    float *x, *norm, *branch;   /* [chunk, hidden] residual stream, normed, a branch's output */
+    float *q_a;                 /* [chunk, q_lora] */
+    float *q;                   /* [chunk, heads, nope + rope] */
+    float *kv;                  /* [chunk, kv_lora + rope] */
+    float *q_latent, *attended; /* [chunk, heads, kv_lora] */
+    float *value;               /* [chunk, heads, v_dim] */
+    float *index_q, *index_k,
+        *index_w;              /* [chunk, index_heads, index_dim], [chunk, index_dim], [chunk, index_heads] */
+    int32_t *position, *count; /* [chunk, topk], [chunk] */
+    float *score, *mass;       /* [chunk, topk] */
+    float *gate, *up;          /* [chunk, widest MLP] */
+    float *route_logits, *route_weight;           /* [chunk, experts], [chunk, experts_per_token] */
+    int32_t *route_expert;                        /* [chunk, experts_per_token] */
     float *expert_in, *expert_out, *expert_scale; /* [chunk, hidden] twice, [chunk] */
-    float *logits;                    /* [vocab] */
-    float *freq;                      /* [rope / 2] */
-    float *host_rows;                 /* [chunk, hidden], host memory: embeddings on their way in */
+    float *logits;                                /* [vocab] */
+    float *freq;                                  /* [rope / 2] */
+    float *host_rows; /* [chunk, hidden], host memory: embeddings on their way in */
 } scratch;
 
 int scratch_make(scratch *s, const model_config *c, int topk, int chunk, kern *k, ph_error *err);

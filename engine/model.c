@@ -14,7 +14,8 @@ typedef struct loader {
     kern *k;
     kern_type keep;
     ph_error *err;
-    bool failed; /* after a failure the rest of a layer's calls do nothing, so that they can stand in a list */
+    bool
+        failed; /* after a failure the rest of a layer's calls do nothing, so that they can stand in a list */
 } loader;
 
 static const tensor *want(loader *l, const char *name, int64_t rows, int64_t cols) {
@@ -45,10 +46,18 @@ static kern_matrix_source source_of(loader *l, const tensor *t) {
     s.data = t->data;
     s.stride = s.cols;
     switch (t->type) {
-    case TENSOR_F32: s.type = KERN_F32; break;
-    case TENSOR_BF16: s.type = KERN_BF16; break;
-    case TENSOR_F16: s.type = KERN_F16; break;
-    case TENSOR_FP8_E4M3: s.type = KERN_FP8; break;
+    case TENSOR_F32:
+        s.type = KERN_F32;
+        break;
+    case TENSOR_BF16:
+        s.type = KERN_BF16;
+        break;
+    case TENSOR_F16:
+        s.type = KERN_F16;
+        break;
+    case TENSOR_FP8_E4M3:
+        s.type = KERN_FP8;
+        break;
     default:
         ph_fail(l->err, PH_MODEL, "tensor %s has a number format that weights cannot have", t->name);
         l->failed = true;
@@ -74,8 +83,8 @@ static kern_matrix *make(loader *l, const kern_matrix_source *s, kern_type keep)
     return w;
 }
 
-__attribute__((format(printf, 5, 6))) static kern_matrix *matrix(loader *l, kern_type keep, int64_t rows, int64_t cols,
-                                                                 const char *format, ...) {
+__attribute__((format(printf, 5, 6))) static kern_matrix *matrix(loader *l, kern_type keep, int64_t rows,
+                                                                 int64_t cols, const char *format, ...) {
     char name[256];
     va_list args;
     va_start(args, format);
@@ -108,8 +117,8 @@ __attribute__((format(printf, 3, 4))) static float *vector(loader *l, int64_t n,
     return out;
 }
 
-/* kv_b is [heads * (nope + v), kv_lora]. Absorbed attention needs, for each head, K's part transposed (a query goes
- * into latent space) and V's part as it stands. */
+/* kv_b is [heads * (nope + v), kv_lora]. Absorbed attention needs, for each head, K's part transposed (a
+ * query goes into latent space) and V's part as it stands. */
 static void load_kv_b(loader *l, layer_weights *w, int layer) {
     const model_config *c = &l->m->config;
     char name[256];
@@ -162,7 +171,8 @@ static kern_matrix *index_weights(loader *l, int layer) {
         kern_source_row(&s, h, row);
         for (int i = 0; i < c->hidden; i++) row[i] *= factor;
     }
-    kern_matrix_source scaled = {.rows = s.rows, .cols = s.cols, .data = rows, .stride = s.cols, .type = KERN_F32};
+    kern_matrix_source scaled = {
+        .rows = s.rows, .cols = s.cols, .data = rows, .stride = s.cols, .type = KERN_F32};
     kern_matrix *w = make(l, &scaled, KERN_F32);
     free(rows);
     return w;
@@ -207,11 +217,13 @@ static void load_layer(loader *l, layer_weights *w, int i) {
                      "model.layers.%d.self_attn.kv_a_proj_with_mqa.weight", i);
     w->kv_a_norm = vector(l, c->kv_lora, "model.layers.%d.self_attn.kv_a_layernorm.weight", i);
     load_kv_b(l, w, i);
-    w->o = matrix(l, l->keep, c->hidden, (int64_t)c->heads * c->v_dim, "model.layers.%d.self_attn.o_proj.weight", i);
+    w->o = matrix(l, l->keep, c->hidden, (int64_t)c->heads * c->v_dim,
+                  "model.layers.%d.self_attn.o_proj.weight", i);
     if (c->index_full[i]) {
         w->index_q = matrix(l, l->keep, (int64_t)c->index_heads * c->index_dim, c->q_lora,
                             "model.layers.%d.self_attn.indexer.wq_b.weight", i);
-        w->index_k = matrix(l, l->keep, c->index_dim, c->hidden, "model.layers.%d.self_attn.indexer.wk.weight", i);
+        w->index_k =
+            matrix(l, l->keep, c->index_dim, c->hidden, "model.layers.%d.self_attn.indexer.wk.weight", i);
         w->index_w = index_weights(l, i);
         w->index_k_norm = vector(l, c->index_dim, "model.layers.%d.self_attn.indexer.k_norm.weight", i);
         w->index_k_bias = vector(l, c->index_dim, "model.layers.%d.self_attn.indexer.k_norm.bias", i);
@@ -225,7 +237,8 @@ static void load_layer(loader *l, layer_weights *w, int i) {
     }
 }
 
-int model_load(model *m, const model_config *config, tensor_files *files, kern *k, kern_type keep, ph_error *err) {
+int model_load(model *m, const model_config *config, tensor_files *files, kern *k, kern_type keep,
+               ph_error *err) {
     memset(m, 0, sizeof *m);
     m->config = *config;
     m->files = files;
@@ -258,9 +271,10 @@ void model_free(model *m, kern *k) {
     const model_config *c = &m->config;
     for (int i = 0; m->layers && i < c->layers; i++) {
         layer_weights *w = &m->layers[i];
-        float *vectors[] = {w->attn_norm, w->mlp_norm,     w->q_a_norm,     w->kv_a_norm,
+        float *vectors[] = {w->attn_norm,  w->mlp_norm,     w->q_a_norm,    w->kv_a_norm,
                             w->route_bias, w->index_k_norm, w->index_k_bias};
-        kern_matrix *matrices[] = {w->q_a, w->q_b, w->kv_a, w->o, w->index_q, w->index_k, w->index_w, w->router};
+        kern_matrix *matrices[] = {w->q_a,     w->q_b,     w->kv_a,    w->o,
+                                   w->index_q, w->index_k, w->index_w, w->router};
         for (size_t j = 0; j < sizeof vectors / sizeof *vectors; j++) k->free(k, vectors[j]);
         for (size_t j = 0; j < sizeof matrices / sizeof *matrices; j++) k->matrix_free(k, matrices[j]);
         for (int h = 0; h < c->heads; h++) {

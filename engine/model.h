@@ -24,15 +24,16 @@ typedef struct layer_weights {
     kern_matrix *o;              /* [hidden, heads * v_dim] */
 
     /* The indexer; all NULL in a layer that reuses a selection. */
-    kern_matrix *index_q;        /* [index_heads * index_dim, q_lora] */
-    kern_matrix *index_k;        /* [index_dim, hidden] */
-    kern_matrix *index_w;        /* [index_heads, hidden], fp32 always as in the release; the score factor is in it */
+    kern_matrix *index_q; /* [index_heads * index_dim, q_lora] */
+    kern_matrix *index_k; /* [index_dim, hidden] */
+    kern_matrix
+        *index_w; /* [index_heads, hidden], fp32 always as in the release; the score factor is in it */
     float *index_k_norm, *index_k_bias; /* [index_dim] */
 
-    mlp_weights mlp;             /* the dense MLP, or the shared expert (gate NULL = none) */
-    kern_matrix *router;         /* [experts, hidden] fp32; NULL in a dense layer */
-    float *route_bias;           /* [experts] or NULL */
-    mlp_weights *experts;        /* [experts] */
+    mlp_weights mlp;      /* the dense MLP, or the shared expert (gate NULL = none) */
+    kern_matrix *router;  /* [experts, hidden] fp32; NULL in a dense layer */
+    float *route_bias;    /* [experts] or NULL */
+    mlp_weights *experts; /* [experts] */
 } layer_weights;
 
 typedef struct model {
@@ -45,7 +46,8 @@ typedef struct model {
 } model;
 
 /* Takes ownership of files (also on failure). m is zeroed first. keep = format of the matrices. */
-int model_load(model *m, const model_config *config, tensor_files *files, kern *k, kern_type keep, ph_error *err);
+int model_load(model *m, const model_config *config, tensor_files *files, kern *k, kern_type keep,
+               ph_error *err);
 void model_free(model *m, kern *k);
 
 #endif

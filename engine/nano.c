@@ -1,16 +1,17 @@
-/* nano.c - puts engine/nano/'s three files into the program's read-only data. NANO_DIR comes from the build. */
+/* nano.c - puts engine/nano/'s three files into the program's read-only data. NANO_DIR comes from the build.
+ */
 #include "engine/nano.h"
 
 #ifdef NANO_DIR
 
-#define EMBED(symbol, file)                                                                                          \
-    __asm__(".pushsection .rodata\n"                                                                                 \
-            ".balign 64\n"                                                                                           \
-            ".global " #symbol "\n" #symbol ":\n"                                                                    \
-            ".incbin \"" NANO_DIR "/" file "\"\n"                                                                    \
-            ".global " #symbol "_end\n" #symbol "_end:\n"                                                            \
-            ".byte 0\n"                                                                                              \
-            ".popsection\n");                                                                                        \
+#define EMBED(symbol, file)                                                                                  \
+    __asm__(".pushsection .rodata\n"                                                                         \
+            ".balign 64\n"                                                                                   \
+            ".global " #symbol "\n" #symbol ":\n"                                                            \
+            ".incbin \"" NANO_DIR "/" file "\"\n"                                                            \
+            ".global " #symbol "_end\n" #symbol "_end:\n"                                                    \
+            ".byte 0\n"                                                                                      \
+            ".popsection\n");                                                                                \
     extern const char symbol[], symbol##_end[]
 
 EMBED(nano_config, "config.json");
@@ -35,6 +36,8 @@ const engine_files *nano_files(void) {
 
 #else
 
-const engine_files *nano_files(void) { return 0; }
+const engine_files *nano_files(void) {
+    return 0;
+}
 
 #endif

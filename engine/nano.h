@@ -1,4 +1,5 @@
-/* nano.h - the embedded model's files, linked into the program (library `nano`; the files are in engine/nano/). */
+/* nano.h - the embedded model's files, linked into the program (library `nano`; the files are in
+ * engine/nano/). */
 #ifndef PHAROS_NANO_H
 #define PHAROS_NANO_H
 

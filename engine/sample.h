@@ -18,8 +18,8 @@ typedef struct sampler {
 int sampler_make(sampler *s, int vocab, float temperature, float top_p, uint64_t seed, ph_error *err);
 void sampler_free(sampler *s);
 
-/* The picked token; temperature 0 picks the largest logit, the lower id among equals. *logprob (at temperature 1)
- * filled. */
+/* The picked token; temperature 0 picks the largest logit, the lower id among equals. *logprob (at
+ * temperature 1) filled. */
 int32_t sampler_pick(sampler *s, const float *logits, float *logprob);
 
 #endif

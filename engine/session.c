@@ -12,7 +12,7 @@ struct session {
     int64_t length;
     kern_range *allow; /* [n_allow + 1]: the last one is the tail and ends where the step ends */
     int n_allow;
-    float *logits;     /* [vocab] after the last fed token */
+    float *logits; /* [vocab] after the last fed token */
     bool has_logits;
     trace_buffer trace; /* of the step that made `logits` */
 };
@@ -28,8 +28,7 @@ int session_open(session **out, context *c, ph_error *err) {
     s->logits = malloc((size_t)e->model.config.vocab * sizeof *s->logits);
     int code = s->logits ? PH_OK : ph_fail(err, PH_MEMORY, "no memory for a session");
     if (!code) code = snapshot_view_open(&s->view, &c->snapshot, err);
-    if (!code && !e->forward.dense)
-        code = trace_buffer_make(&s->trace, e->model.config.layers, e->forward.topk, err);
+    if (!code) code = trace_buffer_make(&s->trace, e->model.config.layers, e->forward.topk, err);
     c->sessions++;
     if (code) {
         session_close(s);
@@ -49,8 +48,12 @@ void session_close(session *s) {
     free(s);
 }
 
-int64_t session_length(const session *s) { return s->length; }
-const float *session_logits(session *s) { return s->has_logits ? s->logits : NULL; }
+int64_t session_length(const session *s) {
+    return s->length;
+}
+const float *session_logits(session *s) {
+    return s->has_logits ? s->logits : NULL;
+}
 
 int session_restrict(session *s, const kern_range *ranges, int n, ph_error *err) {
     kern_range *copy = NULL;
@@ -58,7 +61,8 @@ int session_restrict(session *s, const kern_range *ranges, int n, ph_error *err)
         int64_t end = 0, most = context_length(s->context);
         for (int i = 0; i < n; i++) {
             if (ranges[i].start < end || ranges[i].end < ranges[i].start || ranges[i].end > most)
-                return ph_fail(err, PH_USAGE, "range %d of a restriction is out of order or outside the context", i);
+                return ph_fail(err, PH_USAGE,
+                               "range %d of a restriction is out of order or outside the context", i);
             end = ranges[i].end;
         }
         copy = malloc((size_t)(n + 1) * sizeof *copy);
@@ -87,17 +91,23 @@ static int fed_chunk(void *user, int64_t position, ph_error *err) {
                    (long long)f->total);
 }
 
-int session_feed(session *s, const int32_t *tokens, int64_t n, engine_progress progress, void *user, ph_error *err) {
+int session_feed(session *s, const int32_t *tokens, int64_t n, engine_progress progress, void *user,
+                 ph_error *err) {
     engine *e = s->engine;
     if (n <= 0) return PH_OK;
     if (n > s->context->capacity - s->length)
-        return ph_fail(err, PH_TOO_LARGE, "%lld more tokens do not fit: the context of %lld holds %lld already",
-                       (long long)n, (long long)s->context->capacity, (long long)s->length);
+        return ph_fail(err, PH_TOO_LARGE,
+                       "%lld more tokens do not fit: the context of %lld holds %lld already", (long long)n,
+                       (long long)s->context->capacity, (long long)s->length);
     int code = check_tokens(e, tokens, n, err);
     if (code) return code;
     s->has_logits = false;
-    forward_step step = {.cache = &s->view.cache, .pos0 = s->length, .allow = s->allow, .n_allow = s->n_allow,
-                         .logits = s->logits, .trace = e->forward.dense ? NULL : &s->trace};
+    forward_step step = {.cache = &s->view.cache,
+                         .pos0 = s->length,
+                         .allow = s->allow,
+                         .n_allow = s->n_allow,
+                         .logits = s->logits,
+                         .trace = e->forward.dense ? NULL : &s->trace};
     feeding f = {.start = s->length, .total = n, .progress = progress, .user = user, .s = s};
     code = run_chunks(e, step, tokens, n, fed_chunk, &f, err);
     s->has_logits = code == PH_OK;

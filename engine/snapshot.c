@@ -31,7 +31,9 @@ typedef struct commit_slot {
     uint64_t sum;
 } commit_slot;
 
-static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
+static size_t round_up(size_t n, size_t to) {
+    return (n + to - 1) / to * to;
+}
 
 /* ---- layout ---- */
 
@@ -101,8 +103,11 @@ static int cache_make(cache *out, const snapshot_layout *l, uint8_t *map, ph_err
 /* ---- header, slots, blocks ---- */
 
 static file_header header_of(const snapshot *s) {
-    file_header h = {.version = SNAPSHOT_VERSION, .block = SNAPSHOT_BLOCK, .capacity = s->layout.capacity,
-                     .layers = s->layout.layers, .total = s->layout.total};
+    file_header h = {.version = SNAPSHOT_VERSION,
+                     .block = SNAPSHOT_BLOCK,
+                     .capacity = s->layout.capacity,
+                     .layers = s->layout.layers,
+                     .total = s->layout.total};
     memcpy(h.magic, MAGIC, sizeof h.magic);
     memcpy(h.key, s->key, sizeof h.key);
     size_t n = (size_t)s->layout.n_region * sizeof(size_t);
@@ -115,7 +120,9 @@ static commit_slot *slot_at(const snapshot *s, uint64_t sequence) {
     return (commit_slot *)(s->map + PAGE * (1 + sequence % 2));
 }
 
-static uint64_t *sums(const snapshot *s) { return (uint64_t *)(s->map + s->layout.sums_at); }
+static uint64_t *sums(const snapshot *s) {
+    return (uint64_t *)(s->map + s->layout.sums_at);
+}
 
 static uint64_t block_sum(const snapshot *s, int64_t block) {
     const snapshot_layout *l = &s->layout;
@@ -135,7 +142,8 @@ static void tail_copy(const snapshot *s, int64_t block, uint64_t which, bool bac
         size_t n = l->block_bytes[i];
         uint8_t *place = s->map + l->region_at[i] + (size_t)block * n;
         if (n && back) {
-            /* Compared first: another process may be reading the same bytes, and they are nearly always right. */
+            /* Compared first: another process may be reading the same bytes, and they are nearly always
+             * right. */
             if (memcmp(place, tail, n)) memcpy(place, tail, n);
         } else if (n) {
             memcpy(tail, place, n);
@@ -149,7 +157,8 @@ static bool slot_valid(const snapshot *s, const commit_slot *slot) {
            slot->length <= s->layout.capacity && slot->sequence > 0;
 }
 
-/* Finds the longest prefix that its checksums prove; sets length, sequence and, where something was dropped, reason. */
+/* Finds the longest prefix that its checksums prove; sets length, sequence and, where something was dropped,
+ * reason. */
 static void snapshot_look(snapshot *s) {
     const commit_slot *a = slot_at(s, 0), *b = slot_at(s, 1), *slot = NULL;
     if (slot_valid(s, a)) slot = a;
@@ -181,7 +190,8 @@ static int lock_file(int fd, int how, ph_error *err) {
     while (flock(fd, how | LOCK_NB)) {
         if (errno == EINTR) continue;
         if (errno == EWOULDBLOCK)
-            return ph_fail(err, PH_BUSY, "another pharos process is using this pack; try again when it is done");
+            return ph_fail(err, PH_BUSY,
+                           "another pharos process is using this pack; try again when it is done");
         return ph_fail(err, PH_FAIL, "cannot lock the snapshot: %s", strerror(errno));
     }
     return PH_OK;
@@ -218,23 +228,28 @@ static int check_header(snapshot *s, ph_error *err) {
     return code;
 }
 
-int snapshot_open(snapshot *s, const char *path, const uint8_t key[32], int64_t capacity, const model_config *config,
-                  kern_latents latents, kern_index_keys keys, kern *k, ph_error *err) {
+int snapshot_open(snapshot *s, const char *path, const uint8_t key[32], int64_t capacity,
+                  const model_config *config, kern_latents latents, kern_index_keys keys, kern *k,
+                  ph_error *err) {
     memset(s, 0, sizeof *s);
     s->fd = -1;
     memcpy(s->key, key, sizeof s->key);
     int code = layout_make(&s->layout, capacity, config, latents, keys, k, err);
     if (code) return code;
-    s->fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : memfd_create("pharos-context", MFD_CLOEXEC);
+    s->fd =
+        path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : memfd_create("pharos-context", MFD_CLOEXEC);
     if (s->fd < 0)
-        code = ph_fail(err, PH_FAIL, "cannot open the snapshot %s: %s", path ? path : "in memory", strerror(errno));
+        code = ph_fail(err, PH_FAIL, "cannot open the snapshot %s: %s", path ? path : "in memory",
+                       strerror(errno));
     if (!code) code = lock_file(s->fd, LOCK_SH, err);
     if (!code) code = check_header(s, err);
     if (!code) {
         void *map = mmap(NULL, s->layout.total, PROT_READ | PROT_WRITE, MAP_SHARED, s->fd, 0);
         if (map == MAP_FAILED)
-            code = ph_fail(err, PH_MEMORY, "cannot map a snapshot of %zu bytes: %s", s->layout.total, strerror(errno));
-        else s->map = map;
+            code = ph_fail(err, PH_MEMORY, "cannot map a snapshot of %zu bytes: %s", s->layout.total,
+                           strerror(errno));
+        else
+            s->map = map;
     }
     if (!code) code = cache_make(&s->cache, &s->layout, s->map, err);
     if (!code) snapshot_look(s);
@@ -252,7 +267,9 @@ void snapshot_close(snapshot *s) {
     s->fd = -1;
 }
 
-int32_t *snapshot_tokens(snapshot *s) { return (int32_t *)(s->map + s->layout.region_at[0]); }
+int32_t *snapshot_tokens(snapshot *s) {
+    return (int32_t *)(s->map + s->layout.region_at[0]);
+}
 
 /* ---- writing ---- */
 
@@ -283,7 +300,8 @@ int snapshot_reserve(snapshot *s, int64_t from, int64_t to, ph_error *err) {
     const snapshot_layout *l = &s->layout;
     /* A write into a hole of a mapped file on a full disk would kill the process: ask for the room first. */
     int code = reserve(s->fd, 0, l->region_at[0], err);
-    size_t first = (size_t)(from / SNAPSHOT_BLOCK), last = (size_t)((to + SNAPSHOT_BLOCK - 1) / SNAPSHOT_BLOCK);
+    size_t first = (size_t)(from / SNAPSHOT_BLOCK),
+           last = (size_t)((to + SNAPSHOT_BLOCK - 1) / SNAPSHOT_BLOCK);
     for (int i = 0; i < l->n_region && !code; i++) {
         size_t n = l->block_bytes[i];
         if (n) code = reserve(s->fd, l->region_at[i] + first * n, (last - first) * n, err);
@@ -317,7 +335,8 @@ int snapshot_view_open(snapshot_view *v, const snapshot *s, ph_error *err) {
     memset(v, 0, sizeof *v);
     void *map = mmap(NULL, s->layout.total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, s->fd, 0);
     if (map == MAP_FAILED)
-        return ph_fail(err, PH_MEMORY, "cannot map a snapshot of %zu bytes: %s", s->layout.total, strerror(errno));
+        return ph_fail(err, PH_MEMORY, "cannot map a snapshot of %zu bytes: %s", s->layout.total,
+                       strerror(errno));
     v->map = map;
     v->bytes = s->layout.total;
     int code = cache_make(&v->cache, &s->layout, v->map, err);

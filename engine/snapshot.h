@@ -1,7 +1,7 @@
 /* snapshot.h - what a context has read, on disk. Private to engine/.
  *
- * One sparse file, mapped: tokens, and per layer the latents and the indexer's keys, as arrays with room for the
- * whole capacity. It is appended to in place; positions below `length` are valid, the rest is scratch.
+ * One sparse file, mapped: tokens, and per layer the latents and the indexer's keys, as arrays with room for
+ * the whole capacity. It is appended to in place; positions below `length` are valid, the rest is scratch.
  *
  *     page 0      header: magic, version, the engine's key, the shape; with its checksum
  *     page 1, 2   two commit slots {sequence, length, checksum of the unfilled last block}, written in turn
@@ -9,9 +9,9 @@
  *     tails       two copies of the unfilled last block, one for each slot
  *     regions     tokens, then per layer latents, keys, scales; each starts on a page
  *
- * A commit writes the sums of blocks that became full, then the tail copy, then its slot: a process killed at any
- * moment leaves the last commit readable. What does not match its checksum is dropped, never believed: corrupt
- * blocks end the valid prefix, a foreign header empties the file.
+ * A commit writes the sums of blocks that became full, then the tail copy, then its slot: a process killed at
+ * any moment leaves the last commit readable. What does not match its checksum is dropped, never believed:
+ * corrupt blocks end the valid prefix, a foreign header empties the file.
  *
  * Locks: every opener holds the file shared; commits need it exclusive.
  */
@@ -26,8 +26,8 @@ enum { SNAPSHOT_BLOCK = 256 }; /* tokens */
 typedef struct snapshot_layout {
     int64_t capacity; /* tokens, a multiple of SNAPSHOT_BLOCK */
     int layers, n_region;
-    size_t *region_at;    /* [n_region] byte offset: tokens first, then 3 a layer (absent ones have 0 bytes) */
-    size_t *block_bytes;  /* [n_region] bytes of SNAPSHOT_BLOCK tokens */
+    size_t *region_at;   /* [n_region] byte offset: tokens first, then 3 a layer (absent ones have 0 bytes) */
+    size_t *block_bytes; /* [n_region] bytes of SNAPSHOT_BLOCK tokens */
     size_t sums_at, tail_at[2], tail_bytes, total;
     kern_latents latents; /* shape, without rows */
     kern_index_keys keys; /* shape, without keys */
@@ -36,22 +36,24 @@ typedef struct snapshot_layout {
 typedef struct snapshot {
     int fd;
     snapshot_layout layout;
-    uint8_t *map;         /* shared, writable */
+    uint8_t *map; /* shared, writable */
     int64_t length;
     uint64_t sequence;
-    cache cache;          /* views into map */
+    cache cache; /* views into map */
     bool exclusive;
     uint8_t key[32];
-    const char *reason;   /* why something was not believed; NULL = all was well; static */
+    const char *reason; /* why something was not believed; NULL = all was well; static */
 } snapshot;
 
 /* latents and keys carry the shape only; full[layers]: which layers have index keys. */
-int snapshot_open(snapshot *s, const char *path, const uint8_t key[32], int64_t capacity, const model_config *config,
-                  kern_latents latents, kern_index_keys keys, kern *k, ph_error *err);
+int snapshot_open(snapshot *s, const char *path, const uint8_t key[32], int64_t capacity,
+                  const model_config *config, kern_latents latents, kern_index_keys keys, kern *k,
+                  ph_error *err);
 void snapshot_close(snapshot *s);
 
 int32_t *snapshot_tokens(snapshot *s); /* [capacity] */
-/* Takes the exclusive lock (PH_BUSY when somebody else has the file open) and looks again at what is in it. */
+/* Takes the exclusive lock (PH_BUSY when somebody else has the file open) and looks again at what is in it.
+ */
 int snapshot_lock(snapshot *s, ph_error *err);
 void snapshot_unlock(snapshot *s);
 /* Makes sure that the disk has room for the blocks of tokens [from, to). */

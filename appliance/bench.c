@@ -1,0 +1,306 @@
+/* bench.c - runs what bench.h promises, on real text. */
+#include "appliance/bench.h"
+
+#include "ingest/ingest.h"
+#include "ingest/pack.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Text that every Debian has, repeated until it fills the context: selections are a real text's, not noise's.
+ */
+static const char TEXT_FOLDER[] = "/usr/share/common-licenses";
+static const char QUESTION[] = "When was version 3 of the GNU General Public License published?";
+enum { DENSE_STEP = 512 };
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* ---- the text ---- */
+
+typedef struct gathering {
+    engine *engine;
+    pack_prompt *prompt;
+    int64_t characters, want;
+    int round, code;
+    ph_error *err;
+} gathering;
+
+static int gather(void *user, const char *path, const char *name) {
+    gathering *g = user;
+    if ((int64_t)g->prompt->tokens.n >= g->want) return 1;
+    FILE *f = fopen(path, "rb");
+    if (!f) return 0;
+    size_t capacity = 1 << 20;
+    char *text = malloc(capacity), titled[300];
+    size_t n = text ? fread(text, 1, capacity, f) : 0;
+    fclose(f);
+    snprintf(titled, sizeof titled, "copy %d/%.200s", g->round, name);
+    pack_span span;
+    if (n)
+        g->code = pack_prompt_append(g->prompt, engine_tokenizer(g->engine), titled, text, 0, n, 1, 1, &span,
+                                     g->err);
+    g->characters += (int64_t)n;
+    free(text);
+    return g->code != PH_OK;
+}
+
+static int gather_text(gathering *g, ph_error *err) {
+    int code = pack_prompt_begin(g->prompt, engine_prompt(g->engine), err);
+    for (g->round = 1; !code && (int64_t)g->prompt->tokens.n < g->want; g->round++) {
+        size_t before = g->prompt->tokens.n;
+        code = ingest_walk(TEXT_FOLDER, gather, NULL, g, err);
+        if (!code) code = g->code;
+        if (!code && g->prompt->tokens.n == before)
+            code = ph_fail(err, PH_NOT_FOUND, "there is no text to read in %s", TEXT_FOLDER);
+    }
+    return code;
+}
+
+/* ---- prefill ---- */
+
+typedef struct prefill {
+    const bench_options *options;
+    double last, total; /* seconds of the last chunk; of all so far */
+    double started;
+    int64_t position;
+    double chunk_tokens;
+} prefill;
+
+static int timed(void *user, int64_t done, int64_t total) {
+    prefill *p = user;
+    double t = now();
+    p->last = t - p->started;
+    p->total += p->last;
+    p->chunk_tokens = (double)(done - p->position);
+    p->position = done;
+    int stop = p->options->progress ? p->options->progress(p->options->user, done, p->options->length) : 0;
+    (void)total;
+    p->started = now();
+    return stop;
+}
+
+static int64_t next_mark(int64_t position) {
+    static const int64_t marks[] = {1024, 2048, 4096, 8192, 16384, 32768, 65536, 98304, INT64_MAX};
+    int i = 0;
+    while (marks[i] <= position) i++;
+    return marks[i];
+}
+
+/* Time of one dense step on top of what is there. */
+static int dense_step(engine *e, context *c, const int32_t *tokens, double *seconds_a_token, ph_error *err) {
+    session *s = NULL;
+    int code = session_open(&s, c, err);
+    if (code) return code;
+    engine_set_dense(e, true);
+    double t = now();
+    code = session_feed(s, tokens, DENSE_STEP, NULL, NULL, err);
+    *seconds_a_token = (now() - t) / DENSE_STEP;
+    engine_set_dense(e, false);
+    session_close(s);
+    return code;
+}
+
+static int run_prefill(bench_result *r, engine *e, context *c, const int32_t *tokens, const bench_options *o,
+                       ph_error *err) {
+    prefill p = {.options = o};
+    int64_t room = engine_config(e)->max_positions;
+    for (int64_t at = 0; at < r->length;) {
+        int64_t to = next_mark(at) < r->length ? next_mark(at) : r->length;
+        p.started = now();
+        int code = context_read(c, tokens, to, timed, &p, NULL, err);
+        if (code) return code;
+        at = to;
+        if (at == 8192) r->sparse_8k_s = p.total;
+        bench_mark *m = &r->marks[r->n_marks++];
+        *m = (bench_mark){.position = at, .sparse = p.last / p.chunk_tokens};
+        if (at + DENSE_STEP > room) continue;
+        kernel_times_pause(true);
+        code = dense_step(e, c, tokens, &m->dense, err);
+        kernel_times_pause(false);
+        if (code) return code;
+    }
+    r->sparse_s = p.total;
+    kernel_times_get(r->stages);
+    return PH_OK;
+}
+
+/* Dense time of the whole prefill from the steps at the marks: attention's cost is linear in the position. */
+static double integrate_dense(const bench_result *r) {
+    double sum = 0, last_position = 0, last = r->marks[0].dense;
+    for (int i = 0; i < r->n_marks; i++) {
+        const bench_mark *m = &r->marks[i];
+        /* No room for a step at the very end: the line is continued. */
+        double here = m->dense > 0
+                          ? m->dense
+                          : last + (last - r->marks[i - 2].dense) /
+                                       (double)(r->marks[i - 1].position - r->marks[i - 2].position) *
+                                       (double)(m->position - r->marks[i - 1].position);
+        sum += (here + last) / 2 * ((double)m->position - last_position);
+        last = here;
+        last_position = (double)m->position;
+    }
+    return sum;
+}
+
+static int run_dense(bench_result *r, engine *e, const int32_t *tokens, const bench_options *o,
+                     ph_error *err) {
+    context *c = NULL;
+    prefill p = {.options = o};
+    engine_set_dense(e, true);
+    int code = context_open(&c, e, NULL, 0, NULL, err);
+    p.started = now();
+    if (!code) code = context_read(c, tokens, r->length, timed, &p, NULL, err);
+    context_close(c);
+    engine_set_dense(e, false);
+    r->dense_s = p.total;
+    r->dense_whole = true;
+    return code;
+}
+
+/* ---- a question on what was read ---- */
+
+static int stamp_first(void *user, const generate_step *step) {
+    double *at = user;
+    (void)step;
+    if (*at == 0) *at = now();
+    return 0;
+}
+
+static int run_question(bench_result *r, engine *e, const char *path, ph_error *err) {
+    context *c = NULL;
+    session *s = NULL;
+    token_list q = {0};
+    double t = now(), first = 0;
+    const char *why = NULL;
+    int code = prompt_question(engine_prompt(e), engine_tokenizer(e), QUESTION, strlen(QUESTION), 0, &q, err);
+    if (!code) code = context_open(&c, e, path, 0, &why, err);
+    if (!code && (why || context_length(c) != r->length))
+        code =
+            ph_fail(err, PH_CORRUPT, "the snapshot did not come back whole: %s", why ? why : "it is shorter");
+    r->restore_ms = (now() - t) * 1e3;
+    if (!code) code = session_open(&s, c, err);
+    if (!code) code = session_feed(s, q.ids, (int64_t)q.n, NULL, NULL, err);
+    generate_options g = {
+        .max_tokens = 1, .trace = true, .ignore_eos = true, .step = stamp_first, .user = &first};
+    if (!code) code = session_generate(s, &g, NULL, err);
+    r->first_token_ms = (first - t) * 1e3;
+    r->question_tokens = (int)q.n;
+    session_close(s);
+    context_close(c);
+    token_list_free(&q);
+    return code;
+}
+
+static int run_decode(double *tok_s, engine *e, const char *path, int n, bool dense, ph_error *err) {
+    context *c = NULL;
+    session *s = NULL;
+    int32_t start = engine_prompt(e)->assistant;
+    int code = context_open(&c, e, path, 0, NULL, err);
+    if (!code) code = session_open(&s, c, err);
+    engine_set_dense(e, dense);
+    if (!code) code = session_feed(s, &start, 1, NULL, NULL, err);
+    generate_options g = {.max_tokens = n, .trace = true, .ignore_eos = true};
+    double t = now();
+    if (!code) code = session_generate(s, &g, NULL, err);
+    *tok_s = n / (now() - t);
+    engine_set_dense(e, false);
+    session_close(s);
+    context_close(c);
+    return code;
+}
+
+/* ---- floors ---- */
+
+/* Weights that one prefilled token is multiplied with. */
+static double weights_a_token(const model_config *c) {
+    double n = 0;
+    for (int i = 0; i < c->layers; i++) {
+        n += (double)c->hidden * (c->q_lora + c->kv_lora + c->rope) +
+             (double)c->q_lora * c->heads * (c->nope + c->rope);
+        n += (double)c->heads * c->kv_lora * (c->nope + c->v_dim) + (double)c->heads * c->v_dim * c->hidden;
+        if (c->index_full[i])
+            n += (double)c->q_lora * c->index_heads * c->index_dim +
+                 (double)c->hidden * (c->index_dim + c->index_heads);
+        double width = c->moe_layer[i] ? (double)c->expert_width * (c->experts_per_token + c->shared_experts)
+                                       : c->dense_width;
+        n += 3.0 * c->hidden * width + (c->moe_layer[i] ? (double)c->hidden * c->experts : 0);
+    }
+    return n;
+}
+
+static void set_floors(bench_result *r, engine *e) {
+    const kern_peaks *p = &r->peaks;
+    const model_config *c = engine_config(e);
+    double bf16 = p->bf16_flops > 0 ? p->bf16_flops : p->f32_flops,
+           i8 = p->i8_ops > 0 ? p->i8_ops : p->f32_flops;
+    r->stages[STAGE_MATMUL].operations = 2 * weights_a_token(c) * (double)r->length;
+    r->floors[STAGE_MATMUL] = r->stages[STAGE_MATMUL].operations / bf16;
+    r->floors[STAGE_INDEX] = r->stages[STAGE_INDEX].operations / i8;
+    r->floors[STAGE_SPARSE] = r->stages[STAGE_SPARSE].operations / bf16;
+    r->floors[STAGE_APPEND] = (double)engine_context_bytes(e, r->length) / p->bytes_per_s;
+    /* One decoded token reads every weight, the head, and every index key once. */
+    double keys = (double)engine_context_bytes(e, r->length) -
+                  (double)r->length * c->layers * 2.0 * (c->kv_lora + c->rope);
+    double bytes = 2 * (weights_a_token(c) + (double)c->vocab * c->hidden) + keys;
+    r->decode_floor_tok_s = p->bytes_per_s / bytes;
+}
+
+/* Memory of the process that no file backs, in bytes. */
+static double anonymous_now(void) {
+    FILE *f = fopen("/proc/self/status", "r");
+    char line[256];
+    double kb = 0;
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "RssAnon: %lf kB", &kb) == 1) break;
+    if (f) fclose(f);
+    return kb * 1024;
+}
+
+int bench_run(bench_result *out, engine *e, const bench_options *o, ph_error *err) {
+    memset(out, 0, sizeof *out);
+    const model_config *config = engine_config(e);
+    int64_t most = config->max_positions - 256;
+    out->length = o->length > 0 ? o->length : most;
+    if (out->length > most || out->length < 1024)
+        return ph_fail(err, PH_TOO_LARGE, "a length of %lld tokens is not within 1024 and %lld",
+                       (long long)out->length, (long long)most);
+    char path[4096];
+    if (snprintf(path, sizeof path, "%s/bench-%d.snapshot", o->folder, (int)getpid()) >= (int)sizeof path)
+        return ph_fail(err, PH_USAGE, "the path of the data folder is too long");
+    engine_kernels(e)->measure_peaks(engine_kernels(e), &out->peaks);
+    pack_prompt prompt = {0};
+    gathering g = {.engine = e, .prompt = &prompt, .want = out->length + DENSE_STEP, .err = err};
+    context *c = NULL;
+    int code = gather_text(&g, err);
+    out->characters =
+        prompt.tokens.n ? (int64_t)((double)g.characters * (double)out->length / (double)prompt.tokens.n) : 0;
+    if (!code) code = context_open(&c, e, path, 0, NULL, err);
+    if (!code) {
+        kernel_times_start(engine_kernels(e));
+        code = run_prefill(out, e, c, prompt.tokens.ids, o, err);
+        kernel_times_stop(engine_kernels(e));
+    }
+    context_close(c);
+    if (!code) out->anonymous_bytes = anonymous_now();
+    if (!code) code = run_question(out, e, path, err);
+    int n = o->decode_tokens > 0 ? o->decode_tokens : 64;
+    if (!code) code = run_decode(&out->decode_tok_s, e, path, n, false, err);
+    if (!code) code = run_decode(&out->dense_decode_tok_s, e, path, n < 8 ? n : 8, true, err);
+    if (!code) {
+        double after = anonymous_now();
+        if (after > out->anonymous_bytes) out->anonymous_bytes = after;
+        out->dense_s = integrate_dense(out);
+        set_floors(out, e);
+        if (o->whole_dense) code = run_dense(out, e, prompt.tokens.ids, o, err);
+    }
+    unlink(path);
+    pack_prompt_free(&prompt);
+    return code;
+}

@@ -1,0 +1,48 @@
+/* bench.h - measures a model on this machine: prefill by position, sparse beside dense, a restored question,
+ * decode; each figure with its floor (operations over the measured peak, bytes over the measured bandwidth).
+ */
+#ifndef PHAROS_BENCH_H
+#define PHAROS_BENCH_H
+
+#include "appliance/kernel_times.h"
+#include "engine/engine.h"
+
+enum { BENCH_MARKS = 16 };
+
+typedef struct bench_options {
+    int64_t length;     /* tokens; 0 = the model's maximum less what question and answer need */
+    int decode_tokens;  /* 0 = 64 */
+    bool whole_dense;   /* run the whole prefill dense too; otherwise it is integrated over chunks measured at
+                           the   marks (attention's cost is linear in the position) */
+    const char *folder; /* for the snapshot file; it is removed afterwards */
+    engine_progress progress; /* may be NULL */
+    void *user;
+} bench_options;
+
+/* Prefill around one position. Times in seconds for one token. */
+typedef struct bench_mark {
+    int64_t position;
+    double sparse, dense; /* of a chunk that ends (dense: starts) here */
+} bench_mark;
+
+typedef struct bench_result {
+    kern_peaks peaks;
+    int64_t length;
+    int64_t characters; /* of the text that was read */
+    double sparse_s;    /* whole prefill */
+    double sparse_8k_s; /* of it, the first 8192 tokens */
+    double dense_s;
+    bool dense_whole; /* measured whole, not integrated */
+    bench_mark marks[BENCH_MARKS];
+    int n_marks;
+    stage_time stages[STAGE_COUNT];    /* of the sparse prefill */
+    double floors[STAGE_COUNT];        /* seconds */
+    double restore_ms, first_token_ms; /* open a snapshot; open it and answer the first token of a question */
+    int question_tokens;
+    double decode_tok_s, decode_floor_tok_s, dense_decode_tok_s;
+    double anonymous_bytes; /* memory of the process beyond mapped files, at its highest */
+} bench_result;
+
+int bench_run(bench_result *out, engine *e, const bench_options *o, ph_error *err);
+
+#endif

@@ -1,0 +1,110 @@
+/* kernel_times.c - puts a clock and a count around every operation of a kernel table (kernel_times.h). */
+#include "appliance/kernel_times.h"
+
+#include <string.h>
+#include <time.h>
+
+static kern original;
+static stage_time times[STAGE_COUNT];
+static bool paused;
+
+const char *stage_name(kernel_stage s) {
+    static const char *const names[] = {"matmul",    "index + top-k", "sparse MLA",
+                                        "dense MLA", "append",        "other"};
+    return names[s];
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void add(kernel_stage stage, double started, double operations, double bytes) {
+    if (paused) return;
+    stage_time *t = &times[stage];
+    t->seconds += now() - started;
+    t->operations += operations;
+    t->bytes += bytes;
+    t->calls++;
+}
+
+/* (query, key) pairs of a causal step. */
+static double pairs(int64_t pos0, int n_tok) {
+    return (double)n_tok * ((double)pos0 + (n_tok + 1) / 2.0);
+}
+
+static double latent_bytes(const kern_latents *c) {
+    return (double)(c->kv_lora + c->rope) * (c->type == KERN_BF16 ? 2 : 4);
+}
+
+static void timed_index_select(kern *k, const kern_index_select *a) {
+    double t = now(), n_key = (double)(a->pos0 + a->n_tok);
+    original.index_select(k, a);
+    double key = a->cache.type == KERN_I8 ? a->cache.dim + 4.0 : a->cache.dim * 4.0;
+    add(STAGE_INDEX, t, 2.0 * pairs(a->pos0, a->n_tok) * a->n_head * a->cache.dim, n_key * key);
+}
+
+static void timed_sparse_mla(kern *k, const kern_sparse_mla *a) {
+    double t = now(), rows = 0;
+    original.sparse_mla(k, a);
+    for (int i = 0; i < a->n_tok; i++) rows += a->count[i];
+    add(STAGE_SPARSE, t, 2.0 * rows * a->n_head * (2.0 * a->cache.kv_lora + a->cache.rope),
+        rows * latent_bytes(&a->cache));
+}
+
+static void timed_dense_mla(kern *k, const kern_dense_mla *a) {
+    double t = now();
+    original.dense_mla(k, a);
+    add(STAGE_DENSE, t, 2.0 * pairs(a->pos0, a->n_tok) * a->n_head * (2.0 * a->cache.kv_lora + a->cache.rope),
+        (double)(a->pos0 + a->n_tok) * latent_bytes(&a->cache));
+}
+
+#define TIMED(stage, name)                                                                                   \
+    static void timed_##name(kern *k, const kern_##name *a) {                                                \
+        double t = now();                                                                                    \
+        original.name(k, a);                                                                                 \
+        add(stage, t, 0, 0);                                                                                 \
+    }
+TIMED(STAGE_MATMUL, matmul)
+TIMED(STAGE_APPEND, latent_append)
+TIMED(STAGE_APPEND, index_append)
+TIMED(STAGE_OTHER, rmsnorm)
+TIMED(STAGE_OTHER, layernorm)
+TIMED(STAGE_OTHER, rope)
+TIMED(STAGE_OTHER, hadamard)
+TIMED(STAGE_OTHER, swiglu)
+TIMED(STAGE_OTHER, add)
+TIMED(STAGE_OTHER, route)
+
+void kernel_times_start(kern *k) {
+    original = *k;
+    paused = false;
+    kernel_times_reset();
+    k->index_select = timed_index_select;
+    k->sparse_mla = timed_sparse_mla;
+    k->dense_mla = timed_dense_mla;
+    k->matmul = timed_matmul;
+    k->latent_append = timed_latent_append;
+    k->index_append = timed_index_append;
+    k->rmsnorm = timed_rmsnorm;
+    k->layernorm = timed_layernorm;
+    k->rope = timed_rope;
+    k->hadamard = timed_hadamard;
+    k->swiglu = timed_swiglu;
+    k->add = timed_add;
+    k->route = timed_route;
+}
+
+void kernel_times_stop(kern *k) {
+    *k = original;
+}
+void kernel_times_pause(bool pause) {
+    paused = pause;
+}
+void kernel_times_reset(void) {
+    memset(times, 0, sizeof times);
+}
+void kernel_times_get(stage_time out[STAGE_COUNT]) {
+    memcpy(out, times, sizeof times);
+}

@@ -1,0 +1,38 @@
+/* kernel_times.h - how long each kind of kernel ran and how much it did, while a backend's table is wrapped.
+ * For `bench`. */
+#ifndef PHAROS_KERNEL_TIMES_H
+#define PHAROS_KERNEL_TIMES_H
+
+#include "kernels/kernels.h"
+
+typedef enum kernel_stage {
+    STAGE_MATMUL,
+    STAGE_INDEX,
+    STAGE_SPARSE,
+    STAGE_DENSE,
+    STAGE_APPEND,
+    STAGE_OTHER,
+    STAGE_COUNT
+} kernel_stage;
+
+typedef struct stage_time {
+    double seconds;
+    double
+        operations; /* multiplications and additions; 0 for matmul, whose matrices do not tell their shape */
+    double bytes;   /* of caches, each row read once a call */
+    long calls;
+} stage_time;
+
+const char *stage_name(kernel_stage s);
+
+/* Wraps k's table; one table at a time. Stop before closing k. */
+void kernel_times_start(kern *k);
+void kernel_times_stop(kern *k);
+
+/* While paused the operations run and do not count. */
+void kernel_times_pause(bool paused);
+/* Since the start or the last reset. */
+void kernel_times_reset(void);
+void kernel_times_get(stage_time out[STAGE_COUNT]);
+
+#endif
