@@ -1,0 +1,25 @@
+#!/bin/sh
+# run.sh - from a fresh Debian 12 to an answer: installs what is missing, builds, adds documents that every Debian
+# has, asks a question, shows the answer with its citation and what was read. Safe to run again.
+#
+#   appliance/run.sh              the above
+#   appliance/run.sh COMMAND...   builds, then runs `pharos COMMAND...`
+set -eu
+cd "$(dirname "$0")/.."
+
+appliance/install.sh
+cmake --preset release >build.log 2>&1 || { cat build.log >&2; exit 1; }
+if [ -t 1 ]; then cmake --build build --target pharos
+else cmake --build build --target pharos >>build.log 2>&1 || { cat build.log >&2; exit 1; }
+fi
+rm -f build.log
+
+if [ $# -gt 0 ]; then exec build/pharos "$@"; fi
+
+echo "== pharos add /usr/share/common-licenses"
+build/pharos add /usr/share/common-licenses
+echo
+echo "== pharos ask 'When was version 3 of the GNU General Public License published?'"
+build/pharos ask 'When was version 3 of the GNU General Public License published?'
+echo
+echo "Ask more:  build/pharos ask QUESTION     Add more:  build/pharos add PATH     All commands:  build/pharos help"
