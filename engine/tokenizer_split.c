@@ -120,29 +120,33 @@ static int split_from(encoder *e, int step, const char *text, size_t len, size_t
     return code ? code : release(&r);
 }
 
-/* The end of the run of whitespace that begins at `at`. */
-static size_t run_end(const char *s, size_t len, size_t at) {
-    while (at < len) {
-        size_t n = utf8_sequence(s + at, len - at);
+/* Where a run of whitespace ends that stands at `at`, looking no further than `limit`. */
+static size_t run_end(const char *s, size_t limit, size_t at) {
+    while (at < limit) {
+        size_t n = utf8_sequence(s + at, limit - at);
         if (!n || !unicode_space(utf8_value(s + at, n))) break;
         at += n;
     }
     return at;
 }
 
-/* Looks only at every TOKENIZER_MAX_RUN-th byte: a longer run covers one of them. Returns where the first run
- * that is too long is to be cut, len where there is none. */
+static size_t run_start(const char *s, size_t at) {
+    while (at > 0) {
+        size_t before = utf8_floor(s, at - 1);
+        if (!unicode_space(utf8_value(s + before, at - before))) break;
+        at = before;
+    }
+    return at;
+}
+
+/* Where the first run of whitespace that is too long is to be cut, len where there is none. Looks only around
+ * every TOKENIZER_MAX_RUN-th byte, since a longer run covers one of them. */
 static size_t next_cut(const char *s, size_t len) {
     for (size_t at = TOKENIZER_MAX_RUN; at < len; at += TOKENIZER_MAX_RUN) {
-        size_t i = utf8_floor(s, at);
-        size_t end = run_end(s, len, i), start = i;
-        if (end == i) continue;
-        while (start > 0) {
-            size_t before = utf8_floor(s, start - 1);
-            if (!unicode_space(utf8_value(s + before, start - before))) break;
-            start = before;
-        }
-        if (end - start > TOKENIZER_MAX_RUN) return utf8_floor(s, start + TOKENIZER_MAX_RUN);
+        size_t i = utf8_floor(s, at), start = run_start(s, i);
+        size_t limit = len - start > TOKENIZER_MAX_RUN + 4 ? start + TOKENIZER_MAX_RUN + 4 : len;
+        size_t end = run_end(s, limit, i);
+        if (end > i && end - start > TOKENIZER_MAX_RUN) return utf8_floor(s, start + TOKENIZER_MAX_RUN);
     }
     return len;
 }
