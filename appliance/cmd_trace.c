@@ -36,27 +36,39 @@ static int64_t number(const char *arg, int64_t low, const char *what, struct arg
 static error_t parse(int key, char *arg, struct argp_state *state) {
     trace_options *o = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &o->common; break;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->common;
+        break;
     case 'l':
         o->layer = (int)number(arg, 0, "layer", state);
         if (o->layer >= CONFIG_MAX_LAYERS) argp_error(state, "%s is no layer", arg);
         break;
-    case 'w': o->word = (int)number(arg, 1, "word", state); break;
-    case 'a': o->list = true; break;
+    case 'w':
+        o->word = (int)number(arg, 1, "word", state);
+        break;
+    case 'a':
+        o->list = true;
+        break;
     case ARGP_KEY_ARG:
         if (state->arg_num > 0) argp_error(state, "name one answer, by its number");
         o->answer = number(arg, 1, "answer; `pharos trace --list` has their numbers", state);
         break;
-    default: return ARGP_ERR_UNKNOWN;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
 
-static const struct argp trace_argp = {options, parse, "[ANSWER]",
-                                       "Shows for each word of an answer (the latest) the sentences that its attention "
-                                       "was on: share of the attention on the documents, and how many times a random "
-                                       "stretch's share that is.",
-                                       common_child, NULL, NULL};
+static const struct argp trace_argp = {
+    options,
+    parse,
+    "[ANSWER]",
+    "Shows for each word of an answer (the latest) the sentences that its attention "
+    "was on: share of the attention on the documents, and how many times a random "
+    "stretch's share that is.",
+    common_child,
+    NULL,
+    NULL};
 
 /* An answer with what is left to show it by. */
 typedef struct view {
@@ -81,7 +93,9 @@ static int load_trace(view *v, store *s, ph_error *err) {
     size_t len = 0;
     int code = store_answer_trace(s, v->row.id, &blob, &len, err);
     if (code == PH_NOT_FOUND) {
-        snprintf(v->missing, sizeof v->missing, "its trace was erased together with the pack that it was read from");
+        snprintf(v->missing, sizeof v->missing,
+                 "its trace was erased together with the pack that it was read from");
+        *err = (ph_error){0};
         return PH_OK;
     }
     if (!code) code = answer_trace_unpack(&v->trace, blob, len, err);
@@ -91,8 +105,8 @@ static int load_trace(view *v, store *s, ph_error *err) {
     return code;
 }
 
-/* Positions mean something only in the pack that was read, under the model that read it. Where that cannot be had
- * again, `missing` says why, and the answer is shown without. */
+/* Positions mean something only in the pack that was read, under the model that read it. Where that cannot be
+ * had again, `missing` says why, and the answer is shown without. */
 static int load_pack(view *v, store *s, const common_options *o, ph_error *err) {
     engine *e = NULL;
     if (!v->row.pack) {
@@ -101,7 +115,9 @@ static int load_pack(view *v, store *s, const common_options *o, ph_error *err) 
     }
     int code = open_engine(&e, o, err);
     if (code == PH_MODEL || code == PH_NOT_FOUND) {
-        snprintf(v->missing, sizeof v->missing, "its positions cannot be mapped without the model: %s", err->text);
+        snprintf(v->missing, sizeof v->missing, "its positions cannot be mapped without the model: %s",
+                 err->text);
+        *err = (ph_error){0};
         return PH_OK;
     }
     if (code) return code;
@@ -114,6 +130,7 @@ static int load_pack(view *v, store *s, const common_options *o, ph_error *err) 
         v->has_pack = !code;
         if (code == PH_NOT_FOUND) {
             snprintf(v->missing, sizeof v->missing, "the pack that it was read from is gone");
+            *err = (ph_error){0};
             code = PH_OK;
         }
     }
@@ -219,8 +236,10 @@ static int print_words(const view *v, int layer, double *mass, ph_error *err) {
         int code = read_set_make(&list, &n, &v->pack, mass, 2, err);
         if (code) return code;
         print_word(v, i);
-        if (n) print_sentence(&list[0]);
-        else puts("nothing of the documents");
+        if (n)
+            print_sentence(&list[0]);
+        else
+            puts("nothing of the documents");
         if (n > 1 && list[1].mass >= list[0].mass / 2) {
             printf("%*s", 6 + WORD_COLUMN + 2, "");
             print_sentence(&list[1]);
@@ -288,33 +307,24 @@ static int print_view(const view *v, const trace_options *o, ph_error *err) {
         return PH_OK;
     }
     double *mass = malloc((v->pack.prompt.tokens.n + 1) * sizeof *mass);
-    if (!mass) return ph_fail(err, PH_MEMORY, "no memory for a trace over %zu tokens", v->pack.prompt.tokens.n);
-    int code = o->word ? print_one_word(v, o->word, o->layer, mass, err) : print_words(v, o->layer, mass, err);
+    if (!mass)
+        return ph_fail(err, PH_MEMORY, "no memory for a trace over %zu tokens", v->pack.prompt.tokens.n);
+    int code =
+        o->word ? print_one_word(v, o->word, o->layer, mass, err) : print_words(v, o->layer, mass, err);
     free(mass);
     return code;
 }
 
 /* ---- JSON ---- */
 
-static json_t *citations_json(const store_answer *r) {
-    json_t *rows = json_array();
-    for (size_t i = 0; i < r->n_citations; i++) {
-        const store_citation *c = &r->citations[i];
-        json_array_append_new(
-            rows, json_pack("{s:o, s:I, s:o, s:I, s:I, s:o, s:b, s:b, s:f, s:f}", "document",
-                            json_text(c->document_name), "document_id", (json_int_t)c->document, "page",
-                            c->page ? json_integer(c->page) : json_null(), "start", (json_int_t)c->start, "end",
-                            (json_int_t)c->end, "quote", json_text(c->quote), "in_text", c->in_text, "in_read_set",
-                            c->in_read_set, "mass", c->mass, "lift", c->lift));
-    }
-    return rows;
-}
-
 static json_t *row_json(const store_answer *r) {
+    json_t *citations = json_array();
+    for (size_t i = 0; i < r->n_citations; i++)
+        json_array_append_new(citations, citation_json(&r->citations[i]));
     return json_pack("{s:I, s:I, s:o, s:o, s:b, s:o, s:o, s:o}", "id", (json_int_t)r->id, "asked_at",
-                     (json_int_t)r->asked_at, "question", json_text(r->question), "answer", json_text(r->answer),
-                     "found", r->found, "model", json_text(r->model), "pack",
-                     r->pack ? json_integer(r->pack) : json_null(), "citations", citations_json(r));
+                     (json_int_t)r->asked_at, "question", json_text(r->question), "answer",
+                     json_text(r->answer), "found", r->found, "model", json_text(r->model), "pack",
+                     r->pack ? json_integer(r->pack) : json_null(), "citations", citations);
 }
 
 static int json_view(const view *v, const trace_options *o, ph_error *err) {
@@ -350,8 +360,10 @@ static int list_answers(store *s, const common_options *o, ph_error *err) {
         char when[32];
         format_time(when, sizeof when, list[i].asked_at);
         printf("%5lld  %s  ", (long long)list[i].id, when);
-        if (narrow) print_column(list[i].question, strlen(list[i].question), 44);
-        else print_clean(list[i].question, strlen(list[i].question));
+        if (narrow)
+            print_column(list[i].question, strlen(list[i].question), 44);
+        else
+            print_clean(list[i].question, strlen(list[i].question));
         fputs(narrow ? "  " : "\t", stdout);
         print_clean(list[i].answer, strlen(list[i].answer));
         putchar('\n');
@@ -382,7 +394,8 @@ int cmd_trace(int argc, char **argv) {
     store *s = NULL;
     view v = {0};
     int code = open_store(&s, &o.common, &err);
-    if (!code && o.list) code = list_answers(s, &o.common, &err);
+    if (!code && o.list)
+        code = list_answers(s, &o.common, &err);
     else {
         if (!code) code = store_answer_get(s, o.answer, &v.row, &err);
         if (!code) code = load_trace(&v, s, &err);
@@ -392,5 +405,5 @@ int cmd_trace(int argc, char **argv) {
     }
     store_close(s);
     view_free(&v);
-    return code ? command_failed("trace", &o.common, &err) : PH_OK;
+    return err.code ? command_failed("trace", &o.common, &err) : code;
 }

@@ -78,19 +78,21 @@ void parse_options(const struct argp *argp, int argc, char **argv, void *input) 
     argp_parse(argp, argc, argv, 0, NULL, input);
 }
 
-int open_store(store **out, const common_options *o, ph_error *err) {
-    if (o->data_dir) return store_open(out, o->data_dir, err);
+int data_folder(char *out, size_t n, const common_options *o, ph_error *err) {
     const char *base = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+    int len;
+    if (o->data_dir) len = snprintf(out, n, "%s", o->data_dir);
+    else if (base && base[0] == '/') len = snprintf(out, n, "%s/pharos", base);
+    else if (home && home[0]) len = snprintf(out, n, "%s/.local/share/pharos", home);
+    else return ph_fail(err, PH_USAGE, "HOME is not set: say where to keep things with --data DIR");
+    if (len < 0 || (size_t)len >= n) return ph_fail(err, PH_USAGE, "the path of the data folder is too long");
+    return PH_OK;
+}
+
+int open_store(store **out, const common_options *o, ph_error *err) {
     char dir[4096];
-    int n;
-    if (base && base[0] == '/')
-        n = snprintf(dir, sizeof dir, "%s/pharos", base);
-    else if (home && home[0])
-        n = snprintf(dir, sizeof dir, "%s/.local/share/pharos", home);
-    else
-        return ph_fail(err, PH_USAGE, "HOME is not set: say where to keep things with --data DIR");
-    if (n >= (int)sizeof dir) return ph_fail(err, PH_USAGE, "the path of the data folder is too long");
-    return store_open(out, dir, err);
+    int code = data_folder(dir, sizeof dir, o, err);
+    return code ? code : store_open(out, dir, err);
 }
 
 int open_engine(engine **out, const common_options *o, ph_error *err) {

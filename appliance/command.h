@@ -39,6 +39,7 @@ extern const command commands[]; /* ends with a NULL name */
 void parse_options(const struct argp *argp, int argc, char **argv, void *input);
 
 /* $XDG_DATA_HOME/pharos or ~/.local/share/pharos unless --data was given. */
+int data_folder(char *out, size_t n, const common_options *o, ph_error *err);
 int open_store(store **out, const common_options *o, ph_error *err);
 /* The embedded model unless --model was given. */
 int open_engine(engine **out, const common_options *o, ph_error *err);

@@ -112,7 +112,7 @@ json_t *read_set_json(const read_sentence *list, size_t n) {
     return rows;
 }
 
-static json_t *citation_json(const store_citation *c) {
+json_t *citation_json(const store_citation *c) {
     return json_pack("{s:o, s:I, s:o, s:I, s:I, s:o, s:b, s:b, s:f, s:f}", "document",
                      json_text(c->document_name), "document_id", (json_int_t)c->document, "page",
                      c->page ? json_integer(c->page) : json_null(), "start", (json_int_t)c->start, "end",

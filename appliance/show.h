@@ -12,5 +12,6 @@ void show_read_set(const read_sentence *list, size_t n, FILE *out);
 /* {answer, found, citations, usage, timing, pack, ...}; NULL when out of memory. */
 json_t *answer_json(const answer *a);
 json_t *read_set_json(const read_sentence *list, size_t n);
+json_t *citation_json(const store_citation *c);
 
 #endif
