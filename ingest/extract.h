@@ -4,6 +4,7 @@
 #define PHAROS_INGEST_EXTRACT_H
 
 #include "ingest/charset.h"
+#include "ingest/flow.h"
 #include "ingest/sink.h"
 
 typedef enum doc_kind {
@@ -45,6 +46,6 @@ int extract_gzip(const uint8_t *bytes, size_t n, const char *extension, text_sin
 int extract_block(text_sink *s, const decoded_text *d, size_t start, size_t end, bool paragraphs);
 
 /* An HTML document into a sink that is already in use (a chapter of an EPUB): sets no media type. */
-int extract_html_into(const uint8_t *bytes, size_t n, text_sink *s, bool take_title);
+int extract_html_into(const uint8_t *bytes, size_t n, flow *f, bool take_title);
 
 #endif

@@ -4,6 +4,7 @@
  * say nothing; a table row is one line with " | " between its cells, unless the table only lays out the page.
  */
 #include "ingest/extract.h"
+#include "ingest/flow.h"
 
 #include "ingest/utf8.h"
 
@@ -56,6 +57,7 @@ static const struct {
 
 typedef struct reader {
     text_sink *s;
+    flow f;
     size_t depth;      /* open elements */
     size_t skip_depth; /* depth of the element whose content is skipped; 0 = none */
     bool take_title, in_title;
@@ -65,11 +67,6 @@ typedef struct reader {
     size_t tables; /* open tables */
     size_t cells;  /* open cells */
     bool row_has_cell;
-    bool open;             /* a segment is open */
-    bool space;            /* white space waits for the next character */
-    bool said;             /* anything was said at all: separators only stand between */
-    const char *separator; /* before the next segment */
-    const char *prefix;    /* list mark before the next text; or NULL */
     char number[24];
     size_t lists;
     long counter[MAX_LISTS]; /* of ordered lists; -1 = a bullet */
@@ -81,58 +78,11 @@ static element find_element(const char *name) {
     return E_INLINE;
 }
 
-/* Ends the segment; `separator` stands before the next one (the longer of two wins). */
-static void break_block(reader *r, const char *separator) {
-    if (r->open) {
-        sink_end(r->s, 0);
-        r->open = false;
-        r->separator = separator;
-    } else if (r->said && (!r->separator || strlen(separator) > strlen(r->separator))) {
-        r->separator = separator;
-    }
-    r->space = false;
-}
-
-/* Text is about to come. */
-static void open_block(reader *r) {
-    if (r->open) return;
-    if (r->said) sink_string(r->s, r->separator ? r->separator : "\n\n");
-    sink_begin(r->s, 0, 0);
-    r->open = true;
-    r->said = true;
-    r->separator = NULL;
-    r->space = false;
-    if (r->prefix) {
-        sink_string(r->s, r->prefix);
-        r->prefix = NULL;
-    }
-}
-
 static void say(reader *r, const char *text, size_t n) {
-    if (r->pre && !r->cells) {
-        if (!r->open) {
-            bool visible = false;
-            for (size_t i = 0; i < n && !visible; i++) visible = !isspace((unsigned char)text[i]);
-            if (!visible) return;
-        }
-        open_block(r);
-        sink_text(r->s, text, n);
-        return;
-    }
-    for (size_t i = 0; i < n;) {
-        size_t from = i;
-        while (i < n && !isspace((unsigned char)text[i])) i++;
-        if (i > from) {
-            open_block(r);
-            if (r->space) sink_text(r->s, " ", 1);
-            r->space = false;
-            sink_text(r->s, text + from, i - from);
-        }
-        if (i < n) {
-            r->space = r->open;
-            i++;
-        }
-    }
+    if (r->pre && !r->cells)
+        flow_raw(&r->f, text, n);
+    else
+        flow_words(&r->f, text, n);
 }
 
 static void on_characters(void *user, const xmlChar *text, int n) {
@@ -177,12 +127,12 @@ static long list_start(const xmlChar **attributes) {
 
 static void start_item(reader *r) {
     size_t i = r->lists ? r->lists - 1 : 0;
-    break_block(r, "\n");
+    flow_break(&r->f, "\n");
     if (r->lists && i < MAX_LISTS && r->counter[i] >= 0) {
         snprintf(r->number, sizeof r->number, "%ld. ", r->counter[i]++);
-        r->prefix = r->number;
+        r->f.prefix = r->number;
     } else {
-        r->prefix = "- ";
+        r->f.prefix = "- ";
     }
 }
 
@@ -202,28 +152,27 @@ static void on_start(void *user, const xmlChar *name, const xmlChar **attributes
         break;
     case E_BLOCK:
         if (r->cells)
-            r->space = r->open; /* paragraphs in a cell stay in its row */
-        else if (!r->prefix)
-            break_block(r, "\n\n");
+            r->f.space = r->f.open; /* paragraphs in a cell stay in its row */
+        else if (!r->f.prefix)
+            flow_break(&r->f, "\n\n");
         break;
     case E_HEADING:
-        break_block(r, "\n\n");
+        flow_break(&r->f, "\n\n");
         break;
     case E_PRE:
-        if (!r->cells) break_block(r, "\n\n");
+        if (!r->cells) flow_break(&r->f, "\n\n");
         r->pre++;
         break;
     case E_BREAK:
-        if (r->cells || !r->open) {
-            r->space = r->open;
+        if (r->cells || !r->f.open) {
+            r->f.space = r->f.open;
         } else {
-            sink_text(r->s, "\n", 1);
-            r->space = false;
+            flow_line(&r->f);
         }
         break;
     case E_LIST:
-        break_block(r, r->lists ? "\n" : "\n\n");
-        r->prefix = NULL;
+        flow_break(&r->f, r->lists ? "\n" : "\n\n");
+        r->f.prefix = NULL;
         if (r->lists < MAX_LISTS)
             r->counter[r->lists] = strcmp((const char *)name, "ol") ? -1 : list_start(attributes);
         r->lists++;
@@ -232,21 +181,17 @@ static void on_start(void *user, const xmlChar *name, const xmlChar **attributes
         if (!r->cells) start_item(r);
         break;
     case E_TABLE: /* inside a cell: the outer table lays out the page */
-        break_block(r, "\n\n");
+        flow_break(&r->f, "\n\n");
         r->tables++;
         r->row_has_cell = false;
         break;
     case E_ROW:
-        break_block(r, "\n");
+        flow_break(&r->f, "\n");
         r->row_has_cell = false;
         break;
     case E_CELL:
         r->cells++;
-        if (r->row_has_cell) {
-            open_block(r);
-            sink_string(r->s, " | ");
-            r->space = false;
-        }
+        if (r->row_has_cell) flow_cell(&r->f);
         r->row_has_cell = true;
         break;
     case E_INLINE:
@@ -268,35 +213,35 @@ static void on_end(void *user, const xmlChar *name) {
         break;
     case E_BLOCK:
         if (r->cells)
-            r->space = r->open;
+            r->f.space = r->f.open;
         else if (!r->lists)
-            break_block(r, "\n\n");
+            flow_break(&r->f, "\n\n");
         else
-            break_block(r, "\n");
+            flow_break(&r->f, "\n");
         break;
     case E_HEADING:
-        break_block(r, "\n\n");
+        flow_break(&r->f, "\n\n");
         break;
     case E_PRE:
         if (r->pre) r->pre--;
-        if (!r->cells) break_block(r, "\n\n");
+        if (!r->cells) flow_break(&r->f, "\n\n");
         break;
     case E_LIST:
         if (r->lists) r->lists--;
-        if (!r->cells) break_block(r, r->lists ? "\n" : "\n\n");
-        r->prefix = NULL;
+        if (!r->cells) flow_break(&r->f, r->lists ? "\n" : "\n\n");
+        r->f.prefix = NULL;
         break;
     case E_ITEM:
-        if (!r->cells) break_block(r, "\n");
-        r->prefix = NULL;
+        if (!r->cells) flow_break(&r->f, "\n");
+        r->f.prefix = NULL;
         break;
     case E_TABLE:
         if (r->tables) r->tables--;
-        break_block(r, "\n\n");
+        flow_break(&r->f, "\n\n");
         r->row_has_cell = false;
         break;
     case E_ROW:
-        break_block(r, "\n");
+        flow_break(&r->f, "\n");
         r->row_has_cell = false;
         break;
     case E_CELL:
@@ -376,11 +321,13 @@ static int parse(reader *r, const uint8_t *bytes, size_t n) {
     }
     if (!r->s->error.code) htmlParseChunk(ctxt, NULL, 0, 1);
     htmlFreeParserCtxt(ctxt);
-    break_block(r, "\n\n");
+    r->f.prefix = NULL;
+    flow_break(&r->f, "\n\n");
     return r->s->error.code;
 }
 
-int extract_html_into(const uint8_t *bytes, size_t n, text_sink *s, bool take_title) {
+int extract_html_into(const uint8_t *bytes, size_t n, flow *f, bool take_title) {
+    text_sink *s = f->s;
     char name[64];
     bool declared = declared_charset(name, bytes, n);
     decoded_text d;
@@ -414,8 +361,9 @@ int extract_html_into(const uint8_t *bytes, size_t n, text_sink *s, bool take_ti
         text = repaired;
     }
     if (length >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3)) text += 3, length -= 3;
-    reader r = {.s = s, .take_title = take_title};
+    reader r = {.s = s, .f = *f, .take_title = take_title};
     parse(&r, text, length);
+    *f = r.f;
     if (take_title && r.n_title) sink_title(s, r.title, r.n_title);
     free(repaired);
     decoded_text_free(&d);
@@ -423,5 +371,6 @@ int extract_html_into(const uint8_t *bytes, size_t n, text_sink *s, bool take_ti
 }
 
 int extract_html(const uint8_t *bytes, size_t n, text_sink *s) {
-    return extract_html_into(bytes, n, s, true);
+    flow f = {.s = s};
+    return extract_html_into(bytes, n, &f, true);
 }

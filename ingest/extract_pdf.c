@@ -1,4 +1,161 @@
+/* extract_pdf.c - PDF through poppler's programs: pdfinfo for title and pages, pdftotext for the text with
+ * its places, pdfimages for the pages that are only pictures. */
 #include "ingest/child.h"
+#include "ingest/helper.h"
+#include "ingest/pdf_layout.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+typedef struct info {
+    char text[8192];
+    size_t n;
+} info;
+
+static int on_info(void *user, const char *bytes, size_t n) {
+    info *i = user;
+    if (n > sizeof i->text - 1 - i->n) n = sizeof i->text - 1 - i->n;
+    memcpy(i->text + i->n, bytes, n);
+    i->n += n;
+    return 0;
+}
+
+static int on_layout(void *user, const char *bytes, size_t n) {
+    return pdf_layout_feed(user, bytes, n);
+}
+
+/* The value behind "Name:" at the start of a line; empty when there is none. */
+static const char *field(const info *i, const char *name, size_t *n) {
+    const char *at = i->text;
+    while (at) {
+        if (!strncmp(at, name, strlen(name))) {
+            at += strlen(name);
+            while (*at == ' ') at++;
+            *n = strcspn(at, "\n");
+            return at;
+        }
+        at = strchr(at, '\n');
+        if (at) at++;
+    }
+    *n = 0;
+    return "";
+}
+
+/* A helper that did not end well. */
+static int explain(text_sink *s, const helper_end *end, const char *program, const sandbox_limits *limits) {
+    if (end->missing)
+        return sink_fail(s, PH_UNSUPPORTED,
+                         "reading PDF needs %s (Debian: poppler-utils), which is not installed", program);
+    if (strstr(end->said, "Incorrect password"))
+        return sink_fail(s, PH_UNSUPPORTED, "encrypted PDF: it opens only with a password");
+    if (WIFSIGNALED(end->status) && WTERMSIG(end->status) == SIGXCPU)
+        return sink_fail(s, PH_TOO_LARGE, "reading it took more than %u s", limits->seconds);
+    if (strstr(end->said, "ut of memory") || strstr(end->said, "bad_alloc"))
+        return sink_fail(s, PH_TOO_LARGE, "reading it needed more than %.1f GiB of memory",
+                         (double)limits->memory_bytes / (1 << 30));
+    if (WIFSIGNALED(end->status))
+        return sink_fail(s, PH_CORRUPT, "%s crashed on it (%s)", program, strsignal(WTERMSIG(end->status)));
+    if (WIFEXITED(end->status) && WEXITSTATUS(end->status) == 3)
+        return sink_fail(s, PH_UNSUPPORTED, "encrypted PDF: its permissions forbid to copy text");
+    return sink_fail(s, PH_CORRUPT, "no readable PDF (%s)",
+                     end->said[0] ? end->said : "poppler cannot open it");
+}
+
+typedef struct picture_list {
+    uint8_t *pages; /* a bit each */
+    char line[32];  /* the beginning of the current line */
+    size_t n;
+} picture_list;
+
+/* Rows of `pdfimages -list`: the page number comes first. */
+static int on_pictures(void *user, const char *bytes, size_t n) {
+    picture_list *l = user;
+    for (size_t i = 0; i < n; i++) {
+        if (bytes[i] != '\n') {
+            if (l->n < sizeof l->line - 1) l->line[l->n++] = bytes[i];
+            continue;
+        }
+        l->line[l->n] = 0;
+        l->n = 0;
+        unsigned long page = strtoul(l->line, NULL, 10);
+        if (page > 0 && page <= SINK_MAX_PAGES) l->pages[page / 8] |= (uint8_t)(1u << (page % 8));
+    }
+    return 0;
+}
+
+/* Names the pages without text that hold pictures. */
+static void find_pictures(pdf_layout *p, int fd, const sandbox_limits *limits, text_sink *s) {
+    uint32_t first = 0, last = 0, named = 0, empty = 0;
+    for (uint32_t i = 1; i <= p->page; i++)
+        if (pdf_layout_is_empty(p, i)) {
+            if (!first) first = i;
+            last = i;
+            empty++;
+        }
+    if (!first) return;
+    picture_list list = {.pages = calloc(SINK_MAX_PAGES / 8 + 1, 1)};
+    if (!list.pages) {
+        sink_fail(s, PH_MEMORY, "out of memory: the book of pages");
+        return;
+    }
+    char from[16], to[16];
+    snprintf(from, sizeof from, "%u", first);
+    snprintf(to, sizeof to, "%u", last);
+    const char *argv[] = {"/usr/bin/pdfimages", "-list", "-f", from, "-l", to, "-", NULL};
+    helper_end end;
+    ph_error err = {0};
+    if (helper_run(&end, argv, fd, limits, on_pictures, &list, &err) != 0 || !WIFEXITED(end.status) ||
+        WEXITSTATUS(end.status) != 0)
+        sink_warn(s, "pages without text could not be searched for pictures");
+    for (uint32_t i = first; i <= last; i++)
+        if (pdf_layout_is_empty(p, i) && list.pages[i / 8] >> (i % 8) & 1) {
+            sink_picture_page(s, i);
+            named++;
+        }
+    free(list.pages);
+    if (!p->said && p->page) {
+        if (named == p->page)
+            sink_fail(s, PH_UNSUPPORTED, "%u page%s, all pictures: there is no text to read", p->page,
+                      p->page == 1 ? "" : "s");
+        else
+            sink_fail(s, PH_UNSUPPORTED, "%u page%s without text, %u of them with pictures", p->page,
+                      p->page == 1 ? "" : "s", named);
+    }
+}
+
 int extract_pdf(int fd, uint64_t file_bytes, const sandbox_limits *limits, text_sink *s) {
-    return sink_fail(s, PH_UNSUPPORTED, "application/pdf is not read yet");
+    info i = {.n = 0};
+    helper_end end;
+    ph_error err = {0};
+    const char *ask[] = {"/usr/bin/pdfinfo", "-enc", "UTF-8", "-", NULL};
+    int rc = helper_run(&end, ask, fd, limits, on_info, &i, &err);
+    if (rc) return sink_fail(s, rc, "%s", err.text);
+    if (!WIFEXITED(end.status) || WEXITSTATUS(end.status) != 0) return explain(s, &end, "pdfinfo", limits);
+    i.text[i.n] = 0;
+    size_t n;
+    const char *title = field(&i, "Title:", &n);
+    sink_title(s, title, n);
+    unsigned long pages = strtoul(field(&i, "Pages:", &n), NULL, 10);
+    if (pages > SINK_MAX_PAGES)
+        return sink_fail(s, PH_TOO_LARGE, "it claims %lu pages, and the limit is %u", pages, SINK_MAX_PAGES);
+
+    pdf_layout layout;
+    if (pdf_layout_open(&layout, s, (uint32_t)pages)) return s->error.code;
+    const char *read[] = {"/usr/bin/pdftotext", "-bbox-layout", "-cropbox", "-enc", "UTF-8", "-", "-", NULL};
+    rc = helper_run(&end, read, fd, limits, on_layout, &layout, &err);
+    if (rc) {
+        sink_fail(s, rc, "%s", err.text);
+    } else {
+        pdf_layout_finish(&layout);
+        sink_pages(s, layout.page);
+        if (!s->error.code && (!WIFEXITED(end.status) || WEXITSTATUS(end.status) != 0))
+            explain(s, &end, "pdftotext", limits);
+        if (!s->error.code && !layout.page) sink_fail(s, PH_CORRUPT, "a PDF without pages");
+        if (!s->error.code) find_pictures(&layout, fd, limits, s);
+    }
+    pdf_layout_free(&layout);
+    return s->error.code;
 }
