@@ -28,19 +28,18 @@ from data.corpus import Corpus
 from data.packs import Builder, Doc
 from data.words import NOUN, ADJ, part
 
-LICENCES = "/usr/share/common-licenses"
+LICENCES = os.environ.get("PHAROS_LICENCES", "/usr/share/common-licenses")
 QUICK = {
-    "dense": [("grid", 4096, 2, "dense"), ("grid", 32768, 2, "dense"), ("written", 8192, 2, "dense")],
+    "dense": [("grid", 4096, 2, "dense"), ("grid", 32768, 2, "dense"), ("written", 1500, 12, "dense"), ("written", 8192, 2, "dense")],
     "warm": [("grid", 32768, 2, "dense"), ("grid", 32768, 2, "sparse"), ("grid", 131072, 2, "sparse"), ("written", 8192, 2, "sparse")],
     "sparse": [("grid", 8192, 4, "sparse"), ("grid", 32768, 4, "sparse"), ("grid", 131072, 2, "sparse"), ("written", 8192, 4, "sparse"),
                ("written", 32768, 2, "sparse"), ("squad", 8192, 2, "sparse"), ("licences", 0, 1, "sparse")],
-    "full": [("grid", 8192, 10, "sparse"), ("grid", 32768, 10, "sparse"), ("grid", 131072, 10, "sparse"),
-             ("grid", 8192, 4, "dense"), ("grid", 32768, 4, "dense"), ("grid", 131072, 4, "dense"),
-             ("ruler", 8192, 10, "sparse"), ("ruler", 32768, 10, "sparse"), ("ruler", 131072, 10, "sparse"),
+    "ship": [("grid", 8192, 10, "sparse"), ("grid", 32768, 10, "sparse"), ("grid", 131072, 10, "sparse"),
+             ("ruler", 8192, 20, "sparse"), ("ruler", 32768, 20, "sparse"), ("ruler", 131072, 12, "sparse"),
              ("written", 8192, 8, "sparse"), ("written", 32768, 4, "sparse"), ("written", 131072, 2, "sparse"),
-             ("written", 8192, 4, "dense"), ("written", 32768, 2, "dense"),
-             ("squad", 8192, 8, "sparse"), ("squad", 32768, 4, "sparse"), ("squad", 131072, 2, "sparse"),
-             ("licences", 0, 1, "sparse"), ("licences", 0, 1, "dense")],
+             ("squad", 8192, 8, "sparse"), ("squad", 32768, 4, "sparse"), ("squad", 131072, 2, "sparse"), ("licences", 0, 1, "sparse")],
+    "compare": [("grid", 8192, 4, "dense"), ("grid", 32768, 4, "dense"), ("grid", 131072, 4, "dense"),
+                ("written", 8192, 4, "dense"), ("written", 32768, 2, "dense"), ("written", 1500, 12, "sparse"), ("licences", 0, 1, "dense")],
 }
 CHUNK = 192  # branch rows whose scores over the haystack are held at once
 
@@ -367,7 +366,7 @@ def main():
     ap.add_argument("--corpus", required=True)
     ap.add_argument("--model", required=True)
     ap.add_argument("--tokenizer", required=True)
-    ap.add_argument("--checks", default="full")
+    ap.add_argument("--checks", default="ship", help="a name in QUICK, or JSON")
     ap.add_argument("--fp8", action="store_true", help="round the matrices as the export does")
     ap.add_argument("--out", default="")
     args = ap.parse_args()

@@ -181,11 +181,11 @@ def check(device="cuda", seed=0):
         b = sparse.select_plain(iq, ik, iw, batch, topk).sort(-1).values
         assert a.max() < n and (a[:, 1:] > a[:, :-1]).logical_or(a[:, 1:] < 0).all(), "repeated position"
         out[f"select_equal_{t}"] = (a == b).all(-1).float().mean().item()
-        q, kv = rand(n, 8, 160).bfloat16() * 0.5, rand(n, 160).bfloat16()
+        q, kv = (rand(n, 8, 160) * 0.5).bfloat16(), rand(n, 160).bfloat16()
         grads = []
         for f, kind in ((lambda *x: Attend.apply(*x), torch.bfloat16), (sparse.attend_plain, torch.float32)):
             rows = slice(n - 512, n)
-            qq, kk = q[rows].to(kind).requires_grad_(), kv.to(kind).requires_grad_()
+            qq, kk = q[rows].detach().to(kind).clone().requires_grad_(), kv.detach().to(kind).clone().requires_grad_()
             o = f(qq, kk, b[rows].int().contiguous(), 128, 96 ** -0.5)
             o.backward(torch.sin(torch.arange(o.numel(), device=device).view(o.shape).float()).to(kind))
             grads.append((o.float(), qq.grad.float(), kk.grad.float()))

@@ -207,7 +207,7 @@ class Steps(unittest.TestCase):
         with tempfile.TemporaryDirectory() as d:
             prepare(DATA, "", os.path.join(d, "corpus"), 2, limit=60)
             subprocess.run([sys.executable, os.path.join(HERE, "train.py"), "--toy", "--corpus", os.path.join(d, "corpus"),
-                            "--run", os.path.join(d, "run")], check=True, stdout=subprocess.DEVNULL)
+                            "--into", os.path.join(d, "run")], check=True, stdout=subprocess.DEVNULL)
             rows = [json.loads(line) for line in open(os.path.join(d, "run", "log.jsonl"))]
             self.assertEqual([r["after"] for r in rows if "after" in r], ["dense-512", "warm", "sparse-a"])
             self.assertEqual(checkpoint.load(os.path.join(d, "run", "compact"), toy_model())[1]["stage"], 3)

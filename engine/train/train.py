@@ -1,11 +1,12 @@
 """Trains the reader model through the stages of a recipe: dense, indexer warm-up, sparse.
 
-    python3 train.py --corpus CORPUS --tokenizer DIR --run RUN [--recipe recipe.json] [--stages a,b] [--resume CKPT]
+    python3 train.py --corpus CORPUS --tokenizer DIR --into RUN [--recipe recipe.json] [--stages a,b] [--resume CKPT]
     torchrun --nproc-per-node 2 train.py ...          the same on two GPUs: twice the tokens a step
-    python3 train.py --toy --corpus CORPUS --run RUN  every stage at toy size on a CPU
+    python3 train.py --toy --corpus CORPUS --into RUN  every stage at toy size on a CPU
 
 RUN receives log.jsonl (curves and check figures), last.pt, and compact/ (pieces
-that travel). A file RUN/next ends the running stage at its next look; RUN/recipe.json, where
+that travel). A stage ends after its `tokens` or its `seconds`, whichever comes first, and its learning
+rate runs along that. A file RUN/next ends the running stage at its next look; RUN/recipe.json, where
 present, replaces the settings of stages that have not begun.
 """
 import argparse
@@ -78,33 +79,34 @@ class Trainer:
             for p, g in zip(params, torch._utils._unflatten_dense_tensors(flat, [p.grad for p in params])):
                 p.grad.copy_(g)
 
-    def asked_to_stop(self):
-        """True on every rank once RUN/next is there."""
+    def agree(self, share):
+        """Rank 0's share of the stage, for every rank; 1 once RUN/next is there."""
         path = os.path.join(self.args.run, "next")
-        flag = torch.tensor([float(self.rank == 0 and os.path.exists(path))], device=self.device)
-        if self.world > 1:
-            dist.all_reduce(flag)
-        if flag.item() and self.rank == 0:
+        if self.rank == 0 and os.path.exists(path):
             os.remove(path)
-        return bool(flag.item())
+            share = 1.0
+        share = torch.tensor([share], device=self.device)
+        if self.world > 1:
+            dist.broadcast(share, 0)
+        return share.item()
 
     # one step of each kind: returns (loss, figures to log) -----------------------
 
     def language_loss(self, hidden, ids, cls, stage):
-        """Answers and a sample of the text: mean loss of each class, weighed; half of all rows are scored."""
+        """Answers and a sample of the text: mean loss of each class, weighed; at most half of all rows are scored."""
         want = F.pad(cls[:, 1:], (0, 1)).reshape(-1)
         goal = F.pad(ids[:, 1:], (0, 1)).reshape(-1)
         chance = torch.rand(want.shape, device=want.device)
-        chance += (want == packs.ANSWER) * 4.0 + (want == packs.QUESTION) * 2.0 + (want == packs.TEXT) * 1.0
+        chance += (want >= packs.ANSWER) * 4.0 + (want == packs.QUESTION) * 2.0 + (want == packs.TEXT) * 1.0
         n = want.numel()
-        rows = chance.topk(min(n // 2, max(16384, n // 8))).indices if n > 32768 else torch.arange(n, device=want.device)
+        rows = chance.topk(n // 2 if n <= 65536 else n // 4).indices if n > 32768 else torch.arange(n, device=want.device)
         each = self.losses(hidden.index_select(0, rows), self.model.embed_tokens.weight, goal[rows])
         kind = want[rows]
         mean = {}
-        for name, c in (("answer", packs.ANSWER), ("text", packs.TEXT), ("question", packs.QUESTION)):
+        for name, c in (("answer", packs.ANSWER), ("reading", packs.READING), ("text", packs.TEXT), ("question", packs.QUESTION)):
             m = (kind == c).float()
             mean[name] = (each * m).sum() / m.sum().clamp(min=1)
-        return mean["answer"] + stage["text"] * mean["text"] + 0.1 * mean["question"], mean
+        return mean["answer"] + stage.get("reading", 1.0) * mean["reading"] + stage["text"] * mean["text"] + 0.1 * mean["question"], mean
 
     def dense_step(self, ids, cls, pos, stage):
         return self.language_loss(self.model.dense(ids, pos), ids, cls, stage)
@@ -161,9 +163,9 @@ class Trainer:
                          plan, self.args.workers)
         done, step, sums, count = self.progress["tokens"].get(stage["name"], 0), 0, {}, 0
         tick, tick_tokens = time.time(), done
+        begin, share = tick, done / stage["tokens"]
         for ids, cls, pos in batches:
             ids, cls, pos = (x.to(self.device, non_blocking=True) for x in (ids, cls, pos))
-            share = min(1.0, done / stage["tokens"])
             lr = stage["lr"][0] + (stage["lr"][1] - stage["lr"][0]) * share
             lr *= min(1.0, (step + 1) / stage.get("warmup", 50))
             loss, figures = step_fn(ids.long(), cls, pos, stage)
@@ -180,17 +182,19 @@ class Trainer:
                 sums[k] = sums.get(k, 0.0) + v.detach()
             count += 1
             every = stage.get("log_every", 40 if kind == "dense" else 10)
-            last = done >= stage["tokens"]
-            if step % every == 0 or last:
+            if step % every == 0 or done >= stage["tokens"]:
                 figures = {k: float(v) / count for k, v in sums.items()}
                 now = time.time()
                 self.log(stage=stage["name"], step=step, tokens=done, lr=lr, rate=(done - tick_tokens) / (now - tick), **figures)
                 sums, count, tick, tick_tokens = {}, 0, now, done
-                if last or self.asked_to_stop():
+                share = self.agree(min(1.0, max(done / stage["tokens"], (now - begin) / stage.get("seconds", 1e9))))
+                if share >= 1.0:
                     break
         del batches
         self.model.compiled = compiled
-        self.opt_state = {k: v for k, v in opt.state_dict().items()}
+        state = opt.state_dict()
+        old = self.opt_state or {"first": {}, "second": {}}
+        self.opt_state = {"steps": state["steps"], **{k: {**old[k], **state[k]} for k in ("first", "second")}}
         self.progress["tokens"][stage["name"]] = done
         self.progress["stage"] = number + 1
         if self.rank == 0:
@@ -224,7 +228,7 @@ class Trainer:
 def toy_recipe(recipe):
     """Every stage for a few steps on a few hundred tokens."""
     recipe = dict(recipe, dense_tokens=1024, sparse_tokens=1024)
-    recipe["stages"] = [dict(s, lengths=[256 if s["kind"] == "dense" else 512], tokens=3 * 1024, rows=32, warmup=1, log_every=1)
+    recipe["stages"] = [dict(s, lengths=[256 if s["kind"] == "dense" else 512], tokens=3 * 1024, rows=32, warmup=1, log_every=1, check=True)
                         for s in recipe["stages"]]
     seen = set()
     recipe["stages"] = [s for s in recipe["stages"] if not (s["kind"] in seen or seen.add(s["kind"]))]
@@ -236,7 +240,7 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--corpus", required=True)
     ap.add_argument("--tokenizer", default="")
-    ap.add_argument("--run", required=True)
+    ap.add_argument("--into", dest="run", required=True)
     ap.add_argument("--recipe", default=os.path.join(here, "recipe.json"))
     ap.add_argument("--stages", default="")
     ap.add_argument("--resume", default="")

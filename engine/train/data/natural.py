@@ -1,9 +1,10 @@
 """Passages with questions that people would ask, and what is done to them so that they cannot be learnt by heart.
 
-With some chance an answer (a number, a year, a date, a name) is replaced
-throughout passage, questions and answers by another of its kind, so that only
-reading gives the new answer; the sentence with the answer is taken out and the
-question becomes unanswerable; lines are wrapped as in plain-text files.
+With some chance an answer (a number, a year, a date, a name) or a name that a
+question turns on is replaced throughout passage, questions and answers by
+another of its kind, so that only reading gives the answer; sentences are
+dropped; the sentence with the answer is taken out and the question becomes
+unanswerable; lines are wrapped as in plain-text files.
 """
 import re
 import textwrap
@@ -38,6 +39,17 @@ def swap(text, old, new):
     return re.sub(r"(?<!\w)" + re.escape(old) + r"(?!\w)", lambda m: new, text)
 
 
+def rename(r, stock, text, qas):
+    """Gives up to two names that stand both in the passage and in a question another spelling everywhere."""
+    asked = " ".join(q.split(" ", 1)[-1] for q, _ in qas)
+    names = [w for w in dict.fromkeys(re.findall(r"\b[A-Z][a-z]{3,}\b", asked)) if re.search(r"[a-z,] " + w + r"\b", text)]
+    for w in r.sample(names, min(len(names), 2)):
+        new = stock.town(r) if r.random() < 0.4 else r.choice(stock.last)
+        text = swap(text, w, new)
+        qas = [(swap(q, w, new), swap(a, w, new) if a else a) for q, a in qas]
+    return text, [(q, a) for q, a in qas if a is None or a in text]
+
+
 def prepare(r, stock, passage, augment=True):
     """(name, text, [(kind, question, answer)]) of one passage."""
     name, text = passage["name"], passage["text"]
@@ -49,6 +61,15 @@ def prepare(r, stock, passage, augment=True):
                 text = swap(text, a, new)
                 qas = [(swap(q2, a, new), swap(a2, a, new) if a2 else a2) for q2, a2 in qas]
         qas = [(q, a) for q, a in qas if a is None or a in text]
+    if augment and r.random() < 0.35:
+        text, qas = rename(r, stock, text, qas)
+    if augment and r.random() < 0.25:
+        parts = SENT.split(text)
+        if len(parts) > 3:
+            gone = set(r.sample(range(len(parts)), r.randint(1, len(parts) // 3)))
+            shorter = " ".join(p for i, p in enumerate(parts) if i not in gone)
+            if all(a is None or a in shorter for _, a in qas):
+                text = shorter
     if augment and r.random() < 0.12 and qas:
         q, a = r.choice(qas)
         if a:
@@ -68,4 +89,6 @@ def ask(r, q, name, must_name):
     if must_name or r.random() < 0.1:
         low = q if re.match(r"[A-Z][a-z]* ?[A-Z]|I ", q) else q[:1].lower() + q[1:]
         q = r.choice(T.ACCORDING).format(n=name, q=low, Q=q)
+    if r.random() < 0.08:
+        q = " ".join(w for w in q.split() if w.lower() not in ("the", "a", "an", "did", "does", "do", "is", "was"))
     return vary(r, q)

@@ -4,7 +4,7 @@
     [<User> question <Assistant> </think> answer EOS]*
 
 Every piece is tokenized by itself. A sample is three arrays of one length:
-token ids, classes (PAD, FRAME, TEXT, QUESTION, ANSWER: what the loss weighs) and
+token ids, classes (what the loss weighs; READING = answers to natural questions, ANSWER = all others) and
 positions, which leap at document starts so that short samples reach far.
 """
 import random
@@ -16,12 +16,12 @@ from . import facts, natural, prose_tasks
 from . import templates as T
 from .words import Stock
 
-PAD, FRAME, TEXT, QUESTION, ANSWER = range(5)
+PAD, FRAME, TEXT, QUESTION, ANSWER, READING = range(6)
 MAX_POSITION = 131072
 
 # chance of each kind of sample by length, and of each passage set; published in the model card
-FLAVOURS = {"short": (("natural", 46), ("prose", 22), ("mixed", 20), ("records", 12)),
-            "long": (("mixed", 62), ("natural", 22), ("prose", 12), ("records", 4))}
+FLAVOURS = {"short": (("natural", 50), ("prose", 18), ("mixed", 24), ("records", 8)),
+            "long": (("mixed", 64), ("natural", 24), ("prose", 8), ("records", 4))}
 PASSAGES = (("written", 55), ("qed", 14), ("squad", 14), ("fairytaleqa", 8), ("covid-qa", 3), ("qamr", 6))
 
 
@@ -206,7 +206,7 @@ class Builder:
         """ids uint16, classes uint8, positions int32, each [length]."""
         r = random.Random(seed)
         share = r.uniform(0.22, 0.5)
-        q_budget = int(min(share * length, 500 + length * 0.2, r.uniform(1500, 4500)))
+        q_budget = int(min(share * length, 500 + length * 0.2, r.uniform(1500, 4500 + 0.06 * length)))
         flavours = FLAVOURS["long" if length > 4096 else "short"]
         flavour = r.choices([f for f, _ in flavours], [w for _, w in flavours])[0]
         budget = length - q_budget - 12
@@ -247,9 +247,10 @@ class Builder:
                 continue
             seen.add(q)
             absent += kind == "absent"
+            kind_class = READING if kind in ("natural", "absent") else ANSWER
             if not first:
                 parts.append((FRAME, [tk.USER]))
-            parts += [(QUESTION, qi), (FRAME, [tk.ASSISTANT, tk.END_THINK]), (ANSWER, ai), (ANSWER, [tk.EOS])]
+            parts += [(QUESTION, qi), (FRAME, [tk.ASSISTANT, tk.END_THINK]), (kind_class, ai), (kind_class, [tk.EOS])]
             n += size - first
             first = False
         ids, cls = np.full(length, tk.PAD, np.uint16), np.zeros(length, np.uint8)
