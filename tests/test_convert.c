@@ -46,10 +46,14 @@ static void every_code_has_its_value(void **state) {
 static void every_code_comes_back(void **state) {
     for (uint32_t c = 0; c < 65536; c++) {
         float b = ph_bf16_to_f32((uint16_t)c), h = ph_f16_to_f32((uint16_t)c);
-        if (isnan(b)) assert_true(isnan(ph_bf16_to_f32(ph_f32_to_bf16(b))));
-        else assert_int_equal(ph_f32_to_bf16(b), c);
-        if (isnan(h)) assert_true(isnan(ph_f16_to_f32(ph_f32_to_f16(h))));
-        else assert_int_equal(ph_f32_to_f16(h), c);
+        if (isnan(b))
+            assert_true(isnan(ph_bf16_to_f32(ph_f32_to_bf16(b))));
+        else
+            assert_int_equal(ph_f32_to_bf16(b), c);
+        if (isnan(h))
+            assert_true(isnan(ph_f16_to_f32(ph_f32_to_f16(h))));
+        else
+            assert_int_equal(ph_f32_to_f16(h), c);
     }
     for (uint32_t c = 0; c < 256; c++)
         if ((c & 0x7f) != 0x7f) assert_int_equal(ph_f32_to_fp8(ph_fp8_to_f32((uint8_t)c)), c);
@@ -146,8 +150,15 @@ static void sources_transpose_and_scale(void **state) {
     for (int i = 0; i < ROWS * STRIDE; i++) data[i] = (uint8_t)(test_random() % 0x7f);
     float *scale = test_values(3 * 4);
     /* a slice that begins at row 100, column 30 of the block grid */
-    kern_matrix_source s = {.rows = ROWS, .cols = COLS, .data = data, .stride = STRIDE, .type = KERN_FP8,
-                            .scale = scale, .scale_stride = 4, .scale_row0 = 100, .scale_col0 = 30};
+    kern_matrix_source s = {.rows = ROWS,
+                            .cols = COLS,
+                            .data = data,
+                            .stride = STRIDE,
+                            .type = KERN_FP8,
+                            .scale = scale,
+                            .scale_stride = 4,
+                            .scale_row0 = 100,
+                            .scale_col0 = 30};
     kern_matrix_source t = s;
     t.rows = COLS;
     t.cols = ROWS;

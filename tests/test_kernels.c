@@ -1,5 +1,5 @@
-/* test_kernels.c - products, norms, RoPE, Hadamard, SwiGLU, routing and the table itself, each backend against
- * double precision, and row by row to the bit. */
+/* test_kernels.c - products, norms, RoPE, Hadamard, SwiGLU, routing and the table itself, each backend
+ * against double precision, and row by row to the bit. */
 #include "tests/test_kernels.h"
 
 static kern_matrix *make(kern *k, const float *w, int64_t rows, int64_t cols, kern_type keep) {
@@ -10,11 +10,13 @@ static kern_matrix *make(kern *k, const float *w, int64_t rows, int64_t cols, ke
 }
 
 static void products_are_right(void **state) {
-    const int sizes[][3] = {{1, 1, 1}, {16, 16, 7}, {17, 3, 2}, {63, 129, 7}, {129, 63, 63}, {24, 128, 129}, {200, 33, 13}, {64, 96, 5}};
+    const int sizes[][3] = {{1, 1, 1},     {16, 16, 7},    {17, 3, 2},    {63, 129, 7},
+                            {129, 63, 63}, {24, 128, 129}, {200, 33, 13}, {64, 96, 5}};
     FOR_BACKENDS(name) {
         kern *k = test_open(name, 2);
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes * 4; i++) {
-            int64_t rows = sizes[i / 4][0], cols = sizes[i / 4][1], n = sizes[i / 4][2], xs = cols + 3, ys = rows + 5;
+            int64_t rows = sizes[i / 4][0], cols = sizes[i / 4][1], n = sizes[i / 4][2], xs = cols + 3,
+                    ys = rows + 5;
             kern_type keep = i % 2 ? KERN_BF16 : KERN_F32;
             bool accumulate = i / 2 % 2;
             float *w = test_values(rows * cols), *x = test_values(n * xs - 3), *y = test_array(n * ys - 5);
@@ -49,7 +51,8 @@ static void a_row_does_not_depend_on_its_company(void **state) {
     enum { ROWS = 150, COLS = 515, N = 64 };
     const int counts[] = {1, 2, 3, 4, 5, 7, 13, 64};
     FOR_BACKENDS(name) {
-        float *w = test_values(ROWS * COLS), *x = test_values(N * COLS), *all = test_array(N * ROWS), *y = test_array(N * ROWS);
+        float *w = test_values(ROWS * COLS), *x = test_values(N * COLS), *all = test_array(N * ROWS),
+              *y = test_array(N * ROWS);
         for (int type = 0; type < 2; type++) {
             for (int threads = 1; threads <= 3; threads++) {
                 kern *k = test_open(name, threads);
@@ -84,13 +87,21 @@ static void matrices_from_every_format(void **state) {
                 for (int i = 0; i < ROWS * COLS; i++) {
                     float v = test_uniform();
                     uint16_t half = type == KERN_BF16 ? ph_f32_to_bf16(v) : ph_f32_to_f16(v);
-                    if (type == KERN_F32) memcpy(data + i * 4, &v, 4);
-                    else if (type == KERN_FP8) data[i] = ph_f32_to_fp8(v);
-                    else memcpy(data + i * 2, &half, 2);
+                    if (type == KERN_F32)
+                        memcpy(data + i * 4, &v, 4);
+                    else if (type == KERN_FP8)
+                        data[i] = ph_f32_to_fp8(v);
+                    else
+                        memcpy(data + i * 2, &half, 2);
                 }
                 float *scale = test_values(4);
-                kern_matrix_source s = {.rows = ROWS, .cols = COLS, .data = data, .stride = transposed ? ROWS : COLS,
-                                        .type = (kern_type)type, .transposed = transposed, .scale = scale,
+                kern_matrix_source s = {.rows = ROWS,
+                                        .cols = COLS,
+                                        .data = data,
+                                        .stride = transposed ? ROWS : COLS,
+                                        .type = (kern_type)type,
+                                        .transposed = transposed,
+                                        .scale = scale,
                                         .scale_stride = transposed ? 1 : 2};
                 kern_matrix *m = NULL;
                 assert_int_equal(k->matrix_make(k, &m, &s, KERN_F32, NULL), PH_OK);
@@ -122,7 +133,8 @@ static void norms_are_right(void **state) {
         kern *k = test_open(name, 2);
         for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
             int dim = dims[i], n = i == 7 ? 129 : 3, xs = dim + 2;
-            float *x = test_values((int64_t)n * xs), *w = test_values(dim), *b = test_values(dim), *y = test_array((int64_t)n * dim);
+            float *x = test_values((int64_t)n * xs), *w = test_values(dim), *b = test_values(dim),
+                  *y = test_array((int64_t)n * dim);
             kern_rmsnorm r = {x, w, y, xs, dim, n, dim, 1e-6f};
             k->rmsnorm(k, &r);
             for (int t = 0; t < n; t++) {
@@ -139,9 +151,11 @@ static void norms_are_right(void **state) {
                 double mean = 0, var = 0;
                 for (int d = 0; d < dim; d++) mean += packed[t * dim + d];
                 mean /= dim;
-                for (int d = 0; d < dim; d++) var += (packed[t * dim + d] - mean) * (packed[t * dim + d] - mean);
                 for (int d = 0; d < dim; d++)
-                    assert_close(again[t * dim + d], (packed[t * dim + d] - mean) / sqrt(var / dim + 1e-6) * w[d] + b[d],
+                    var += (packed[t * dim + d] - mean) * (packed[t * dim + d] - mean);
+                for (int d = 0; d < dim; d++)
+                    assert_close(again[t * dim + d],
+                                 (packed[t * dim + d] - mean) / sqrt(var / dim + 1e-6) * w[d] + b[d],
                                  dim == 1 ? 1e-3 : 3e-5);
             }
             /* in place, and one row alone */
@@ -175,7 +189,9 @@ static void rope_turns_by_the_fp32_angle(void **state) {
             for (int i = 0; i < n_rot / 2; i++) freq[i] = powf(10000.0f, -2.0f * (float)i / (float)n_rot);
             float *x = test_values(n_tok * ts), *before = test_array(n_tok * ts);
             memcpy(before, x, (size_t)(n_tok * ts) * 4);
-            kern_rope a = {x, ts, hs, freq, n_tok, n_head, n_rot, pos0, half_split ? KERN_ROPE_HALF_SPLIT : KERN_ROPE_INTERLEAVED};
+            kern_rope a = {x,     ts,    hs,
+                           freq,  n_tok, n_head,
+                           n_rot, pos0,  half_split ? KERN_ROPE_HALF_SPLIT : KERN_ROPE_INTERLEAVED};
             k->rope(k, &a);
             for (int t = 0; t < n_tok; t++)
                 for (int h = 0; h < n_head; h++) {
@@ -213,7 +229,8 @@ static void hadamard_is_orthogonal(void **state) {
                 for (int i = 0; i < dim; i++) {
                     double want = 0;
                     for (int j = 0; j < dim; j++)
-                        want += (__builtin_popcount((unsigned)(i & j)) % 2 ? -1.0 : 1.0) * before[r * dim + j];
+                        want +=
+                            (__builtin_popcount((unsigned)(i & j)) % 2 ? -1.0 : 1.0) * before[r * dim + j];
                     assert_close(x[r * dim + i], want / sqrt(dim), 1e-5);
                 }
             float *alone = test_array(dim);
@@ -246,7 +263,8 @@ static void swiglu_and_add(void **state) {
             assert_same_bytes(gate + n - 1, y + n - 1, 4);
 
             int rows = n < 100 ? 1 : 50000 / n, dim = n;
-            float *x = test_values((int64_t)rows * dim), *scale = test_values(rows), *sum = test_values((int64_t)rows * dim);
+            float *x = test_values((int64_t)rows * dim), *scale = test_values(rows),
+                  *sum = test_values((int64_t)rows * dim);
             float *before = test_array((int64_t)rows * dim);
             memcpy(before, sum, (size_t)rows * dim * 4);
             kern_add d = {x, i % 2 ? scale : NULL, sum, rows, dim};
@@ -265,17 +283,22 @@ static void swiglu_and_add(void **state) {
 
 /* By definition and sorting, in double precision over the same fp32 sigmoids' order. */
 static void routing_follows_the_release(void **state) {
-    const int shapes[][4] = {{8, 2, 1, 1}, {16, 4, 4, 2}, {256, 8, 8, 4}, {6, 6, 6, 6}, {12, 3, 12, 5}, {1, 1, 1, 1}, {8, 8, 4, 4}};
+    const int shapes[][4] = {{8, 2, 1, 1},   {16, 4, 4, 2}, {256, 8, 8, 4}, {6, 6, 6, 6},
+                             {12, 3, 12, 5}, {1, 1, 1, 1},  {8, 8, 4, 4}};
     FOR_BACKENDS(name) {
         kern *k = test_open(name, 2);
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes * 2; i++) {
-            int n = shapes[i / 2][0], pick = shapes[i / 2][1], groups = shapes[i / 2][2], keep = shapes[i / 2][3], per = n / groups;
+            int n = shapes[i / 2][0], pick = shapes[i / 2][1], groups = shapes[i / 2][2],
+                keep = shapes[i / 2][3], per = n / groups;
             int n_tok = i % 2 ? 1 : 33;
-            float *logits = test_values((int64_t)n_tok * n), *bias = test_values(n), *weight = test_array((int64_t)n_tok * pick);
+            float *logits = test_values((int64_t)n_tok * n), *bias = test_values(n),
+                  *weight = test_array((int64_t)n_tok * pick);
             int32_t *expert = (int32_t *)test_bytes((size_t)n_tok * pick * 4);
             if (i % 4 == 3)
                 for (int j = 0; j < n_tok * n; j++) logits[j] = 0.25f; /* all equal: order by number */
-            kern_route a = {logits, i % 4 == 3 ? NULL : bias, expert, weight, n_tok, n, pick, groups, keep, i % 2 == 0, 2.5f};
+            kern_route a = {
+                logits, i % 4 == 3 ? NULL : bias, expert, weight, n_tok, n, pick, groups, keep, i % 2 == 0,
+                2.5f};
             k->route(k, &a);
             for (int t = 0; t < n_tok; t++) {
                 double sig[256], choice[256], total = 0;
@@ -292,8 +315,10 @@ static void routing_follows_the_release(void **state) {
                         float first = -INFINITY, second = -INFINITY;
                         for (int e = j * per; e < (j + 1) * per; e++) {
                             float c = (float)choice[e];
-                            if (c > first) second = first, first = c;
-                            else if (c > second) second = c;
+                            if (c > first)
+                                second = first, first = c;
+                            else if (c > second)
+                                second = c;
                         }
                         float score = per == 1 ? first : first + second;
                         if (best < 0 || score > best_score) best = j, best_score = score;
@@ -309,7 +334,8 @@ static void routing_follows_the_release(void **state) {
                     total += sig[best];
                 }
                 for (int p = 0; p < pick; p++)
-                    assert_close(weight[t * pick + p], sig[expert[t * pick + p]] / (a.normalise ? total : 1) * 2.5, 1e-6);
+                    assert_close(weight[t * pick + p],
+                                 sig[expert[t * pick + p]] / (a.normalise ? total : 1) * 2.5, 1e-6);
             }
             free(logits), free(bias), free(weight), free(expert);
         }

@@ -34,7 +34,9 @@ static inline uint32_t test_random(void) {
     return (uint32_t)(test_seed >> 32);
 }
 
-static inline float test_uniform(void) { return (float)(int32_t)test_random() / 2147483648.0f; }
+static inline float test_uniform(void) {
+    return (float)(int32_t)test_random() / 2147483648.0f;
+}
 
 /* An exactly sized array, so that the sanitizer sees a read beyond it. */
 static inline void *test_bytes(size_t n) {
@@ -44,7 +46,9 @@ static inline void *test_bytes(size_t n) {
     return p;
 }
 
-static inline float *test_array(int64_t n) { return (float *)test_bytes((size_t)n * sizeof(float)); }
+static inline float *test_array(int64_t n) {
+    return (float *)test_bytes((size_t)n * sizeof(float));
+}
 
 static inline float *test_values(int64_t n) {
     float *p = test_array(n);
@@ -62,14 +66,18 @@ static inline kern *test_open(const char *name, int n_thread) {
 }
 
 /* Runs the body once for each backend of this machine, as `name`. */
-#define FOR_BACKENDS(name) for (const char *const *names_ = kern_cpu_names(), *name = *names_; name; name = *++names_)
+#define FOR_BACKENDS(name)                                                                                   \
+    for (const char *const *names_ = kern_cpu_names(), *name = *names_; name; name = *++names_)
 
 #define assert_same_bytes(a, b, n) assert_memory_equal(a, b, n)
 
 static inline void assert_close(float got, double want, double tolerance) {
-    if (!(fabs((double)got - want) <= tolerance)) fail_msg("got %.9g, want %.9g within %g", (double)got, want, tolerance);
+    if (!(fabs((double)got - want) <= tolerance))
+        fail_msg("got %.9g, want %.9g within %g", (double)got, want, tolerance);
 }
 
-static inline float test_bf16(float x) { return ph_bf16_to_f32(ph_f32_to_bf16(x)); }
+static inline float test_bf16(float x) {
+    return ph_bf16_to_f32(ph_f32_to_bf16(x));
+}
 
 #endif
