@@ -217,6 +217,7 @@ static int settle(text_sink *s) {
 
 int sink_begin(text_sink *s, uint32_t page, uint64_t src_start) {
     if (s->error.code) return s->error.code;
+    if (s->no_source) src_start = 0;
     if (s->open) return sink_fail(s, PH_FAIL, "a reader began a segment inside another");
     bool extend = s->pending && s->segment_total >= SINK_SEGMENTS_FREE && s->segment_now.page == page &&
                   s->segment_now.end - s->segment_now.start < SINK_SEGMENT_MERGE;
@@ -255,7 +256,7 @@ int sink_end(text_sink *s, uint64_t src_end) {
     if (s->error.code) return s->error.code;
     if (!s->open) return sink_fail(s, PH_FAIL, "a reader ended a segment that it had not begun");
     s->open = false;
-    s->segment_now.src_end = src_end;
+    s->segment_now.src_end = s->no_source ? 0 : src_end;
     if (!s->seen) return 0; /* its rectangles, if any, belong to nothing and stay unreferenced */
     s->pending = true;
     return 0;

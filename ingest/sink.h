@@ -36,6 +36,7 @@ typedef struct text_sink {
     uint64_t rect_total;
     uint64_t replaced; /* bytes that were no valid UTF-8 */
     uint64_t dropped;  /* control characters left out */
+    bool no_source;    /* what is read is not the file itself: source ranges become 0 */
     bool was_cr;       /* the last byte written was \r */
     bool at_start;     /* nothing was written yet: a byte order mark is dropped */
 
