@@ -41,6 +41,10 @@ static void make_key(engine *e) {
     int32_t numbers[] = {PROMPT_TEMPLATE_VERSION, ENGINE_NUMERICS_VERSION, (int32_t)e->precision,
                          e->forward.topk, e->forward.dense};
     crypto_generichash_update(&h, (const uint8_t *)numbers, sizeof numbers);
+    if (e->forward.fault) {
+        int32_t fault = e->forward.fault; /* what it reads must never be taken for sound */
+        crypto_generichash_update(&h, (const uint8_t *)&fault, sizeof fault);
+    }
     /* Backends differ in the last bits, and a restored answer is to equal a fresh one. */
     crypto_generichash_update(&h, (const uint8_t *)e->kern->name, strlen(e->kern->name) + 1);
     crypto_generichash_update(&h, (const uint8_t *)e->kern->cache_layout, strlen(e->kern->cache_layout) + 1);
@@ -99,6 +103,7 @@ int engine_open_bare(engine **out, const engine_options *o, ph_error *err) {
         engine_close(e);
         return code;
     }
+    e->most_topk = topk;
     e->latents = (kern_latents){.type = keep, .kv_lora = c.kv_lora, .rope = c.rope};
     e->keys =
         (kern_index_keys){.type = o->precision == ENGINE_EXACT ? KERN_F32 : KERN_I8, .dim = c.index_dim};
@@ -108,6 +113,7 @@ int engine_open_bare(engine **out, const engine_options *o, ph_error *err) {
                                   .scratch = &e->scratch,
                                   .topk = topk,
                                   .dense = o->dense,
+                                  .fault = o->fault,
                                   .hadamard = e->keys.type == KERN_I8 && power_of_two};
     make_key(e);
     *out = e;
@@ -168,6 +174,18 @@ const char *engine_model_name(const engine *e) {
 
 void engine_set_dense(engine *e, bool dense) {
     e->forward.dense = dense;
+}
+
+int engine_topk(const engine *e) {
+    return e->forward.topk;
+}
+
+int engine_set_topk(engine *e, int k, ph_error *err) {
+    if (k < 1 || k > e->most_topk)
+        return ph_fail(err, PH_USAGE, "top-k %d is not within 1 and the %d this engine was opened with", k,
+                       e->most_topk);
+    e->forward.topk = k;
+    return PH_OK;
 }
 
 size_t engine_context_bytes(const engine *e, int64_t n_tok) {

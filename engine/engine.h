@@ -33,6 +33,15 @@ typedef enum engine_precision {
     ENGINE_EXACT, /* fp32 throughout: what `pharos model check` holds against a reference */
 } engine_precision;
 
+/* FOR TESTS ONLY: a fault planted into the forward pass, to show that a diagnosis names it. Set by a test's or
+ * a debug build's own code; no option, file or environment variable reaches it. */
+typedef enum engine_fault {
+    ENGINE_FAULT_NONE,
+    ENGINE_FAULT_SHUFFLED_SCORES, /* every index score is replaced by noise: what is selected is arbitrary */
+    ENGINE_FAULT_ZERO_ATTENTION,  /* what predicts a token gets nothing from attention; its selection and mass
+                                     are those of the sound pass */
+} engine_fault;
+
 /* A model's files in memory, borrowed for the engine's life. nano.h has the ones linked into the program. */
 typedef struct engine_files {
     const char *name;                         /* for people */
@@ -49,6 +58,7 @@ typedef struct engine_options {
     int topk;   /* 0 = the model's index_topk */
     int chunk;  /* tokens per prefill step; 0 = 512 */
     bool dense; /* attend to everything (same weights): for comparison */
+    engine_fault fault; /* tests only */
 } engine_options;
 
 int engine_open(engine **out, const engine_options *options, ph_error *err);
@@ -65,6 +75,10 @@ size_t engine_context_bytes(const engine *e, int64_t n_tok); /* cache bytes of n
 /* Switches between sparse and dense attention for the calls that follow, to compare them on one context. The
  * key stays: what a context reads under the other mode must not be kept. */
 void engine_set_dense(engine *e, bool dense);
+/* Selects k positions from now on; at most the top-k that the engine was opened with, and no session may be
+ * open. The same warning as above. */
+int engine_set_topk(engine *e, int k, ph_error *err);
+int engine_topk(const engine *e);
 
 /* Called between steps. Return non-zero to stop: the call then returns PH_INTERRUPTED and keeps what is done.
  */
@@ -138,5 +152,9 @@ int session_rewind(session *s, int64_t length, ph_error *err);
 int session_generate(session *s, const generate_options *options, stop_reason *why, ph_error *err);
 /* Logits after the last fed token: [vocab], borrowed until the next call. NULL before any. */
 const float *session_logits(session *s);
+/* The indexer's scores of every position, as the last fed token's query in `layer` gave them: the rank of what
+ * was not selected. A layer that reuses another's selection has that one's scores. score[session_length]
+ * filled. PH_USAGE before anything was fed, or dense. */
+int session_index_scores(session *s, int layer, float *score, ph_error *err);
 
 #endif

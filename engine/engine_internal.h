@@ -14,6 +14,7 @@ struct engine {
     prompt_tokens prompt;
     scratch scratch;
     forward_engine forward;
+    int most_topk; /* what the working memory has room for */
     char *name;
     uint8_t key[32];
     kern_latents latents; /* shape of the caches */

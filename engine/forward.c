@@ -7,6 +7,7 @@
  */
 #include "engine/forward.h"
 
+#include "engine/fault.h"
 #include "kernels/convert.h"
 
 #include <stdlib.h>
@@ -171,6 +172,7 @@ static void select_positions(const forward_engine *f, const layer_weights *w, co
         select.n_allow = step->n_allow;
         select.score = step->trace || step->probe ? s->score : NULL;
         f->kern->index_select(f->kern, &select);
+        if (f->fault == ENGINE_FAULT_SHUFFLED_SCORES) fault_shuffle(layer, &select);
     }
     if (step->probe && step->probe->selected) step->probe->selected(step->probe->user, layer, &select);
 }
@@ -183,7 +185,16 @@ static void keep_trace(const forward_engine *f, const forward_step *step, bool s
     f->kern->copy_out(f->kern, &count, s->count + step->n_tok - 1, sizeof count);
     f->kern->copy_out(f->kern, t->position + to, s->position + at, (size_t)count * sizeof *t->position);
     f->kern->copy_out(f->kern, t->mass + to, s->mass + at, (size_t)count * sizeof *t->mass);
-    if (scored) f->kern->copy_out(f->kern, t->score + to, s->score + at, (size_t)count * sizeof *t->score);
+    if (scored) {
+        const model_config *c = &f->model->config;
+        size_t heads = (size_t)c->index_heads, queries = heads * (size_t)c->index_dim,
+               row = (size_t)step->n_tok - 1;
+        f->kern->copy_out(f->kern, t->score + to, s->score + at, (size_t)count * sizeof *t->score);
+        f->kern->copy_out(f->kern, t->index_q + (size_t)layer * queries, s->index_q + row * queries,
+                          queries * sizeof *t->index_q);
+        f->kern->copy_out(f->kern, t->index_w + (size_t)layer * heads, s->index_w + row * heads,
+                          heads * sizeof *t->index_w);
+    }
     t->layers[layer] = (trace_layer){.layer = layer,
                                      .count = count,
                                      .position = t->position + to,
@@ -239,6 +250,7 @@ static void attention(const forward_engine *f, const layer_weights *w, const for
     if (w->index_q) index_project(f, w, step, layer);
     if (!f->dense) select_positions(f, w, step, layer);
     attend(f, step, w->index_q != NULL, layer);
+    if (f->no_attention) return;
     for (int h = 0; h < c->heads; h++)
         multiply(f, w->v_up[h], s->attended + (int64_t)h * c->kv_lora, latent_row,
                  s->value + (int64_t)h * c->v_dim, value_row, n);
@@ -458,15 +470,17 @@ void scratch_free(scratch *s, kern *k) {
     memset(s, 0, sizeof *s);
 }
 
-int trace_buffer_make(trace_buffer *t, int layers, int topk, ph_error *err) {
+int trace_buffer_make(trace_buffer *t, const model_config *c, int topk, ph_error *err) {
     memset(t, 0, sizeof *t);
-    t->n_layers = layers;
-    size_t n = (size_t)layers * topk;
+    int layers = t->n_layers = c->layers;
+    size_t n = (size_t)layers * topk, heads = (size_t)layers * c->index_heads;
     t->layers = calloc((size_t)layers, sizeof *t->layers);
+    t->index_q = calloc(heads * (size_t)c->index_dim, sizeof *t->index_q);
+    t->index_w = calloc(heads, sizeof *t->index_w);
     t->position = calloc(n, sizeof *t->position);
     t->score = calloc(n, sizeof *t->score);
     t->mass = calloc(n, sizeof *t->mass);
-    if (t->layers && t->position && t->score && t->mass) return PH_OK;
+    if (t->layers && t->position && t->score && t->mass && t->index_q && t->index_w) return PH_OK;
     trace_buffer_free(t);
     return ph_fail(err, PH_MEMORY, "no memory for a trace of %d layers x %d positions", layers, topk);
 }
@@ -476,5 +490,7 @@ void trace_buffer_free(trace_buffer *t) {
     free(t->position);
     free(t->score);
     free(t->mass);
+    free(t->index_q);
+    free(t->index_w);
     memset(t, 0, sizeof *t);
 }

@@ -18,6 +18,8 @@ typedef struct trace_buffer {
     int n_layers;
     int32_t *position;   /* [n_layers, topk] */
     float *score, *mass; /* [n_layers, topk] */
+    float *index_q;      /* [n_layers, index_heads * index_dim] the row's index queries ... */
+    float *index_w;      /* [n_layers, index_heads] ... and head weights; unset in a layer without an indexer */
 } trace_buffer;
 
 /* Lets a check look into a pass and replace its selections. Any member may be NULL. */
@@ -76,11 +78,13 @@ typedef struct forward_engine {
     int topk;
     bool dense;
     bool hadamard; /* rotate index queries and keys before they are rounded */
+    engine_fault fault; /* tests only */
+    bool no_attention;  /* part of the fault: leave attention out of the residual stream in this pass */
 } forward_engine;
 
 void forward(const forward_engine *f, const forward_step *step);
 
-int trace_buffer_make(trace_buffer *t, int layers, int topk, ph_error *err);
+int trace_buffer_make(trace_buffer *t, const model_config *c, int topk, ph_error *err);
 void trace_buffer_free(trace_buffer *t);
 
 #endif

@@ -1,5 +1,6 @@
 /* session.c - one conversation's private tail on a context: feed, rewind, generate. */
 #include "engine/engine_internal.h"
+#include "engine/fault.h"
 #include "engine/sample.h"
 
 #include <stdlib.h>
@@ -28,7 +29,7 @@ int session_open(session **out, context *c, ph_error *err) {
     s->logits = malloc((size_t)e->model.config.vocab * sizeof *s->logits);
     int code = s->logits ? PH_OK : ph_fail(err, PH_MEMORY, "no memory for a session");
     if (!code) code = snapshot_view_open(&s->view, &c->snapshot, err);
-    if (!code) code = trace_buffer_make(&s->trace, e->model.config.layers, e->forward.topk, err);
+    if (!code) code = trace_buffer_make(&s->trace, &e->model.config, e->forward.topk, err);
     c->sessions++;
     if (code) {
         session_close(s);
@@ -91,6 +92,21 @@ static int fed_chunk(void *user, int64_t position, ph_error *err) {
                    (long long)f->total);
 }
 
+/* The last token twice: without attention for its logits, then soundly for cache and trace. */
+static int feed_last_faulty(session *s, forward_step step, int32_t token, ph_error *err) {
+    engine *e = s->engine;
+    step.pos0 = s->length;
+    step.trace = NULL;
+    e->forward.no_attention = true;
+    int code = run_chunks(e, step, &token, 1, NULL, NULL, err);
+    e->forward.no_attention = false;
+    step.logits = NULL;
+    step.trace = e->forward.dense ? NULL : &s->trace;
+    if (!code) code = run_chunks(e, step, &token, 1, NULL, NULL, err);
+    if (!code) s->length++;
+    return code;
+}
+
 int session_feed(session *s, const int32_t *tokens, int64_t n, engine_progress progress, void *user,
                  ph_error *err) {
     engine *e = s->engine;
@@ -109,7 +125,11 @@ int session_feed(session *s, const int32_t *tokens, int64_t n, engine_progress p
                          .logits = s->logits,
                          .trace = e->forward.dense ? NULL : &s->trace};
     feeding f = {.start = s->length, .total = n, .progress = progress, .user = user, .s = s};
-    code = run_chunks(e, step, tokens, n, fed_chunk, &f, err);
+    if (e->forward.fault == ENGINE_FAULT_ZERO_ATTENTION) {
+        if (n > 1) code = run_chunks(e, step, tokens, n - 1, fed_chunk, &f, err);
+        if (!code) code = feed_last_faulty(s, step, tokens[n - 1], err);
+    } else
+        code = run_chunks(e, step, tokens, n, fed_chunk, &f, err);
     s->has_logits = code == PH_OK;
     return code;
 }
@@ -163,4 +183,35 @@ int session_generate(session *s, const generate_options *o, stop_reason *why, ph
     sampler_free(&pick);
     if (why) *why = reason;
     return code;
+}
+
+int session_index_scores(session *s, int layer, float *score, ph_error *err) {
+    engine *e = s->engine;
+    const model_config *c = &e->model.config;
+    kern *k = e->kern;
+    if (!s->has_logits || e->forward.dense)
+        return ph_fail(err, PH_USAGE, "there are no index scores: nothing was fed, or attention is dense");
+    if (layer < 0 || layer >= c->layers)
+        return ph_fail(err, PH_USAGE, "there is no layer %d in a model of %d", layer, c->layers);
+    while (layer > 0 && !c->index_full[layer]) layer--;
+    if (e->forward.fault == ENGINE_FAULT_SHUFFLED_SCORES) {
+        fault_scores(layer, s->length - 1, s->length, score);
+        return PH_OK;
+    }
+    size_t heads = (size_t)c->index_heads, queries = heads * (size_t)c->index_dim;
+    float *all = NULL;
+    int code = k->alloc(k, (void **)&all, (size_t)s->length * sizeof *all, err);
+    if (code) return code;
+    /* Between steps the working memory is free. */
+    k->copy_in(k, e->scratch.index_q, s->trace.index_q + (size_t)layer * queries, queries * sizeof(float));
+    k->copy_in(k, e->scratch.index_w, s->trace.index_w + (size_t)layer * heads, heads * sizeof(float));
+    k->index_scores(k, &(kern_index_scores){.cache = s->view.cache.keys[layer],
+                                            .q = e->scratch.index_q,
+                                            .w = e->scratch.index_w,
+                                            .n_head = c->index_heads,
+                                            .n_key = s->length,
+                                            .score = all});
+    k->copy_out(k, score, all, (size_t)s->length * sizeof *all);
+    k->free(k, all);
+    return PH_OK;
 }
