@@ -186,7 +186,7 @@ static void print_check(const check_result *r, const model_options *o) {
         printf("  %-12s %10.2e %10.2e %8ld %8ld %10ld %6ld %8s\n", way, w->logits_error, worst_hidden(r, w),
                w->rows, w->differ, w->near_ties, w->real, greedy);
         for (int h = 0; o->verbose && h <= r->layers; h++)
-            printf("    hidden.%-4d %21.2e\n", h, w->hidden_error[h]);
+            printf("    hidden.%-4d %20.2e\n", h, w->hidden_error[h]);
     }
     printf("  %s: %s\n", r->passed ? "PASSED" : "FAILED", r->verdict);
 }
