@@ -60,22 +60,27 @@ int erase_pack(store *s, int64_t id, store_receipt *r, ph_error *err) {
 static int erase_each(store *s, const char *sql, int64_t document,
                       int (*erase)(store *, int64_t, store_receipt *, ph_error *), store_receipt *r,
                       ph_error *err) {
-    /* One at a time, from the start again: the rows that the statement walks over are being deleted. */
-    for (;;) {
-        int64_t id;
-        int rc = db_int(s, &id, err, sql, "i", document);
-        if (rc || id == 0) return rc;
-        if ((rc = erase(s, id, r, err))) return rc;
-    }
+    sqlite3_stmt *statement;
+    int64_t *ids = NULL;
+    size_t n = 0;
+    bool row;
+    /* All of them first: the rows that the statement walks over are about to be deleted. */
+    int rc = db_prepare(s, &statement, err, sql, "i", document);
+    while (rc == PH_OK && (rc = db_step(s, statement, &row, err)) == PH_OK && row)
+        if ((rc = db_grow((void **)&ids, n, sizeof *ids, err)) == PH_OK)
+            ids[n++] = sqlite3_column_int64(statement, 0);
+    sqlite3_finalize(statement);
+    for (size_t i = 0; rc == PH_OK && i < n; i++) rc = erase(s, ids[i], r, err);
+    free(ids);
+    return rc;
 }
 
 static int erase_document(store *s, const store_document *d, store_receipt *r, ph_error *err) {
     s->scrub = true;
-    int rc = erase_each(s, "SELECT answer FROM answer_documents WHERE document = ? LIMIT 1", d->id,
-                        erase_answer, r, err);
+    int rc =
+        erase_each(s, "SELECT answer FROM answer_documents WHERE document = ?", d->id, erase_answer, r, err);
     if (rc == PH_OK)
-        rc = erase_each(s, "SELECT pack FROM pack_documents WHERE document = ? LIMIT 1", d->id, erase_pack, r,
-                        err);
+        rc = erase_each(s, "SELECT pack FROM pack_documents WHERE document = ?", d->id, erase_pack, r, err);
     char *text = NULL;
     size_t len;
     if (rc == PH_OK) {

@@ -183,14 +183,52 @@ int store_answer_list(store *s, size_t limit, store_answer **out, size_t *n, ph_
 int store_answer_trace(store *s, int64_t id, void **blob, size_t *len, ph_error *err);
 int store_answer_delete(store *s, int64_t id, store_receipt *receipt, ph_error *err);
 
+/* ---- evaluation runs ---- */
+
+typedef enum store_run_state { RUN_UNFINISHED, RUN_DONE, RUN_FAILED } store_run_state;
+
+typedef struct store_run {
+    int64_t id;
+    char *kind;       /* "needle", ... */
+    char *command;    /* line that started it */
+    char *parameters; /* JSON: enough to go on with it */
+    char *model;      /* name */
+    uint8_t key[32];  /* the engine's */
+    int64_t seed;
+    int64_t started_at, updated_at; /* Unix milliseconds */
+    int64_t cells, done;            /* planned; stored so far (filled on the way out) */
+    store_run_state state;
+    char *note; /* why it failed; "" */
+} store_run;
+
+typedef struct store_cell {
+    int64_t number;
+    char *result; /* JSON: the same for the same seed and machine */
+    char *timing; /* JSON: never the same */
+} store_cell;
+
+void store_run_free(store_run *r);
+void store_runs_free(store_run *list, size_t n);
+void store_cells_free(store_cell *list, size_t n);
+/* Adds a run (id filled; strings borrowed). documents[n_documents] are those whose text it reads: it goes when one of
+ * them is deleted. */
+int store_run_add(store *s, store_run *r, const int64_t *documents, size_t n_documents, ph_error *err);
+int store_run_set_state(store *s, int64_t id, store_run_state state, const char *note, ph_error *err);
+int store_run_get(store *s, int64_t id, store_run *out, ph_error *err); /* id 0 = the latest; PH_NOT_FOUND */
+int store_run_list(store *s, size_t limit, store_run **out, size_t *n, ph_error *err); /* newest first */
+int store_run_delete(store *s, int64_t id, ph_error *err);
+/* Keeps a cell; one with its number is replaced. PH_NOT_FOUND where the run is gone. */
+int store_cell_put(store *s, int64_t run, const store_cell *c, ph_error *err);
+int store_cell_list(store *s, int64_t run, store_cell **out, size_t *n, ph_error *err); /* by number */
+
 /* ---- the whole ---- */
 
 typedef struct store_totals {
     int64_t documents, text_bytes, packs, tokens, answers, database_bytes, file_bytes, snapshot_bytes;
 } store_totals;
 int store_count(store *s, store_totals *out, ph_error *err);
-/* PRAGMA integrity_check and foreign_key_check, the full-text index, every text, segment list and original (its
- * hash), every file named by a row; *report (owned) lists what is wrong, a line each, "" = nothing. */
+/* PRAGMA integrity_check and foreign_key_check, the full-text index, every text, segment list, pack, answer,
+ * trace and original (its hash), every file named by a row; *report (owned) lists what is wrong, a line each, "" = nothing. */
 int store_verify(store *s, char **report, ph_error *err);
 
 #endif

@@ -139,6 +139,27 @@ static int check_document(check *c, const store_document *d, ph_error *err) {
     return rc == PH_NOT_FOUND ? PH_OK : rc; /* deleted while we looked */
 }
 
+static int check_answers(check *c, ph_error *err) {
+    sqlite3_stmt *ids;
+    bool row;
+    int rc = db_prepare(c->s, &ids, err, "SELECT id FROM answers", "");
+    while (rc == PH_OK && (rc = db_step(c->s, ids, &row, err)) == PH_OK && row) {
+        int64_t id = sqlite3_column_int64(ids, 0);
+        store_answer answer = {0};
+        void *trace = NULL;
+        size_t n;
+        rc = store_answer_get(c->s, id, &answer, err);
+        if (rc == PH_NOT_FOUND) rc = ph_fail(err, PH_CORRUPT, "answer %lld has no question", (long long)id);
+        rc = finding(c, rc, err);
+        store_answer_free(&answer);
+        if (rc == PH_OK) rc = store_answer_trace(c->s, id, &trace, &n, err);
+        free(trace);
+        rc = rc == PH_NOT_FOUND ? PH_OK : finding(c, rc, err); /* not every answer has one */
+    }
+    sqlite3_finalize(ids);
+    return finding(c, rc, err);
+}
+
 static int check_file(void *user, char kind, const char *path, const uint8_t *hash, int64_t pack,
                       ph_error *err) {
     check *c = user;
@@ -164,6 +185,7 @@ static int check_all(check *c, ph_error *err) {
     store_documents_free(documents, n);
     if (rc == PH_OK) rc = finding(c, store_pack_list(c->s, NULL, &packs, &n_packs, err), err);
     store_packs_free(packs, n_packs);
+    if (rc == PH_OK) rc = check_answers(c, err);
     /* Under the writer lock: otherwise a file whose row is about to be committed would look like a stray one.
      */
     if (rc == PH_OK && (rc = store_begin(c->s, err)) == PH_OK) {
