@@ -106,14 +106,14 @@ static const char first[] =
     ") STRICT;";
 
 static const char evaluation_runs[] =
-    "CREATE TABLE runs ("
+    "CREATE TABLE IF NOT EXISTS runs ("
     "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
     "  kind TEXT NOT NULL, command TEXT NOT NULL, parameters TEXT NOT NULL, model TEXT NOT NULL,"
     "  key BLOB NOT NULL CHECK (length(key) = 32), seed INTEGER NOT NULL,"
     "  started_at INTEGER NOT NULL, updated_at INTEGER NOT NULL,"
     "  cells INTEGER NOT NULL, state INTEGER NOT NULL, note TEXT NOT NULL"
     ") STRICT;"
-    "CREATE TABLE cells ("
+    "CREATE TABLE IF NOT EXISTS cells ("
     "  run INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,"
     "  number INTEGER NOT NULL,"
     "  result TEXT NOT NULL, timing TEXT NOT NULL,"
@@ -121,13 +121,13 @@ static const char evaluation_runs[] =
     ") STRICT, WITHOUT ROWID;"
     /* A run over stored documents holds questions and answers made of their text: it goes with the first of
      * them that is deleted, whoever deletes it. */
-    "CREATE TABLE run_documents ("
+    "CREATE TABLE IF NOT EXISTS run_documents ("
     "  document INTEGER NOT NULL REFERENCES documents (id),"
     "  run INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,"
     "  PRIMARY KEY (document, run)"
     ") STRICT, WITHOUT ROWID;"
-    "CREATE INDEX run_documents_run ON run_documents (run);"
-    "CREATE TRIGGER documents_take_runs BEFORE DELETE ON documents BEGIN"
+    "CREATE INDEX IF NOT EXISTS run_documents_run ON run_documents (run);"
+    "CREATE TRIGGER IF NOT EXISTS documents_take_runs BEFORE DELETE ON documents BEGIN"
     "  DELETE FROM runs WHERE id IN (SELECT run FROM run_documents WHERE document = OLD.id);"
     " END;";
 
