@@ -75,12 +75,20 @@ static int erase_each(store *s, const char *sql, int64_t document,
     return rc;
 }
 
+/* An evaluation run that read the document, with its cells. */
+static int erase_run(store *s, int64_t id, store_receipt *r, ph_error *err) {
+    r->runs++;
+    return db_run(s, err, "DELETE FROM runs WHERE id = ?", "i", id);
+}
+
 static int erase_document(store *s, const store_document *d, store_receipt *r, ph_error *err) {
     s->scrub = true;
     int rc =
         erase_each(s, "SELECT answer FROM answer_documents WHERE document = ?", d->id, erase_answer, r, err);
     if (rc == PH_OK)
         rc = erase_each(s, "SELECT pack FROM pack_documents WHERE document = ?", d->id, erase_pack, r, err);
+    if (rc == PH_OK)
+        rc = erase_each(s, "SELECT run FROM run_documents WHERE document = ?", d->id, erase_run, r, err);
     char *text = NULL;
     size_t len;
     if (rc == PH_OK) {

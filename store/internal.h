@@ -36,6 +36,7 @@ typedef struct loose_file {
 
 struct store {
     sqlite3 *db;
+    sqlite3_stmt *rollback;
     char *dir;   /* absolute */
     int depth;   /* of store_begin */
     bool failed; /* an inner call rolled the whole back; the outer ones cannot commit any more */

@@ -120,16 +120,14 @@ static const char evaluation_runs[] =
     "  PRIMARY KEY (run, number)"
     ") STRICT, WITHOUT ROWID;"
     /* A run over stored documents holds questions and answers made of their text: it goes with the first of
-     * them that is deleted, whoever deletes it. */
+     * them that is deleted (erase.c; triggers are switched off, because a hostile database could bring its
+     * own). */
     "CREATE TABLE IF NOT EXISTS run_documents ("
     "  document INTEGER NOT NULL REFERENCES documents (id),"
     "  run INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,"
     "  PRIMARY KEY (document, run)"
     ") STRICT, WITHOUT ROWID;"
-    "CREATE INDEX IF NOT EXISTS run_documents_run ON run_documents (run);"
-    "CREATE TRIGGER IF NOT EXISTS documents_take_runs BEFORE DELETE ON documents BEGIN"
-    "  DELETE FROM runs WHERE id IN (SELECT run FROM run_documents WHERE document = OLD.id);"
-    " END;";
+    "CREATE INDEX IF NOT EXISTS run_documents_run ON run_documents (run);";
 
 static const struct migration {
     int number;

@@ -125,6 +125,7 @@ int store_open(store **out, const char *dir, ph_error *err) {
         rc = s->db ? db_fail(s, err) : ph_no_memory(err, 0);
     free(path);
     if (rc == PH_OK) rc = configure(s, err);
+    if (rc == PH_OK) rc = db_prepare(s, &s->rollback, err, "ROLLBACK", "");
     if (rc == PH_OK) rc = migrations_check(s, err);
     if (rc == PH_OK) rc = refuse_lost_database(s, err);
     if (rc == PH_OK) rc = use_wal(s, err);
@@ -145,15 +146,26 @@ void store_close(store *s) {
         s->depth = 1;
         store_rollback(s);
     }
+    sqlite3_finalize(s->rollback);
     sqlite3_close(s->db); /* the last one out empties and removes the log */
     free(s->loose);
     free(s->dir);
     free(s);
 }
 
+/* Prepared at open: when memory has run out, there may be none to prepare it. Fails where SQLite has already
+ * rolled back by itself (disk full): then it is done. */
+static void roll_back(store *s) {
+    sqlite3_step(s->rollback);
+    sqlite3_reset(s->rollback);
+}
+
 int store_begin(store *s, ph_error *err) {
     if (s->failed) return ph_fail(err, PH_FAIL, "the transaction was undone by an earlier error");
-    if (s->depth == 0 && sqlite3_exec(s->db, "BEGIN IMMEDIATE", NULL, NULL, NULL)) return db_fail(s, err);
+    if (s->depth == 0) {
+        if (!sqlite3_get_autocommit(s->db)) roll_back(s); /* what could not be, for want of memory */
+        if (sqlite3_exec(s->db, "BEGIN IMMEDIATE", NULL, NULL, NULL)) return db_fail(s, err);
+    }
     s->depth++;
     return PH_OK;
 }
@@ -199,8 +211,7 @@ int store_commit(store *s, ph_error *err) {
 void store_rollback(store *s) {
     if (s->depth == 0) return;
     if (!s->failed) {
-        /* Fails where SQLite has already rolled back by itself (disk full): then it is done. */
-        sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+        roll_back(s);
         int outer = s->depth - 1;
         s->depth = 0;
         settle(s, false, NULL);
@@ -227,5 +238,5 @@ int store_read_begin(store *s, bool *began, ph_error *err) {
 }
 
 void store_read_end(store *s, bool began) {
-    if (began) sqlite3_exec(s->db, "COMMIT", NULL, NULL, NULL);
+    if (began) roll_back(s); /* nothing was written */
 }

@@ -87,13 +87,13 @@ int store_document_file(store *s, int64_t id, char **path, ph_error *err);
 /* What a delete erased, to show to the person who asked for it. */
 typedef struct store_receipt {
     int64_t documents, files, file_bytes, text_bytes, segments, packs, snapshots, snapshot_bytes, questions, answers,
-        citations, traces;
+        citations, traces, runs;
 } store_receipt;
 
 /* Erases a document everywhere: original, text, segments, full-text index; every pack that holds or has ever held it,
  * with its snapshot; every question and answer (with citations and trace) that was written with the document before
- * the model's eyes: its pack held it, it cites it, or it came later in a conversation where one of these did; and the
- * traces of the other answers of those packs, whose positions mean nothing any more. Afterwards no byte of its text
+ * the model's eyes: its pack held it, it cites it, or it came later in a conversation where one of these did; every evaluation run that read
+ * it; and the traces of the other answers of those packs, whose positions mean nothing any more. Afterwards no byte of its text
  * is left in the database, its write-ahead log or free pages, nor its words in the index.
  * PH_OK means all of that. Any other code with receipt->documents == 1: it is deleted, but a file could not be
  * removed, or another process kept the log from being emptied (PH_BUSY); the sentence says so, and the next open or
