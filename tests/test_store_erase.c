@@ -233,6 +233,29 @@ static void an_open_reader_is_told_about(void **state) {
     store_close(s);
 }
 
+static void evaluation_runs_go_too(void **state) {
+    store *s = open_store(state);
+    int64_t a = add(s, "a", "text a"), b = add(s, "b", "text b");
+    for (int i = 0; i < 2; i++) {
+        store_run run = {
+            .kind = "recall", .command = "c", .parameters = "{}", .model = "m", .cells = 1, .note = ""};
+        ok(store_run_add(s, &run, i ? &b : &a, 1, err));
+        store_cell cell = {.number = 0, .result = i ? "b" : MARKER, .timing = "{}"};
+        ok(store_cell_put(s, run.id, &cell, err));
+    }
+    store_receipt r;
+    ok(store_document_delete(s, a, &r, err));
+    assert_int_equal(r.runs, 1);
+    assert_int_equal(occurrences(below(state, "store"), MARKER), 0);
+    store_run *runs;
+    size_t n;
+    ok(store_run_list(s, 10, &runs, &n, err));
+    assert_int_equal(n, 1);
+    store_runs_free(runs, n);
+    assert_whole(s);
+    store_close(s);
+}
+
 /* Deletes among adds, many times: pages are reused, the index is merged again and again. */
 static void deleting_over_and_over(void **state) {
     store *s = open_store(state);
@@ -266,6 +289,7 @@ int main(void) {
         t(packs_go_with_their_files),
         t(a_damaged_document_can_be_deleted),
         t(an_open_reader_is_told_about),
+        t(evaluation_runs_go_too),
         t(deleting_over_and_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
