@@ -88,7 +88,7 @@ bool charset_is_binary(const uint8_t *bytes, size_t n) {
         control += (c < 0x20 && c != '\t' && c != '\n' && c != '\r' && c != '\f' && c != '\b' && c != 0x1B) ||
                    c == 0x7F;
     }
-    return control * 32 > look;
+    return control * 32 > look + 128; /* a few are tolerated in the smallest file */
 }
 
 /* Multi-byte characters of valid UTF-8, and bytes that are none, in the part looked at. */
@@ -295,6 +295,13 @@ int charset_decode(decoded_text *out, const uint8_t *bytes, size_t n, const char
         if (rc == 0 || rc != PH_UNSUPPORTED) return rc;
     }
     return decode_1252(out, bytes, n, max_bytes, err);
+}
+
+int charset_decode_as(decoded_text *out, const uint8_t *bytes, size_t n, const char *name, uint64_t max_bytes,
+                      ph_error *err) {
+    memset(out, 0, sizeof *out);
+    int rc = decode_named(out, bytes, n, name, max_bytes, err);
+    return rc == PH_UNSUPPORTED ? decode_1252(out, bytes, n, max_bytes, err) : rc;
 }
 
 void decoded_text_free(decoded_text *d) {

@@ -21,6 +21,9 @@ typedef struct decoded_text {
  * the document itself claims), mostly UTF-8, uchardet, and windows-1252 when nothing else is left. */
 int charset_decode(decoded_text *out, const uint8_t *bytes, size_t n, const char *declared,
                    uint64_t max_bytes, ph_error *err);
+/* Decodes as what is known from outside; windows-1252 when that is no charset. */
+int charset_decode_as(decoded_text *out, const uint8_t *bytes, size_t n, const char *name, uint64_t max_bytes,
+                      ph_error *err);
 void decoded_text_free(decoded_text *d);
 
 /* True when the bytes are no text in any charset: NUL bytes outside UTF-16 and UTF-32, or many control

@@ -308,7 +308,7 @@ static int parse(reader *r, const uint8_t *bytes, size_t n) {
     htmlParserCtxtPtr ctxt = htmlCreatePushParserCtxt(&sax, r, NULL, 0, NULL, XML_CHAR_ENCODING_UTF8);
     if (!ctxt) return sink_fail(r->s, PH_MEMORY, "out of memory: an HTML parser");
     htmlCtxtUseOptions(ctxt, HTML_PARSE_RECOVER | HTML_PARSE_NOERROR | HTML_PARSE_NOWARNING |
-                                 HTML_PARSE_NONET | HTML_PARSE_COMPACT);
+                                 HTML_PARSE_NONET | HTML_PARSE_COMPACT | HTML_PARSE_IGNORE_ENC);
     for (size_t at = 0; at < n && !r->s->error.code;) {
         size_t k = n - at < PUSH_BYTES ? n - at : PUSH_BYTES;
         htmlParseChunk(ctxt, (const char *)bytes + at, (int)k, 0);
