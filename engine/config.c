@@ -378,25 +378,12 @@ static void read_config(model_config *c, reader *r) {
     c->softmax_scale = (float)scale;
 }
 
-static int parse_object(json_t **out, const char *json, size_t len, ph_error *err) {
-    json_error_t at;
-    json_t *root = json_loadb(json, len, JSON_REJECT_DUPLICATES, &at);
-    *out = NULL;
-    if (!root) return ph_fail(err, PH_MODEL, "line %d, column %d: %s", at.line, at.column, at.text);
-    if (!json_is_object(root)) {
-        json_decref(root);
-        return ph_fail(err, PH_MODEL, "not a JSON object");
-    }
-    *out = root;
-    return 0;
-}
-
 int config_parse(model_config *out, const char *json, size_t len, ph_error *err) {
     memset(out, 0, sizeof *out);
     if (len > MAX_FILE)
         return ph_fail(err, PH_MODEL, "config.json has %zu bytes, more than %d", len, MAX_FILE);
     json_t *root;
-    int code = parse_object(&root, json, len, err);
+    int code = read_file_json(&root, json, len, err);
     if (!code) {
         reader r = {.object = root, .err = err};
         read_config(out, &r);
@@ -421,7 +408,7 @@ static int add_generation_eos(model_config *c, const char *dir, ph_error *err) {
     }
     if (code) return code;
     json_t *root;
-    code = parse_object(&root, text, len, err);
+    code = read_file_json(&root, text, len, err);
     if (!code) {
         reader r = {.object = root, .err = err};
         read_eos(c, &r, field(&r, "eos_token_id"));

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,5 +52,40 @@ int read_file_text(char **text, size_t *len, const char *path, size_t limit, ph_
         return ph_fail(err, errno == ENOENT ? PH_NOT_FOUND : PH_FAIL, "%s: %s", path, strerror(errno));
     int code = read_open(text, len, fd, path, limit, err);
     close(fd);
+    return code;
+}
+
+/* jansson 2.14 goes on with a shortened string when its lexer's buffer cannot grow: a key would become
+ * another one and a setting be lost without a word. So its allocations are watched, thread by thread. */
+static _Thread_local bool allocation_failed;
+
+static void *watched_malloc(size_t n) {
+    void *p = malloc(n);
+    if (!p) allocation_failed = true;
+    return p;
+}
+
+static void watch(void) {
+    json_set_alloc_funcs(watched_malloc, free);
+}
+
+int read_file_json(json_t **out, const char *text, size_t len, ph_error *err) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    json_error_t at;
+    pthread_once(&once, watch);
+    *out = NULL;
+    allocation_failed = false;
+    json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &at);
+    int code = 0;
+    if (allocation_failed)
+        code = ph_fail(err, PH_MEMORY, "out of memory for reading JSON");
+    else if (!root)
+        code = ph_fail(err, PH_MODEL, "line %d, column %d: %s", at.line, at.column, at.text);
+    else if (!json_is_object(root))
+        code = ph_fail(err, PH_MODEL, "not a JSON object");
+    if (code)
+        json_decref(root);
+    else
+        *out = root;
     return code;
 }

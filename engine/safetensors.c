@@ -225,11 +225,13 @@ static int add_bytes(tensor_files *f, const uint8_t *bytes, size_t len, ph_error
     if (header < 2 || header > MAX_HEADER || header > len - 8)
         return ph_fail(err, PH_MODEL, "the header claims %llu bytes in a file of %zu",
                        (unsigned long long)header, len);
-    json_error_t at;
-    json_t *root = json_loadb((const char *)bytes + 8, (size_t)header, JSON_REJECT_DUPLICATES, &at);
-    if (!root) return ph_fail(err, PH_MODEL, "the header is malformed at byte %d: %s", at.position, at.text);
-    int code = json_is_object(root) ? read_entries(f, root, bytes + 8 + header, len - 8 - header, err)
-                                    : ph_fail(err, PH_MODEL, "the header is not a JSON object");
+    json_t *root;
+    int code = read_file_json(&root, (const char *)bytes + 8, (size_t)header, err);
+    if (code) {
+        ph_context(err, "the header is malformed");
+        return code;
+    }
+    code = read_entries(f, root, bytes + 8 + header, len - 8 - header, err);
     json_decref(root);
     return code;
 }
@@ -351,10 +353,13 @@ static int open_sharded(tensor_files *f, const char *dir, ph_error *err) {
         return ph_fail(err, PH_MODEL, "%s has neither model.safetensors nor model.safetensors.index.json",
                        dir);
     if (code) return code;
-    json_error_t at;
-    json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &at);
+    json_t *root;
+    code = read_file_json(&root, text, len, err);
     free(text);
-    if (!root) return ph_fail(err, PH_MODEL, "%s: line %d: %s", path, at.line, at.text);
+    if (code) {
+        ph_context(err, "%s", path);
+        return code;
+    }
     code = read_weight_map(f, dir, json_object_get(root, "weight_map"), err);
     json_decref(root);
     return code;

@@ -74,11 +74,10 @@ static int open_checked(tokenizer *t, const char *json, size_t len, ph_error *er
     if (len > MAX_FILE) return ph_fail(err, PH_MODEL, "%zu bytes are more than %d", len, MAX_FILE);
     if (sodium_init() < 0) return ph_fail(err, PH_FAIL, "libsodium does not start");
     crypto_generichash(t->hash, sizeof t->hash, (const unsigned char *)json, len, NULL, 0);
-    json_error_t at;
-    json_t *root = json_loadb(json, len, JSON_REJECT_DUPLICATES, &at);
-    if (!root) return ph_fail(err, PH_MODEL, "line %d, column %d: %s", at.line, at.column, at.text);
-    int code = json_is_object(root) ? tokenizer_read_json(t, root, err)
-                                    : ph_fail(err, PH_MODEL, "not a JSON object");
+    json_t *root;
+    int code = read_file_json(&root, json, len, err);
+    if (code) return code;
+    code = tokenizer_read_json(t, root, err);
     json_decref(root);
     return code ? code : index_added(t, err);
 }

@@ -175,6 +175,7 @@ struct tokenizer {
         names; /* added tokens, and vocabulary entries that are not byte-level, as the file spells them */
     merge_map merges;
     bool ignore_merges;
+    bool shown_differs;    /* a Replace decoder changes how tokens read */
     int32_t byte_ids[256]; /* -1 only for bytes that no UTF-8 text has */
     added_token *added;
     size_t n_added;
@@ -236,7 +237,8 @@ typedef struct encoder {
 int encoder_start(encoder *e, const tokenizer *t, ph_error *err);
 void encoder_end(encoder *e);
 
-/* 1: found, *start and *end filled; 0: no more. Never fails: see TOKENIZER_MAX_RUN. */
+/* 1: found, *start and *end filled; 0: no more; otherwise minus the error's code. A match that takes too much
+ * work is no error: see TOKENIZER_MAX_RUN. */
 int pattern_next(encoder *e, const pattern *p, finder *f, size_t *start, size_t *end);
 
 /* Pieces of text at `at` in the current stretch, then their tokens. */

@@ -250,6 +250,7 @@ static int read_decoder(source *s, const json_t *v, bool *byte_level) {
                        "this Replace decoder is not supported (only a String, before ByteLevel)");
     s->find[s->n_replaces] = find;
     s->content[s->n_replaces++] = content;
+    s->t->shown_differs = true;
     return 0;
 }
 
@@ -479,7 +480,7 @@ static int read_added_token(source *s, const json_t *v) {
                        "added token \"%.60s\" has the id %d, which contradicts the vocabulary", content,
                        a->id);
     text_map_put(&t->names, t->arena, a->content, a->id);
-    t->pieces[a->id] = a->content;
+    if (t->pieces[a->id].at == UINT32_MAX) t->pieces[a->id] = a->content;
     t->special[a->id] = a->special;
     t->n_added++;
     return 0;

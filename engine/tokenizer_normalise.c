@@ -217,13 +217,14 @@ static int apply_strip(traced *out, const traced *in, bool left, bool right, ph_
 static int apply_replace(encoder *e, traced *out, const traced *in, const normaliser *step) {
     finder f = {.text = in->s, .len = in->n, .last_end = SIZE_MAX};
     size_t gap = 0, start, end;
-    int code = 0;
-    while (!code && pattern_next(e, &step->find, &f, &start, &end)) {
+    int code = 0, found = 0;
+    while (!code && (found = pattern_next(e, &step->find, &f, &start, &end)) > 0) {
         code = traced_copy(out, in, gap, start - gap, e->err);
         if (!code)
             code = traced_add(out, step->content, step->content_len, came_from(in, start), false, e->err);
         gap = end;
     }
+    if (found < 0) return -found;
     return code ? code : traced_copy(out, in, gap, in->n - gap, e->err);
 }
 

@@ -213,6 +213,8 @@ static int translate(translator *t) {
     return code;
 }
 
+enum { PCRE2_OUT_OF_MEMORY = 121 }; /* PCRE2_ERROR_HEAP_FAILED, which older headers lack */
+
 static int compile(pattern *out, const byte_buffer *source, ph_error *err) {
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
     if (!context) return ph_fail(err, PH_MEMORY, "out of memory for a regular expression");
@@ -227,7 +229,8 @@ static int compile(pattern *out, const byte_buffer *source, ph_error *err) {
     if (!out->code) {
         PCRE2_UCHAR text[160];
         if (pcre2_get_error_message(number, text, sizeof text) < 0) text[0] = 0;
-        return ph_fail(err, PH_MODEL, "regular expression: %s", (const char *)text);
+        int code = number == PCRE2_OUT_OF_MEMORY ? PH_MEMORY : PH_MODEL;
+        return ph_fail(err, code, "regular expression: %s", (const char *)text);
     }
     out->jit = pcre2_jit_compile(out->code, PCRE2_JIT_COMPLETE) == 0; /* without: slower, the same matches */
     return 0;
@@ -273,8 +276,8 @@ void encoder_end(encoder *e) {
     free(e->prefixed.s);
 }
 
-/* 1 found, 0 not, -1 a limit was hit. The subject is valid: checking it again for each match would be
- * quadratic. */
+/* 1 found, 0 not, -1 a limit was hit, -2 out of memory. The subject is valid: checking it again for each
+ * match would be quadratic. */
 static int search(encoder *e, const pattern *p, const char *text, size_t len, size_t at, size_t *start,
                   size_t *end) {
     if (!p->code) {
@@ -288,7 +291,7 @@ static int search(encoder *e, const pattern *p, const char *text, size_t len, si
         p->jit ? pcre2_jit_match(p->code, (PCRE2_SPTR)text, len, at, PCRE2_NO_UTF_CHECK, e->match, e->context)
                : pcre2_match(p->code, (PCRE2_SPTR)text, len, at, PCRE2_NO_UTF_CHECK, e->match, e->context);
     if (n == PCRE2_ERROR_NOMATCH) return 0;
-    if (n < 0) return -1;
+    if (n < 0) return n == PCRE2_ERROR_NOMEMORY ? -2 : -1;
     const PCRE2_SIZE *span = pcre2_get_ovector_pointer(e->match);
     if (span[0] > span[1] || span[1] > len) return -1;
     *start = span[0];
@@ -299,13 +302,13 @@ static int search(encoder *e, const pattern *p, const char *text, size_t len, si
 int pattern_next(encoder *e, const pattern *p, finder *f, size_t *start, size_t *end) {
     while (f->at <= f->len) {
         int found = search(e, p, f->text, f->len, f->at, start, end);
-        if (found < 0) {
+        if (found == -1) {
             /* Too much work for one match: read the next part as if the text ended after it, and where that
              * does not help either, take the part as it is. */
             size_t part =
                 f->len - f->at > TOKENIZER_MAX_RUN ? utf8_floor(f->text, f->at + TOKENIZER_MAX_RUN) : f->len;
             found = search(e, p, f->text, part, f->at, start, end);
-            if (found <= 0) {
+            if (found == 0 || found == -1) {
                 *start = f->at;
                 *end = part;
                 if (part == f->at) return 0;
@@ -313,6 +316,7 @@ int pattern_next(encoder *e, const pattern *p, finder *f, size_t *start, size_t 
         } else if (!found) {
             return 0;
         }
+        if (found == -2) return -ph_fail(e->err, PH_MEMORY, "out of memory for matching");
         /* An empty match right after the last one does not count, as in the library's own walk. */
         if (*end == *start && f->last_end == *end) {
             if (f->at >= f->len) return 0;

@@ -88,12 +88,14 @@ static int split_digits(regroup *r, size_t len) {
 static int split_pattern(regroup *r, size_t len) {
     finder f = {.text = r->text, .len = len, .last_end = SIZE_MAX};
     size_t gap = 0, start, end;
-    while (pattern_next(r->e, &r->split->find, &f, &start, &end)) {
+    int found;
+    while ((found = pattern_next(r->e, &r->split->find, &f, &start, &end)) > 0) {
         int code = gap < start ? take(r, gap, start, false) : 0;
         if (!code) code = take(r, start, end, true);
         if (code) return code;
         gap = end;
     }
+    if (found < 0) return -found;
     return gap < len ? take(r, gap, len, false) : 0;
 }
 
