@@ -38,7 +38,7 @@ int ph_context(ph_error *err, const char *format, ...) {
     int n = vsnprintf(err->text, sizeof err->text, format, args);
     va_end(args);
     if (n >= 0 && (size_t)n < sizeof err->text)
-        snprintf(err->text + n, sizeof err->text - (size_t)n, ": %s", was);
+        if (snprintf(err->text + n, sizeof err->text - (size_t)n, ": %s", was) < 0) err->text[n] = 0;
     trim_to_character(err->text, sizeof err->text);
     return err->code;
 }

@@ -163,6 +163,10 @@ static void attend(const sparse_job *job, int64_t t, int h0, int n_head, float *
     for (int first = 0; first < count; first += BLOCK_KEYS) {
         int n = count - first < BLOCK_KEYS ? count - first : BLOCK_KEYS;
         for (int i = 0; i < n; i++) row[i] = cache + (size_t)position[first + i] * m->row_bytes;
+        /* The next block's rows: no pattern that the processor could foresee. */
+        for (int i = first + n; i < count && i < first + n + BLOCK_KEYS; i++)
+            for (size_t at = 0; at < m->row_bytes; at += 64)
+                __builtin_prefetch(cache + (size_t)position[i] * m->row_bytes + at);
         block_scores(m, &b, row, n, n_head, scores + first, job->stride);
     }
     for (int h = 0; h < n_head; h++) factor[h] = softmax_row(scores + h * job->stride, count, a->scale);

@@ -69,8 +69,8 @@ static int count_at_least(const int32_t *order, int n, int32_t least) {
 static void keep_from(candidates *c, const int32_t *order, int32_t cut, int equal) {
     int kept = 0, i = 0;
 #if defined(ISA_AVX512)
-    if (equal == 0 || equal >= c->n) {
-        __m512i bound = _mm512_set1_epi32(equal ? cut : cut + (cut < INT32_MAX));
+    if (equal >= c->n) { /* all of them */
+        __m512i bound = _mm512_set1_epi32(cut);
         for (; i < c->n; i += 16) {
             __mmask16 in = c->n - i >= 16 ? 0xffff : (__mmask16)((1u << (c->n - i)) - 1u);
             __mmask16 m = _mm512_mask_cmpge_epi32_mask(in, _mm512_loadu_si512(order + i), bound);
@@ -141,14 +141,21 @@ INLINE void candidates_offer(candidates *c, const float *score, uint64_t mask, i
     }
     if (!mask) return;
     if (c->n + GROUP_KEYS > c->capacity + CANDIDATE_SLACK / 2) candidates_cut(c, k, false, order);
-    __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    for (int i = 0; i < 4; i++) {
-        __mmask16 m = (__mmask16)(mask >> (16 * i));
-        if (!m) continue;
-        __m512i p = _mm512_add_epi32(lane, _mm512_set1_epi32(first + 16 * i));
-        _mm512_storeu_ps(c->score + c->n, _mm512_maskz_compress_ps(m, _mm512_loadu_ps(score + 16 * i)));
-        _mm512_storeu_si512(c->position + c->n, _mm512_maskz_compress_epi32(m, p));
-        c->n += __builtin_popcount(m);
+    /* Without branches: which of the four vectors hold a candidate is as good as random. */
+    __m512i p = _mm512_add_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+                                 _mm512_set1_epi32(first));
+    float *to_score = c->score + c->n;
+    int32_t *to_position = c->position + c->n;
+    c->n += __builtin_popcountll(mask);
+    UNROLL for (int i = 0; i < 4; i++) {
+        __mmask16 m = (__mmask16)mask;
+        _mm512_storeu_ps(to_score, _mm512_maskz_compress_ps(m, _mm512_loadu_ps(score + 16 * i)));
+        _mm512_storeu_si512(to_position, _mm512_maskz_compress_epi32(m, p));
+        int taken = __builtin_popcount(m);
+        to_score += taken;
+        to_position += taken;
+        p = _mm512_add_epi32(p, _mm512_set1_epi32(16));
+        mask >>= 16;
     }
 #else
     if (c->armed) {
