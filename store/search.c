@@ -133,14 +133,18 @@ static int rebuild(store *s, ph_error *err) {
 
 int search_remove(store *s, int64_t document, const char *text, ph_error *err) {
     sqlite3_stmt *words = NULL;
-    int rc = PH_CORRUPT;
-    if (text) {
+    int64_t own, all;
+    int rc = db_int(s, &own, err, "SELECT count(*) FROM passages WHERE document = ?", "i", document);
+    if (rc == PH_OK) rc = db_int(s, &all, err, "SELECT count(*) FROM passages", "");
+    if (rc) return rc;
+    bool again = !text || own > all - own; /* less work than taking the most of it out word by word */
+    if (!again) {
         rc = db_prepare(s, &words, err,
                         "INSERT INTO passages_fts (passages_fts, rowid, text) VALUES ('delete', ?, ?)", "");
         if (rc == PH_OK) rc = each_passage(s, document, text, words, err);
         sqlite3_finalize(words);
     }
-    bool again = rc == PH_CORRUPT;
+    if (rc == PH_CORRUPT) again = true;
     if (rc == PH_OK || again) rc = db_run(s, err, "DELETE FROM passages WHERE document = ?", "i", document);
     if (rc == PH_OK && again) rc = rebuild(s, err);
     /* A deletion is only a note in the index's newest part until everything is merged into one part: the
