@@ -40,12 +40,12 @@ static void documents_come_back(void **state) {
         {.start = 12, .end = 27, .page = 3, .src_start = 5, .src_end = UINT64_MAX},
         {.start = 27, .end = 27, .page = 2},
     };
-    store_document d = {.name = "a/report.pdf",
+    store_document d = {.name = lit("a/report.pdf"),
                         .source = original,
-                        .media_type = "application/pdf",
-                        .title = "T\"';--",
-                        .warning = "w",
-                        .picture_pages = "3,7-9",
+                        .media_type = lit("application/pdf"),
+                        .title = lit("T\"';--"),
+                        .warning = lit("w"),
+                        .picture_pages = lit("3,7-9"),
                         .bytes = 14,
                         .added_at = 5,
                         .source_mtime_ns = 77,
@@ -99,7 +99,7 @@ static void documents_come_back(void **state) {
     free(path);
 
     /* The same content again, under another name. */
-    d.name = "other.pdf";
+    d.name = lit("other.pdf");
     ok(store_document_add(s, &d, text, segments, 3, original, &existing, err));
     assert_int_equal(existing, id);
     assert_int_equal(d.id, 0);
@@ -122,7 +122,7 @@ static void documents_come_back(void **state) {
 
 static void originals_must_be_what_was_read(void **state) {
     store *s = open_store(state);
-    store_document d = {.name = "x", .hash = {1, 2, 3}};
+    store_document d = {.name = lit("x"), .hash = {1, 2, 3}};
     char *path = strdup(below(state, "file"));
     write_file(path, "now", 3);
     fails(PH_FAIL, store_document_add(s, &d, "then", NULL, 0, path, NULL, err));
@@ -422,18 +422,18 @@ static void answers_come_back(void **state) {
     int64_t first = ask(s, pack, &talk, "answer one \xFF", document),
             second = ask(s, pack, &talk, "answer two", 0);
     store_citation cites[3] = {{.document = document,
-                                .document_name = "a",
+                                .document_name = lit("a"),
                                 .start = 0,
                                 .end = 4,
-                                .quote = "text",
+                                .quote = lit("text"),
                                 .in_text = true,
                                 .in_read_set = true,
                                 .mass = NAN,
                                 .lift = INFINITY},
-                               {.quote = "stands nowhere"},
+                               {.quote = lit("stands nowhere")},
                                {.document = document, .page = UINT32_MAX, .end = 5}};
     store_answer in = {
-        .question = "q", .answer = "a", .citations = cites, .n_citations = 3, .prefill_ms = 1.5};
+        .question = lit("q"), .answer = lit("a"), .citations = cites, .n_citations = 3, .prefill_ms = 1.5};
     ok(store_answer_add(s, &in, NULL, 0, err));
     assert_true(in.conversation != talk);
     ok(store_answer_get(s, 0, &a, err));

@@ -20,6 +20,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* The rows have char * for what they hand out; on the way in literals will do. */
+#define lit(text) ((char *)(uintptr_t)(text))
+
 #define ok(call)                                                                                             \
     do {                                                                                                     \
         ph_error err_ = {0};                                                                                 \
@@ -100,8 +103,8 @@ static inline int try_add(store *s, const char *name, const char *text, const ch
                           ph_error *err) {
     store_document d = {.name = (char *)name,
                         .source = (char *)(file ? file : ""),
-                        .media_type = "text/plain",
-                        .title = "",
+                        .media_type = lit("text/plain"),
+                        .title = lit(""),
                         .bytes = (int64_t)strlen(text),
                         .added_at = 1700000000};
     store_segment whole = {.start = 0, .end = strlen(text)};
@@ -152,22 +155,22 @@ static inline int64_t pack_of(store *s, const int64_t *documents, size_t n) {
 
 static inline int64_t ask(store *s, int64_t pack, int64_t *conversation, const char *answer, int64_t cited) {
     store_citation c = {.document = cited,
-                        .document_name = "then.txt",
+                        .document_name = lit("then.txt"),
                         .page = 3,
                         .start = 1,
                         .end = 4,
-                        .quote = "abc",
+                        .quote = lit("abc"),
                         .in_text = true,
                         .mass = 0.5,
                         .lift = 2};
     store_answer a = {.conversation = conversation ? *conversation : 0,
                       .pack = pack,
-                      .question = "why?",
+                      .question = lit("why?"),
                       .answer = (char *)answer,
                       .found = true,
                       .asked_at = 123,
                       .prompt_tokens = 10,
-                      .model = "m",
+                      .model = lit("m"),
                       .citations = &c,
                       .n_citations = cited ? 1 : 0};
     ok(store_answer_add(s, &a, "trace", 5, err));

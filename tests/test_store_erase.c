@@ -23,7 +23,7 @@ static void write_snapshot(store *s, int64_t pack, const char *text) {
     free(path);
 }
 
-static void nothing_is_left_of_a_document(void **state) {
+static void nothing_is_left(void **state, size_t size) {
     const char *dir = strdup(below(state, "store"));
     store *s = open_store(state);
     int64_t others[4];
@@ -32,7 +32,7 @@ static void nothing_is_left_of_a_document(void **state) {
         others[i] = add_with_file(state, s, "other", text);
         free(text);
     }
-    char *text = long_text(MARKER, 0, 400000);
+    char *text = long_text(MARKER, 0, size);
     int64_t id = add_with_file(state, s, MARKER ".txt", text);
     size_t text_bytes = strlen(text);
     free(text);
@@ -100,6 +100,16 @@ static void nothing_is_left_of_a_document(void **state) {
     free((char *)dir);
 }
 
+/* The most of the index: it is made again from the others. */
+static void nothing_is_left_of_a_large_document(void **state) {
+    nothing_is_left(state, 400000);
+}
+
+/* A part of the index: its words are taken out one by one. */
+static void nothing_is_left_of_a_document(void **state) {
+    nothing_is_left(state, 60000);
+}
+
 /* The pack was given other documents since, but its snapshot and its answers may still know the first one. */
 static void what_a_pack_once_held_counts(void **state) {
     store *s = open_store(state);
@@ -116,7 +126,7 @@ static void what_a_pack_once_held_counts(void **state) {
     assert_int_equal(r.snapshots, 0);
     assert_int_equal(occurrences(below(state, "store"), MARKER), 0);
     /* And nothing of an answer that was being written meanwhile. */
-    store_answer a = {.pack = pack, .question = "q", .answer = MARKER};
+    store_answer a = {.pack = pack, .question = lit("q"), .answer = lit(MARKER)};
     fails(PH_NOT_FOUND, store_answer_add(s, &a, NULL, 0, err));
     assert_whole(s);
     store_close(s);
@@ -237,10 +247,14 @@ static void evaluation_runs_go_too(void **state) {
     store *s = open_store(state);
     int64_t a = add(s, "a", "text a"), b = add(s, "b", "text b");
     for (int i = 0; i < 2; i++) {
-        store_run run = {
-            .kind = "recall", .command = "c", .parameters = "{}", .model = "m", .cells = 1, .note = ""};
+        store_run run = {.kind = lit("recall"),
+                         .command = lit("c"),
+                         .parameters = lit("{}"),
+                         .model = lit("m"),
+                         .cells = 1,
+                         .note = lit("")};
         ok(store_run_add(s, &run, i ? &b : &a, 1, err));
-        store_cell cell = {.number = 0, .result = i ? "b" : MARKER, .timing = "{}"};
+        store_cell cell = {.number = 0, .result = lit(i ? "b" : MARKER), .timing = lit("{}")};
         ok(store_cell_put(s, run.id, &cell, err));
     }
     store_receipt r;
@@ -283,13 +297,10 @@ int main(void) {
     if (sodium_init() < 0) return 1;
 #define t(test) cmocka_unit_test_setup_teardown(test, make_folder, drop_folder)
     const struct CMUnitTest tests[] = {
-        t(nothing_is_left_of_a_document),
-        t(what_a_pack_once_held_counts),
-        t(answers_before_the_document_stay_without_trace),
-        t(packs_go_with_their_files),
-        t(a_damaged_document_can_be_deleted),
-        t(an_open_reader_is_told_about),
-        t(evaluation_runs_go_too),
+        t(nothing_is_left_of_a_document), t(nothing_is_left_of_a_large_document),
+        t(what_a_pack_once_held_counts),  t(answers_before_the_document_stay_without_trace),
+        t(packs_go_with_their_files),     t(a_damaged_document_can_be_deleted),
+        t(an_open_reader_is_told_about),  t(evaluation_runs_go_too),
         t(deleting_over_and_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
