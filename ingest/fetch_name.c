@@ -34,13 +34,13 @@ static size_t clean(char out[MAX_NAME + 1], const char *from, size_t n, bool per
     size_t start = 0;
     for (size_t i = 0; i < k; i++)
         if (raw[i] == '/' || raw[i] == '\\') start = i + 1;
-    while (start < k && (raw[start] == '.' || raw[start] == ' ')) start++;
     size_t m = 0;
     for (size_t i = start; i < k;) {
         size_t length = utf8_sequence((const uint8_t *)raw + i, k - i);
         uint32_t c = length ? utf8_code_point((const uint8_t *)raw + i, length) : 0;
         if (m + length > MAX_NAME) break;
-        if (c >= 0x20 && c != 0x7F && !(c >= 0x80 && c < 0xA0) && c != 0xFEFF &&
+        bool leading = m == 0 && (c == '.' || c == ' ');
+        if (!leading && c >= 0x20 && c != 0x7F && !(c >= 0x80 && c < 0xA0) && c != 0xFEFF &&
             !(c >= 0x202A && c <= 0x202E)) {
             memcpy(out + m, raw + i, length);
             m += length;
