@@ -1,7 +1,7 @@
 #!/bin/sh
 # From the data to the shipped folder and its table, on every GPU of the machine.
 #   all.sh DATA WORK [TOKENIZER_DIR]     WORK receives tok/ corpus/ run/ nano/ table.json (as shipped, sparse) compare.json (dense)
-# Resumes from WORK/run/last.pt where that is there.
+# Resumes from WORK/run/last.pt or WORK/run/compact where one is there.
 set -e
 cd "$(dirname "$0")"
 data=$1 work=$2
@@ -10,6 +10,7 @@ mkdir -p "$work/tok" "$work/run"
 ./prepare.sh "$data" "$work"
 gpus=$(nvidia-smi -L | wc -l)
 resume=""
+[ ! -d "$work/run/compact" ] || resume="--resume $work/run/compact"
 [ ! -f "$work/run/last.pt" ] || resume="--resume $work/run/last.pt"
 torchrun --nproc-per-node "$gpus" train.py --corpus "$work/corpus" --tokenizer "$work/tok" --into "$work/run" --workers 14 $resume
 python3 export.py --model "$work/run/last.pt" --out "$work/nano"

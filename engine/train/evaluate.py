@@ -35,7 +35,7 @@ QUICK = {
     "sparse": [("grid", 8192, 4, "sparse"), ("grid", 32768, 4, "sparse"), ("grid", 131072, 2, "sparse"), ("written", 8192, 4, "sparse"),
                ("written", 32768, 2, "sparse"), ("squad", 8192, 2, "sparse"), ("licences", 0, 1, "sparse")],
     "ship": [("grid", 8192, 10, "sparse"), ("grid", 32768, 10, "sparse"), ("grid", 131072, 10, "sparse"),
-             ("ruler", 8192, 20, "sparse"), ("ruler", 32768, 20, "sparse"), ("ruler", 131072, 12, "sparse"),
+             ("ruler", 8192, 14, "sparse"), ("ruler", 32768, 14, "sparse"), ("ruler", 131072, 8, "sparse"),
              ("written", 8192, 8, "sparse"), ("written", 32768, 4, "sparse"), ("written", 131072, 2, "sparse"),
              ("squad", 8192, 8, "sparse"), ("squad", 32768, 4, "sparse"), ("squad", 131072, 2, "sparse"), ("licences", 0, 1, "sparse")],
     "compare": [("grid", 8192, 4, "dense"), ("grid", 32768, 4, "dense"), ("grid", 131072, 4, "dense"),

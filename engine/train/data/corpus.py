@@ -3,11 +3,13 @@
     python3 -m data.corpus DATA TOKENIZER_DIR OUT [processes]
 
 OUT holds tok.bin (uint16), text.bin (UTF-8), sent_tok.npy and sent_byte.npy
-(where each sentence starts in either), docs.json and passages.json. A sentence
+(where each sentence starts in either), docs.json, passages.json and vocabulary.json. A sentence
 keeps the white space before it and the line breaks after its full stop, so that
 tokens of sentences put together are the tokens of the text.
 One document of prose in twenty-five is held out for the haystacks of checks.
 """
+import collections
+import itertools
 import json
 import multiprocessing as mp
 import os
@@ -19,6 +21,7 @@ import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import tokenizer as tk  # noqa: E402
+from data.words import ADJ, ANIMAL, FIRST, LAST, NOUN, part  # noqa: E402
 
 END = re.compile(r"[.!?][\"'”’)\]]*[\r\n]*(?=\s|$)|\n(?=\s*\n)")
 SETS = ("qa_written_train", "qa_train", "qa_written_val", "qa_val")
@@ -98,7 +101,20 @@ def prepare(data, tok_dir, out, procs, limit=None):
         path = os.path.join(data, name + ".jsonl.xz")
         sets[name] = [d for i, d in enumerate(tk.lines(path)) if limit is None or i < 4 * limit] if os.path.exists(path) else []
     json.dump(sets, open(os.path.join(out, "passages.json"), "w"))
+    json.dump(vocabulary(docs()), open(os.path.join(out, "vocabulary.json"), "w"))
     return n_tok
+
+
+def vocabulary(docs, sample=400):
+    """Words and names met in the prose, without those that are kept for checking."""
+    words, names = collections.Counter(), collections.Counter()
+    for d in itertools.islice(docs, sample):
+        text = d["text"][:60000]
+        words.update(re.findall(r"(?<![A-Za-z])[a-z]{4,11}(?![A-Za-z])", text))
+        names.update(re.findall(r"(?<=[a-z,] )[A-Z][a-z]{3,10}(?![A-Za-z])", text))
+    kept = {w.lower() for stock in (ADJ, NOUN, FIRST, LAST, ANIMAL) for w in part(stock, "check")}
+    ranked = [w for w, n in words.most_common(14000) if n > 3 and w not in kept]
+    return {"words": ranked[150:], "names": [w for w, n in names.most_common(5000) if n > 1 and w.lower() not in kept]}
 
 
 class Corpus:
@@ -111,6 +127,7 @@ class Corpus:
         self.sent_byte = np.load(os.path.join(folder, "sent_byte.npy"))
         self.docs = [tuple(d) for d in json.load(open(os.path.join(folder, "docs.json")))]
         self.sets = json.load(open(os.path.join(folder, "passages.json")))
+        self.vocabulary = json.load(open(os.path.join(folder, "vocabulary.json")))
         self.by_split = {}
         for split in ("train", "check"):
             groups = {}

@@ -3,6 +3,7 @@
 A group is a list of statements (each to be put somewhere, in order) and a list of (kind, question, answer).
 Kinds: needle, multikey, multivalue, multiquery, absent.
 """
+from . import grammar
 from . import templates as T
 
 
@@ -24,7 +25,15 @@ class Schema:
     def __init__(self, r, stock, attribute=None):
         check = stock.split == "check"
         self.r, self.stock = r, stock
-        if attribute if attribute is not None else r.random() < 0.5:
+        self.free = not check and r.random() < 0.55
+        if self.free:
+            self.value_kind = r.choice(list(grammar.HEADS))
+            head = r.choice(grammar.HEADS[self.value_kind])
+            self.a = r.choice((f"{stock.any_word(r)} {head}", head, f"{stock.any_word(r)} {head}", f"{stock.any_word(r)} {stock.any_word(r)}"))
+            self.qa = self.a if r.random() < 0.8 or head not in self.a else head
+            self.key_kind = r.choice(("thing", "person", "town", "project", "numbered", "company", "hyphen", "name", "creature_the", "file_name"))
+            self.states, self.asks, self.plural = grammar.ATTR_STATE, grammar.ATTR_ASK, True
+        elif attribute if attribute is not None else r.random() < 0.5:
             self.value_kind, names, asked = r.choice(T.ATTRIBUTES_CHECK if check else T.ATTRIBUTES)
             self.a, self.qa = r.choice(names), r.choice(asked)
             self.key_kind = r.choice(("thing", "person", "town", "project", "numbered", "company", "hyphen", "hyphen"))
@@ -43,10 +52,11 @@ class Schema:
         return getattr(self.stock, self.value_kind)(self.r)
 
     def state(self, k, v, form=None):
-        return an(cap((form or self.r.choice(self.states)).format(k=k, K=cap(k), v=v, a=self.a, p=plural(self.a))))
+        s = an((form or self.r.choice(self.states)).format(k=k, K=cap(k), v=v, a=self.a, p=plural(self.a)))
+        return grammar.dress(self.r, s) if self.free else cap(s)
 
     def ask(self, k):
-        return self.r.choice(self.asks).format(k=k, a=self.qa)
+        return cap(self.r.choice(self.asks).format(k=k, a=self.qa))
 
 
 def vary(r, q):
@@ -78,6 +88,12 @@ def lookalikes(r, schema, n):
 
 
 def group(r, stock):
+    if r.random() < 0.4 and stock.split == "train":
+        st, qs = grammar.story(r, stock, r.choice((1, 1, 2, 3, 5)))
+        out = [("needle", cap(q), a) for q, a in qs]
+        if r.random() < 0.08:
+            out.append(("absent", cap(grammar.story(r, stock, 1)[1][0][0]), T.ABSENT))
+        return st, out
     s = Schema(r, stock)
     kind = r.choices(("needle", "multikey", "multivalue", "multiquery"), (5, 4, 1.6, 1.6))[0]
     if kind == "needle":

@@ -11,6 +11,7 @@ import textwrap
 
 from . import templates as T
 from .facts import vary
+from .synonyms import reword, thin
 
 YEAR = re.compile(r"^(1[0-9]|20)\d\d$")
 NUM = re.compile(r"^\d[\d,.]*%?$")
@@ -91,4 +92,13 @@ def ask(r, q, name, must_name):
         q = r.choice(T.ACCORDING).format(n=name, q=low, Q=q)
     if r.random() < 0.08:
         q = " ".join(w for w in q.split() if w.lower() not in ("the", "a", "an", "did", "does", "do", "is", "was"))
-    return vary(r, q)
+    return vary(r, other_words(r, q))
+
+
+def other_words(r, q):
+    """A question with some words exchanged or dropped."""
+    if r.random() < 0.35:
+        q = reword(r, q, 0.35)
+    if r.random() < 0.25:
+        q = thin(r, q, 0.12)
+    return q

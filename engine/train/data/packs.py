@@ -20,9 +20,9 @@ PAD, FRAME, TEXT, QUESTION, ANSWER, READING = range(6)
 MAX_POSITION = 131072
 
 # chance of each kind of sample by length, and of each passage set; published in the model card
-FLAVOURS = {"short": (("natural", 50), ("prose", 18), ("mixed", 24), ("records", 8)),
+FLAVOURS = {"short": (("natural", 34), ("prose", 26), ("mixed", 32), ("records", 8)),
             "long": (("mixed", 64), ("natural", 24), ("prose", 8), ("records", 4))}
-PASSAGES = (("written", 55), ("qed", 14), ("squad", 14), ("fairytaleqa", 8), ("covid-qa", 3), ("qamr", 6))
+PASSAGES = (("written", 45), ("qed", 14), ("squad", 12), ("fairytaleqa", 8), ("covid-qa", 3), ("qamr", 18))
 
 
 class Doc:
@@ -47,7 +47,7 @@ class Doc:
 
 class Builder:
     def __init__(self, corpus, tok, split="train"):
-        self.corpus, self.tok, self.stock, self.split = corpus, tok, Stock(split), split
+        self.corpus, self.tok, self.stock, self.split = corpus, tok, Stock(split, corpus.vocabulary), split
         self.pools = {}
         if split == "train":
             self.pools["written"] = corpus.sets["qa_written_train"]
@@ -89,7 +89,11 @@ class Builder:
             return doc, []
         must = kind == "qamr" or (kind in ("fairytaleqa", "covid-qa") and r.random() < 0.6)
         qs = [(k, natural.ask(r, q, name, must), a) for k, q, a in qs]
-        return doc, r.sample(qs, min(len(qs), 6 if not long else 4))
+        qs = r.sample(qs, min(len(qs), 5 if not long else 3))
+        if kind != "qamr" and r.random() < 0.5:
+            made = prose_tasks.question(r, r.choice(natural.SENT.split(text)))
+            qs += [("prose", natural.other_words(r, made[0]), made[1])] if made else []
+        return doc, qs
 
     def section_doc(self, r, n):
         name, lo, hi = self.corpus.section(r, n, self.split)
@@ -176,30 +180,52 @@ class Builder:
                 if q:
                     out.append(("document", q, d.name))
                 continue
+            if r.random() < 0.22 and len(d.pieces) > 5:
+                q = self.recurring(r, d, j)
+                if q:
+                    out.append(q)
+                    continue
             qa = prose_tasks.question(r, s)
             if not qa:
                 continue
-            q = qa[0]
+            q = natural.other_words(r, qa[0])
             if len(docs) > 1 and names.count(d.name) == 1 and r.random() < 0.08:
                 q = r.choice(T.ACCORDING).format(n=d.name, q=q[:1].lower() + q[1:], Q=q)
-            gone = r.random()
-            if gone < 0.05 and len(d.pieces) > 3:
+            if r.random() < 0.04 and len(d.pieces) > 3:
                 d.pieces[j] = d.pieces[j][:0]
                 out.append(("absent", q, T.ABSENT))
             else:
                 out.append(("prose", q, qa[1]))
         return out
 
+    def recurring(self, r, d, j):
+        """Takes a sentence out and asks for a name or number of it that its neighbours mention as well."""
+        first = d.sentences[0]
+        s = prose_tasks.clean(self.corpus.sentence(first + j))
+        near = " ".join(self.corpus.sentence(first + i) for i in range(max(0, j - 12), min(len(d.pieces), j + 13)) if i != j and len(d.pieces[i]))
+        spans = [m.span(1) for p in (prose_tasks.NAME, prose_tasks.NUMBER) for m in p.finditer(s) if m.group(1).split()[0] not in prose_tasks.STARTERS]
+        spans = [(a, b) for a, b in spans if " " + s[a:b] in near]
+        if not spans or not 40 < len(s) < 400:
+            return None
+        a, b = r.choice(spans)
+        d.pieces[j] = d.pieces[j][:0]
+        before, after = prose_tasks.window(r, s, a, b, 16)
+        return "prose", r.choice(("Who or what is meant: {} ____ {}", "{} ____ {}", "Fill in from the documents: {} ____ {}", "{} which {}?")).format(before, after), s[a:b]
+
     def foreign_questions(self, r, docs, n, long):
-        """Questions about passages that are not here."""
+        """Questions about passages and prose that are not here."""
         out, names = [], {d.name for d in docs}
         for _ in range(n):
             kind = self.passage_source(r, True)
-            if kind is None or kind in ("fairytaleqa", "covid-qa"):
+            if r.random() < 0.6 or kind is None or kind in ("fairytaleqa", "covid-qa"):
+                name, lo, hi = self.corpus.section(r, 300, self.split)
+                qa = prose_tasks.question(r, self.corpus.sentence(r.randrange(lo, max(hi, lo + 1))))
+                if qa and name not in names:
+                    out.append(("absent", facts.vary(r, natural.other_words(r, qa[0])), T.ABSENT))
                 continue
             p = r.choice(self.pools[kind])
             if p["qas"] and (p["name"] not in names or not long):
-                out.append(("absent", facts.vary(r, r.choice(p["qas"])["question"]), T.ABSENT))
+                out.append(("absent", facts.vary(r, natural.other_words(r, r.choice(p["qas"])["question"])), T.ABSENT))
         return out
 
     def sample(self, seed, length):
@@ -219,7 +245,7 @@ class Builder:
             qs += self.fact_questions(r, docs, room)
         removed = self.prose_questions(r, docs, want if flavour == "prose" else int(want * 0.6))
         qs += removed
-        qs += self.foreign_questions(r, docs, max(r.random() < 0.35, want // 28), length > 4096)
+        qs += self.foreign_questions(r, docs, max(r.random() < 0.25, want // 40), length > 4096)
         r.shuffle(qs)
         return self.assemble(r, docs, qs, length)
 
@@ -239,7 +265,7 @@ class Builder:
         starts.append(n)
         first, seen, absent = True, set(), 0
         for kind, q, a in qs:
-            if q in seen or (kind == "absent" and absent > 1 + len(seen) // 6):
+            if q in seen or (kind == "absent" and absent > len(seen) // 9):
                 continue
             qi, ai = self.enc(q), self.cached(a) if a == T.ABSENT else self.enc(a)
             size = len(qi) + len(ai) + 4
@@ -247,7 +273,7 @@ class Builder:
                 continue
             seen.add(q)
             absent += kind == "absent"
-            kind_class = READING if kind in ("natural", "absent") else ANSWER
+            kind_class = READING if kind == "natural" else ANSWER
             if not first:
                 parts.append((FRAME, [tk.USER]))
             parts += [(QUESTION, qi), (FRAME, [tk.ASSISTANT, tk.END_THINK]), (kind_class, ai), (kind_class, [tk.EOS])]

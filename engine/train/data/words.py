@@ -83,21 +83,45 @@ def part(words, split):
 
 
 class Stock:
-    """Random keys and values of one split, drawn from `rng` (a random.Random)."""
+    """Random keys and values of one split, drawn from `rng` (a random.Random).
 
-    def __init__(self, split):
+    `vocabulary` = {"words", "names"} found in the prose: the training stock draws on it as
+    well, so that keys are not confined to the lists above. The check stock never does.
+    """
+
+    def __init__(self, split, vocabulary=None):
         self.split = split
+        self.vocabulary = vocabulary if split == "train" else None
         self.adj, self.noun, self.first, self.last = (part(w, split) for w in (ADJ, NOUN, FIRST, LAST))
         self.syl, self.verb, self.when, self.animal = (part(w, split) for w in (SYL, VERB, WHEN, ANIMAL))
 
+    def any_word(self, r):
+        return r.choice(self.vocabulary["words"]) if self.vocabulary and r.random() < 0.75 else r.choice(r.choice((self.adj, self.noun)))
+
+    def name(self, r):
+        return r.choice(self.vocabulary["names"]) if self.vocabulary and r.random() < 0.7 else r.choice(self.first)
+
     # keys
     def thing(self, r):
+        if self.vocabulary and r.random() < 0.4:
+            return r.choice(("the {} {}", "a {} {}", "the {} of the {}", "the {}'s {}")).format(self.any_word(r), self.any_word(r))
         return f"the {r.choice(self.adj)} {r.choice(self.noun)}"
 
     def person(self, r):
+        if self.vocabulary and r.random() < 0.4:
+            return r.choice(("{} {}", "{} {}", "Captain {1}", "Dr {1}", "Mrs {1}", "Mr. {1}", "{} van {}", "Professor {1}", "Lady {}")).replace("{} {}", "{0} {1}").replace(
+                "{} van {}", "{0} van {1}").replace("{}", "{0}").format(self.name(r), self.name(r))
         return f"{r.choice(self.first)} {r.choice(self.last)}"
 
+    def creature_the(self, r):
+        return "the " + self.creature(r)
+
+    def weekday(self, r):
+        return r.choice("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split())
+
     def town(self, r):
+        if self.vocabulary and r.random() < 0.25:
+            return r.choice(self.vocabulary["names"])
         return "".join(r.choice(self.syl) for _ in range(r.choice((1, 2, 2)))).capitalize() + r.choice(TAIL)
 
     def project(self, r):
@@ -112,6 +136,8 @@ class Stock:
         return f"{r.choice(self.last)} {r.choice(('Ltd', 'and Sons', 'Brothers', 'Industries', 'Group', 'Institute', 'Foods', 'Motors'))}"
 
     def hyphen(self, r):
+        if self.vocabulary and r.random() < 0.5:
+            return f"{self.any_word(r)}-{self.any_word(r)}"
         return f"{r.choice(self.adj)}-{r.choice(self.noun)}"
 
     def key(self, r, kind=None):
@@ -135,6 +161,8 @@ class Stock:
         return r.choice((f"{a}-{r.randint(10, 9999)}", f"{a}{r.randint(10, 9999)}", f"{r.randint(10, 99)}-{a}-{r.randint(10, 99)}"))
 
     def word(self, r):
+        if self.vocabulary and r.random() < 0.6:
+            return self.any_word(r)
         return r.choice(r.choice((self.adj, self.noun, self.animal)))
 
     def colour(self, r):
@@ -170,6 +198,8 @@ class Stock:
         return f"{r.choice(self.first).lower()}.{r.choice(self.last).lower()}@{self.town(r).lower()}.{r.choice(('com', 'org', 'net'))}"
 
     def phrase(self, r):
+        if self.vocabulary and r.random() < 0.3:
+            return " ".join(self.any_word(r) for _ in range(r.randint(3, 9)))
         s = r.choice(self.verb)
         if r.random() < .7:
             s += " and " + r.choice(self.verb)
