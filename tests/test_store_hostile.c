@@ -138,8 +138,9 @@ static void bytes_that_flip(void **state) {
     store *s = open_store(state);
     fill(state, s);
     store_close(s);
-    size_t n;
+    size_t n = 0;
     char *good = read_whole(below(state, "store/pharos.db"), &n), *bad = malloc(n);
+    assert_true(good && bad && n > 0);
     unsigned seed = 7;
     for (int round = 0; round < 150; round++) {
         memcpy(bad, good, n);
