@@ -157,6 +157,12 @@ static bool slot_valid(const snapshot *s, const commit_slot *slot) {
            slot->length <= s->layout.capacity && slot->sequence > 0;
 }
 
+/* A slot that was never written is all zero. */
+static bool slot_damaged(const snapshot *s, const commit_slot *slot) {
+    static const commit_slot unwritten;
+    return !slot_valid(s, slot) && memcmp(slot, &unwritten, sizeof unwritten) != 0;
+}
+
 /* Finds the longest prefix that its checksums prove; sets length, sequence and, where something was dropped,
  * reason. */
 static void snapshot_look(snapshot *s) {
@@ -165,6 +171,9 @@ static void snapshot_look(snapshot *s) {
     if (slot_valid(s, b) && (!slot || b->sequence > slot->sequence)) slot = b;
     s->length = 0;
     s->sequence = 0;
+    if (slot_damaged(s, a) || slot_damaged(s, b))
+        s->reason = "one of the snapshot's two commits does not match its checksum; what it alone vouched for is read "
+                    "again";
     if (!slot) return;
     s->sequence = slot->sequence;
     int64_t full = slot->length / SNAPSHOT_BLOCK;
@@ -290,6 +299,7 @@ void snapshot_unlock(snapshot *s) {
 }
 
 static int reserve(int fd, size_t at, size_t n, ph_error *err) {
+    if (n == 0) return PH_OK; /* which posix_fallocate would refuse */
     int e = posix_fallocate(fd, (off_t)at, (off_t)n);
     if (e == 0) return PH_OK;
     if (e == ENOSPC) return ph_fail(err, PH_FAIL, "the disk is full: a snapshot needs %zu more bytes", n);
