@@ -210,6 +210,12 @@ static int fill_up(store *s, const char *original, int *added) {
     return PH_OK;
 }
 
+/* A test that fails leaves its small disk mounted: it goes with the folder. */
+static int drop_disk(void **state) {
+    umount2(below(state, "disk"), MNT_DETACH);
+    return drop_folder(state);
+}
+
 static void full_disk(void **state) {
     char *disk = strdup(below(state, "disk")), *original = strdup(below(state, "original")), *dir;
     assert_int_equal(mkdir(disk, 0700), 0);
@@ -344,7 +350,7 @@ int main(void) {
         t(two_processes_at_once),
         t(a_held_lock_is_busy),
         t(delete_and_add_the_same),
-        t(full_disk),
+        cmocka_unit_test_setup_teardown(full_disk, make_folder, drop_disk),
         t(files_that_may_not_grow),
         t(unfinished_copies_are_swept),
         t(out_of_memory_at_every_step),
