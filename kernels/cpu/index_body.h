@@ -88,7 +88,7 @@ INLINE void heads_i8(int heads, int blocks, const uint8_t *keys, int64_t units, 
     UNROLL for (int h = 0; h < heads; h++) {
         UNROLL for (int b = 0; b < blocks; b++) acc[h][b] = _mm512_set1_epi32(zero[h]);
     }
-    UNROLL_4 for (int64_t u = 0; u < units; u++) {
+    for (int64_t u = 0; u < units; u++) {
         __m512i key[4];
         UNROLL for (int b = 0; b < blocks; b++) key[b] = _mm512_loadu_si512(keys + (b * units + u) * 64);
         UNROLL for (int h = 0; h < heads; h++) {
@@ -326,15 +326,19 @@ static void select_item(void *arg, int64_t item, int thread) {
             if (!allowed) continue;
             key_group g;
             group_load(&s, first, (int)min_i64(GROUP_KEYS, visible - first), &g);
+            /* First all scores, then all offers: a mispredicted offer would throw away the next query's
+             * products. */
+            float score[QUERY_TILE][GROUP_KEYS];
+            uint64_t mask[QUERY_TILE];
             for (int t = 0; t < n_tok; t++) {
-                uint64_t mask = allowed;
                 int64_t sees = a->pos0 + t0 + t + 1 - first; /* positions of this group that t sees */
-                if (sees < GROUP_KEYS) mask &= sees > 0 ? ((uint64_t)1 << sees) - 1 : 0;
-                if (!mask || !active[t]) continue;
-                float score[GROUP_KEYS];
-                group_score(&s, t, &g, score);
-                candidates_offer(&found[t], score, mask, (int32_t)first, a->n_select, order);
+                mask[t] = active[t] && sees > 0 ? allowed : 0;
+                if (sees > 0 && sees < GROUP_KEYS) mask[t] &= ((uint64_t)1 << sees) - 1;
+                if (mask[t]) group_score(&s, t, &g, score[t]);
             }
+            for (int t = 0; t < n_tok; t++)
+                if (mask[t])
+                    candidates_offer(&found[t], score[t], mask[t], (int32_t)first, a->n_select, order);
         }
     }
     for (int t = 0; t < n_tok; t++) {

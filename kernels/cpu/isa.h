@@ -33,10 +33,8 @@
 
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
-#define UNROLL_4 _Pragma("unroll(4)")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
-#define UNROLL_4 _Pragma("GCC unroll 4")
 #endif
 
 typedef float vf __attribute__((vector_size(VL * 4)));
