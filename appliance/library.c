@@ -13,11 +13,19 @@ int64_t library_reserve(const engine *e) {
 
 /* ---- packing ---- */
 
-static int packed_already(const store_pack *packs, size_t n, int64_t document) {
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < packs[i].n_items; j++)
-            if (packs[i].items[j].document == document) return 1;
-    return 0;
+/* All of the document's text stands in packs. A part of it may not: a pack goes as a whole when one of its
+ * documents is erased, and it may have held the end of this one. */
+static bool packed_already(const store_pack *packs, size_t n, const store_document *d) {
+    uint64_t bytes = 0;
+    bool any = false;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < packs[i].n_items; j++) {
+            if (packs[i].items[j].document != d->id) continue;
+            bytes += packs[i].items[j].text_end - packs[i].items[j].text_start;
+            any = true;
+        }
+    }
+    return any && bytes == (uint64_t)d->text_bytes;
 }
 
 static int pack_add_item(store_pack *p, int64_t document, const pack_span *span, ph_error *err) {
@@ -63,18 +71,53 @@ static int new_pack(store *s, engine *e, int64_t document, const char *name, con
     return code;
 }
 
-static int place(store *s, engine *e, const store_document *d, ph_error *err) {
-    char *text = NULL;
-    size_t len = 0, *cut = NULL;
+/* The parts of a document that spans packs, each in a new pack where it does not stand in one already. Packs
+ * with other parts of it than these (cut for another room) are erased, and *again says that there is more to
+ * place. */
+static int place_parts(store *s, engine *e, const store_document *d, const char *text, size_t len,
+                       int64_t room, const store_pack *packs, size_t n, bool *again, ph_error *err) {
+    size_t *cut = NULL;
+    bool *there = NULL;
     int parts = 0;
+    int code = pack_cut(engine_tokenizer(e), d->name, text, len, room, &cut, &parts, err);
+    if (!code && !(there = calloc((size_t)parts, sizeof *there)))
+        code = ph_fail(err, PH_MEMORY, "no memory for %d parts of a document", parts);
+    bool stale = false;
+    for (size_t i = 0; i < n && !code; i++) {
+        for (size_t j = 0; j < packs[i].n_items && !code; j++) {
+            const store_pack_item *item = &packs[i].items[j];
+            if (item->document != d->id) continue;
+            int k = 0;
+            while (k < parts && (cut[k] != item->text_start || cut[k + 1] != item->text_end)) k++;
+            if (k < parts)
+                there[k] = true;
+            else {
+                code = store_pack_delete(s, packs[i].id, NULL, err);
+                stale = true;
+                break;
+            }
+        }
+    }
+    for (int i = 0; i < parts && !code && !stale; i++)
+        if (!there[i]) code = new_pack(s, e, d->id, d->name, text, cut[i], cut[i + 1], i + 1, parts, err);
+    *again |= stale;
+    free(there);
+    free(cut);
+    return code;
+}
+
+static int place(store *s, engine *e, const store_document *d, bool *again, ph_error *err) {
+    char *text = NULL;
+    size_t len = 0;
     store_pack *packs = NULL;
     size_t n = 0;
     int64_t room = engine_config(e)->max_positions - library_reserve(e) - 2, needed = 0;
     int code = store_document_text(s, d->id, &text, &len, err);
     if (!code) code = pack_measure(engine_tokenizer(e), d->name, text, len, &needed, err);
     if (!code) code = store_pack_list(s, engine_key(e), &packs, &n, err);
-    if (code) goto done;
-    for (size_t i = n; i-- > 0 && needed <= room;) {
+    if (!code && needed > room) code = place_parts(s, e, d, text, len, room, packs, n, again, err);
+    if (code || needed > room) goto done;
+    for (size_t i = n; i-- > 0;) {
         if (packs[i].tokens - 2 + needed > room) continue;
         pack_span span;
         code = measure_span(e, d->name, text, 0, len, 1, 1, packs[i].tokens, &span, err);
@@ -82,36 +125,36 @@ static int place(store *s, engine *e, const store_document *d, ph_error *err) {
         if (!code) code = store_pack_put(s, &packs[i], err);
         goto done;
     }
-    if (needed <= room) {
-        code = new_pack(s, e, d->id, d->name, text, 0, len, 1, 1, err);
-        goto done;
-    }
-    code = pack_cut(engine_tokenizer(e), d->name, text, len, room, &cut, &parts, err);
-    for (int i = 0; i < parts && !code; i++)
-        code = new_pack(s, e, d->id, d->name, text, cut[i], cut[i + 1], i + 1, parts, err);
+    code = new_pack(s, e, d->id, d->name, text, 0, len, 1, 1, err);
 done:
     store_packs_free(packs, n);
-    free(cut);
     free(text);
     return code;
 }
 
-int library_pack(store *s, engine *e, int *added, ph_error *err) {
+static int place_all(store *s, engine *e, int *placed, bool *again, ph_error *err) {
     store_document *documents = NULL;
     store_pack *packs = NULL;
     size_t n_documents = 0, n_packs = 0;
-    int placed = 0;
-    int code = store_begin(s, err);
-    if (code) return code;
-    code = store_document_list(s, &documents, &n_documents, err);
+    *again = false;
+    int code = store_document_list(s, &documents, &n_documents, err);
     if (!code) code = store_pack_list(s, engine_key(e), &packs, &n_packs, err);
     for (size_t i = 0; i < n_documents && !code; i++) {
-        if (packed_already(packs, n_packs, documents[i].id)) continue;
-        code = place(s, e, &documents[i], err);
-        placed++;
+        if (packed_already(packs, n_packs, &documents[i])) continue;
+        code = place(s, e, &documents[i], again, err);
+        ++*placed;
     }
     store_documents_free(documents, n_documents);
     store_packs_free(packs, n_packs);
+    return code;
+}
+
+int library_pack(store *s, engine *e, int *added, ph_error *err) {
+    int placed = 0;
+    bool again = true;
+    int code = store_begin(s, err);
+    if (code) return code;
+    while (again && !code) code = place_all(s, e, &placed, &again, err);
     if (!code)
         code = store_commit(s, err);
     else

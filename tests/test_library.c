@@ -302,6 +302,48 @@ static void a_removed_document_leaves_nothing_and_the_rest_is_packed_again(void 
     shelf_free(&y);
 }
 
+/* A small document stands behind the end of a large one. When it goes, so does their pack, and with it that
+ * end. */
+static void the_end_of_a_large_document_survives_its_neighbour(void **state) {
+    world *w = *state;
+    char *text = text_of(8000, 1);
+    int64_t large = add(w->store, "large", text), small = add_text(w->store, "small", 300, 2), cached = 0;
+    pack_all(w);
+    shelf x = packs_of(w);
+    assert_int_equal(x.n, 3);
+    assert_int_equal(x.packs[2].n_items, 2);
+    for (size_t i = 0; i < 3; i++) read_pack(w, x.packs[i].id, &cached);
+    MUST(store_document_delete(w->store, small, NULL, &err));
+    assert_int_equal(pack_all(w), 1);
+    shelf y = packs_of(w);
+    assert_int_equal(y.n, 3);
+    size_t covered = 0;
+    for (size_t i = 0; i < y.n; i++) {
+        for (size_t j = 0; j < y.packs[i].n_items; j++) {
+            assert_int_equal(y.packs[i].items[j].document, large);
+            assert_int_equal(y.packs[i].items[j].text_start, covered);
+            covered = y.packs[i].items[j].text_end;
+        }
+        int64_t n = read_pack(w, y.packs[i].id, &cached);
+        assert_int_equal(cached, i < 2 ? n : 0); /* the others were not touched */
+    }
+    assert_int_equal(covered, strlen(text));
+    assert_int_equal(pack_all(w), 0);
+    /* Parts that were cut for another room are put right. */
+    y.packs[1].items[0].text_end -= 100;
+    MUST(store_pack_put(w->store, &y.packs[1], &err));
+    assert_true(pack_all(w) > 0);
+    shelf_free(&y);
+    y = packs_of(w);
+    covered = 0;
+    for (size_t i = 0; i < y.n; i++) covered += y.packs[i].items[0].text_end - y.packs[i].items[0].text_start;
+    assert_int_equal(covered, strlen(text));
+    assert_int_equal(pack_all(w), 0);
+    shelf_free(&x);
+    shelf_free(&y);
+    free(text);
+}
+
 static void an_added_document_reads_its_own_tokens_only(void **state) {
     world *w = *state;
     int64_t had = 0, cached = -1;
@@ -727,6 +769,7 @@ int main(void) {
         IN_A_WORLD(the_model_reads_every_byte),
         IN_A_WORLD(tokens_and_bytes_find_each_other),
         IN_A_WORLD(a_removed_document_leaves_nothing_and_the_rest_is_packed_again),
+        IN_A_WORLD(the_end_of_a_large_document_survives_its_neighbour),
         IN_A_WORLD(an_added_document_reads_its_own_tokens_only),
         IN_A_WORLD(a_restored_answer_is_the_fresh_one),
         IN_A_WORLD(a_damaged_snapshot_is_never_believed),
