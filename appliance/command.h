@@ -71,6 +71,7 @@ int cmd_trace(int argc, char **argv);
 int cmd_pack(int argc, char **argv);
 int cmd_model(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_eval(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 
 #endif

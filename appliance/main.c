@@ -14,6 +14,7 @@ const command commands[] = {
     {"trace", "Show what was read for each word of an answer", cmd_trace},
     {"pack", "Show the packs: what stands where, and how much of it has been read", cmd_pack},
     {"model", "Show the model, or hold a checkpoint against its reference", cmd_model},
+    {"eval", "Measure what the model reads: needles, RULER, questions, recall, sparse against dense", cmd_eval},
     {"bench", "Measure this machine: each figure beside its floor", cmd_bench},
     {"doctor", "Check what this machine and this build can do", cmd_doctor},
     {NULL, NULL, NULL},

@@ -1,0 +1,216 @@
+/* eval_verdict.c - see eval_verdict.h. */
+#include "appliance/eval_verdict.h"
+
+#include "appliance/answer.h"
+#include "appliance/eval_score.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- sights ---- */
+
+void eval_sights_free(eval_sights *s) {
+    free(s->at);
+    free(s->score);
+    memset(s, 0, sizeof *s);
+}
+
+static void see_selection(eval_sight *to, const trace_layer *l, eval_span span) {
+    int n = 0;
+    double mass = 0;
+    /* Positions ascend: the first one within the span by halving. */
+    int low = 0, high = l->count;
+    while (low < high) {
+        int mid = (low + high) / 2;
+        if (l->position[mid] < span.start)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    for (; low < l->count && l->position[low] < span.end; low++, n++) mass += l->mass[low];
+    to->share = (float)n / (float)(span.end - span.start);
+    to->mass = (float)mass;
+}
+
+/* Equal scores are ordered by position, as the selection does. */
+static int64_t rank_of(const float *score, int64_t n, eval_span span) {
+    int64_t best = span.start, rank = 1;
+    for (int64_t i = span.start; i < span.end && i < n; i++)
+        if (score[i] > score[best]) best = i;
+    for (int64_t i = 0; i < n; i++) rank += score[i] > score[best] || (score[i] == score[best] && i < best);
+    return rank;
+}
+
+int eval_sights_add(eval_sights *s, session *conversation, const generate_step *step, const eval_span *spans,
+                    int n_spans, ph_error *err) {
+    if (s->n_steps == EVAL_STEPS || n_spans == 0 || !step->layers) return PH_OK;
+    if (!s->at) {
+        s->layers = step->n_layers;
+        s->n_spans = n_spans;
+        s->n_score = session_length(conversation) + EVAL_STEPS;
+        s->at = calloc((size_t)EVAL_STEPS * (size_t)s->layers * (size_t)n_spans, sizeof *s->at);
+        s->score = malloc((size_t)s->n_score * sizeof *s->score);
+        if (!s->at || !s->score) return ph_fail(err, PH_MEMORY, "no memory for a trace");
+    }
+    int64_t n = session_length(conversation);
+    if (n > s->n_score) return PH_OK;
+    eval_sight *row = s->at + (size_t)s->n_steps * (size_t)s->layers * (size_t)n_spans;
+    for (int l = 0; l < s->layers; l++, row += n_spans) {
+        bool own = step->layers[l].score || l == 0;
+        if (own) {
+            int code = session_index_scores(conversation, l, s->score, err);
+            if (code) return code;
+        }
+        for (int i = 0; i < n_spans; i++) {
+            see_selection(&row[i], &step->layers[l], spans[i]);
+            /* A layer that reuses a selection has the ranks of the one before. */
+            row[i].rank = own ? rank_of(s->score, n, spans[i]) : row[i - n_spans].rank;
+        }
+    }
+    s->n_steps++;
+    return PH_OK;
+}
+
+eval_sight eval_sights_best(const eval_sights *s, int from, int to, int from_layer, int to_layer, int first,
+                            int last) {
+    eval_sight best = {0};
+    if (to > s->n_steps) to = s->n_steps;
+    if (last > s->n_spans) last = s->n_spans;
+    for (int t = from; t < to; t++)
+        for (int l = from_layer; l < to_layer && l < s->layers; l++)
+            for (int i = first; i < last; i++) {
+                const eval_sight *a =
+                    &s->at[((size_t)t * (size_t)s->layers + (size_t)l) * (size_t)s->n_spans + (size_t)i];
+                if (a->share > best.share) best.share = a->share;
+                if (a->mass > best.mass) best.mass = a->mass;
+                if (a->rank && (!best.rank || a->rank < best.rank)) best.rank = a->rank;
+            }
+    return best;
+}
+
+/* ---- scores ---- */
+
+static bool says_absent(const char *got) {
+    return score_exact(got, ANSWER_NOT_FOUND);
+}
+
+int eval_score_answer(eval_score *out, eval_kind kind, const eval_question *q, const char *got,
+                      ph_error *err) {
+    *out = (eval_score){.missing = -1, .said_absent = says_absent(got)};
+    if (q->n_answers == 0) {
+        out->right = out->said_absent;
+        out->score = out->contains = out->exact = out->f1 = out->right;
+        return PH_OK;
+    }
+    size_t found = 0;
+    for (size_t i = 0; i < q->n_answers; i++) {
+        double f1 = score_f1(got, q->answers[i]);
+        if (f1 < 0) return ph_fail(err, PH_MEMORY, "no memory for a score");
+        if (f1 > out->f1) out->f1 = f1;
+        if (score_exact(got, q->answers[i])) out->exact = 1;
+        if (score_contains(got, q->answers[i]))
+            found++;
+        else if (out->missing < 0)
+            out->missing = (int)i;
+    }
+    out->contains = q->all ? (double)found / (double)q->n_answers : found > 0;
+    out->score = kind == EVAL_QA ? out->f1 : out->contains;
+    /* An answer that shares most of its words is not a failure to be explained. */
+    out->right = out->contains == 1 || (kind == EVAL_QA && out->f1 >= 0.5);
+    if (out->right) out->missing = -1;
+    return PH_OK;
+}
+
+/* ---- verdicts ---- */
+
+static const char *const names[VERDICTS] = {
+    "right", "not selected", "selected, not used", "cut off", "wrong copy", "invented", "unknown"};
+
+const char *eval_verdict_name(eval_verdict v) {
+    return v >= 0 && v < VERDICTS ? names[v] : "?";
+}
+
+static char lower(char c) {
+    return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+}
+
+static size_t common_prefix(const char *a, const char *b) {
+    size_t n = 0;
+    while (a[n] && lower(a[n]) == lower(b[n])) n++;
+    return n;
+}
+
+/* The answer token at which `got` leaves the reference; n_tokens where it never does. */
+static int leaves_at(const eval_answer *a, const char *reference) {
+    size_t same = common_prefix(a->got, reference);
+    int t = 0;
+    while (t < a->n_tokens && a->ends[t] <= same) t++;
+    return t;
+}
+
+/* The answer ends within the reference: how much of it stands at the end. */
+static size_t begun(const char *got, const char *reference) {
+    size_t n = strlen(got), most = strlen(reference);
+    for (size_t k = n < most ? n : most; k > 0; k--) {
+        size_t i = 0;
+        while (i < k && lower(got[n - k + i]) == lower(reference[i])) i++;
+        if (i == k) return k;
+    }
+    return 0;
+}
+
+/* The reference to explain: of several asked for the first that is missing, else the one most like the
+ * answer. */
+static int reference_of(const eval_question *q, const eval_score *score, const char *got) {
+    if (q->all) return score->missing < 0 ? 0 : score->missing;
+    int best = 0;
+    double most = -1;
+    for (size_t i = 0; i < q->n_answers; i++) {
+        double like = score_similarity(got, q->answers[i]);
+        if (like > most) {
+            most = like;
+            best = (int)i;
+        }
+    }
+    return best;
+}
+
+eval_verdict eval_judge(const eval_question *q, const eval_answer *a, const eval_score *score,
+                        const eval_sights *s, int k, char *detail) {
+    enum { ROOM = 400 };
+    detail[0] = 0;
+    if (score->right) return VERDICT_RIGHT;
+    if (q->n_answers == 0) return VERDICT_INVENTED;
+    int r = reference_of(q, score, a->got);
+    const char *reference = q->answers[r];
+    bool out_of_room = a->stop == STOP_LENGTH || a->stop == STOP_CONTEXT;
+    /* Something of the answer is there, or its beginning stands at the very end: it ran out of room. */
+    if (out_of_room &&
+        ((q->all && score->contains > 0) || begun(a->got, reference) * 4 >= strlen(reference))) {
+        snprintf(detail, ROOM, "after %d tokens", a->n_tokens);
+        return VERDICT_CUT_OFF;
+    }
+    if (s->n_steps == 0) return VERDICT_UNKNOWN;
+    /* One of several: the steps that should have given it are not known; else up to where the answer left it.
+     */
+    bool several = q->all && q->n_answers > 1;
+    int own = q->n_spans == (int)q->n_answers ? r : -1;
+    int until = several ? s->n_steps : leaves_at(a, reference) + 1;
+    eval_sight best =
+        eval_sights_best(s, 0, until, 0, s->layers, own < 0 ? 0 : own, own < 0 ? s->n_spans : own + 1);
+    if (best.share < 0.5) {
+        snprintf(detail, ROOM, "best rank %lld of %d selected, %.0f%% of its tokens", (long long)best.rank, k,
+                 100 * best.share);
+        return VERDICT_NOT_SELECTED;
+    }
+    if (score_similarity(a->got, reference) >= 0.5 ||
+        common_prefix(a->got, reference) * 3 >= strlen(reference)) {
+        snprintf(detail, ROOM, "\"%.150s\" for \"%.150s\"", a->got, reference);
+        return VERDICT_WRONG_COPY;
+    }
+    snprintf(detail, ROOM, "mass %.4f, best rank %lld, %.0f%% of its tokens", best.mass, (long long)best.rank,
+             100 * best.share);
+    return VERDICT_NOT_USED;
+}
