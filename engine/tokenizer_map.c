@@ -58,7 +58,7 @@ void merge_map_put(merge_map *m, int32_t left, int32_t right, merge to) {
 }
 
 int buffer_add(byte_buffer *b, const char *s, size_t n, ph_error *err) {
-    if (b->capacity - b->n < n) {
+    if (!b->s || b->capacity - b->n < n) { /* nothing added is still a buffer */
         size_t capacity = b->capacity ? b->capacity : 64;
         while (capacity - b->n < n) {
             if (capacity > SIZE_MAX / 2)
