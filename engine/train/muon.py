@@ -24,7 +24,7 @@ def orthogonalise(g, steps=5):
 class Optimizer:
     def __init__(self, named, muon=True, betas=(0.9, 0.95), momentum=0.95, decay=0.05):
         self.betas, self.momentum, self.decay, self.steps = betas, momentum, decay, 0
-        named = [(n, p) for n, p in named if p.requires_grad]
+        named = list(named)
         is_matrix = lambda n, p: muon and p.dim() == 2 and "embed" not in n and "weights_proj" not in n
         self.groups = {}
         for n, p in named:
