@@ -2,11 +2,20 @@
  *
  * Supported: normalisers (none, Sequence, NFC/NFD/NFKC/NFKD, Lowercase, Replace, Prepend, StripAccents, Strip);
  * pre-tokenizers Sequence, Split (Isolated, Removed, MergedWithPrevious, MergedWithNext, Contiguous; invert), Digits,
- * ByteLevel; model BPE (ignore_merges, byte-level); decoders ByteLevel, Sequence, Fuse, Replace; added tokens.
- * Anything else in the file is refused by name. Encoding is linear in the text (a 100 MB word too: merges run
- * over a heap of bounded pieces) and follows the Hugging Face tokenizers library id for id.
+ * ByteLevel; model BPE (ignore_merges, byte-level); decoders ByteLevel, Sequence, Fuse, Replace (of a String, before
+ * ByteLevel); added tokens.
+ * Anything else in the file is refused by name, and so are the parts of its patterns' dialect (Oniguruma) that PCRE2
+ * cannot follow. Encoding follows the Hugging Face tokenizers library id for id.
  *
- * Invalid UTF-8 is encoded byte by byte, as if each bad byte were a letter of its own, and decodes to itself.
+ * Encoding is linear in the text. Two limits see to it, both of 64 KiB (TOKENIZER_MAX_RUN): a longer run of whitespace
+ * is split as if the text ended every 64 KiB, and a longer word is merged in parts of 64 KiB. Text without such runs
+ * is not affected; with them, ids can differ from the library's at the cuts, and no byte is lost. A pattern that
+ * backtracks too long for one match is cut off in the same way.
+ *
+ * A byte that is no UTF-8 is a piece of its own, encoded as that byte, and decodes to itself; a byte that no UTF-8
+ * text has (C0, C1, F5-FF) and that the vocabulary lacks becomes U+FFFD. A vocabulary without one of the other bytes
+ * is refused, since text would be lost. Where a normaliser changes the text, starts are those of the characters a
+ * token came from, as near as the change lets them be told.
  * A tokenizer is immutable after opening: any number of threads may use one.
  */
 #ifndef PHAROS_TOKENIZER_H
@@ -47,7 +56,7 @@ int tokenizer_encode(const tokenizer *t, const char *text, size_t len, int flags
 int token_list_push(token_list *l, int32_t id, uint64_t start, bool offsets, ph_error *err);
 
 int tokenizer_vocab(const tokenizer *t);                              /* number of ids: highest id + 1 */
-int32_t tokenizer_id(const tokenizer *t, const char *token);          /* an added or vocabulary token; -1 = none */
+int32_t tokenizer_id(const tokenizer *t, const char *token);          /* as the file spells it; -1 = none */
 bool tokenizer_is_special(const tokenizer *t, int32_t id);
 
 /* The bytes of one token as text: borrowed, not NUL-terminated, *len filled. A token may end inside a UTF-8
