@@ -429,24 +429,15 @@ static void normalising(void **state) {
 
 /* ---- added tokens ---- */
 
-#define ADDED(id, content, flags) "{\"id\":" id ",\"content\":\"" content "\"" flags "}"
-
 static void added_tokens(void **state) {
     (void)state;
-    tokenizer
-        *t =
-            make(
-                NULL, NULL, NULL, NULL,
-                ADDED("300", "<a>", ",\"special\":true") "," ADDED("301", "<a>>", "") "," ADDED(
-                    "302",
-                    "[L]", ",\"lstrip\":true") "," ADDED("303", "[R]",
-                                                         ",\"rstrip\":true") "," ADDED("304", "cat",
-                                                                                       ",\"single_word\":"
-                                                                                       "true") "," ADDED("31"
-                                                                                                         "0",
-                                                                                                         "\xEF\xBD\x9C",
-                                                                                                         ""),
-                false);
+    static const char list[] = "{\"id\":300,\"content\":\"<a>\",\"special\":true},"
+                               "{\"id\":301,\"content\":\"<a>>\"},"
+                               "{\"id\":302,\"content\":\"[L]\",\"lstrip\":true},"
+                               "{\"id\":303,\"content\":\"[R]\",\"rstrip\":true},"
+                               "{\"id\":304,\"content\":\"cat\",\"single_word\":true},"
+                               "{\"id\":310,\"content\":\"\xEF\xBD\x9C\"}";
+    tokenizer *t = make(NULL, NULL, NULL, NULL, list, false);
     assert_int_equal(tokenizer_vocab(t), 311);
     expect_pieces(t, "x<a>>y<a>", TOKENIZE_SPECIAL, LIST("x", "<a>>", "y", "<a>")); /* the longest */
     expect_pieces(t, "<a>", 0, LIST("<", "a", ">")); /* text, unless asked for */
@@ -479,9 +470,9 @@ static void added_tokens(void **state) {
     tokenizer_close(t);
 
     /* A normalised token is looked for in the normalised text, another one in the text as it is. */
-    t = make(NULL, NULL, NULL, "{\"type\":\"Lowercase\"}",
-             ADDED("300", "Dog", ",\"normalized\":true") "," ADDED("301", "Cat", ",\"normalized\":false"),
-             false);
+    static const char two[] = "{\"id\":300,\"content\":\"Dog\",\"normalized\":true},"
+                              "{\"id\":301,\"content\":\"Cat\",\"normalized\":false}";
+    t = make(NULL, NULL, NULL, "{\"type\":\"Lowercase\"}", two, false);
     expect_pieces(t, "xDOGCatcat", TOKENIZE_SPECIAL, LIST("x", "Dog", "Cat", "c", "a", "t"));
     tokenizer_close(t);
 }
