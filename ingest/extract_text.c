@@ -49,6 +49,7 @@ static int say(text_sink *s, const decoded_text *d, size_t start, size_t end) {
 
 int extract_block(text_sink *s, const decoded_text *d, size_t start, size_t end, bool paragraphs) {
     const uint8_t *b = d->bytes;
+    if (start == 0 && end >= 3 && !memcmp(b, "\xEF\xBB\xBF", 3)) start = 3; /* the mark is no text */
     size_t from = start; /* of the segment being gathered */
     bool inside = false; /* it holds a line that is not blank */
     size_t reported = start;

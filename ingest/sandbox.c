@@ -202,13 +202,15 @@ static int add_rules(scmp_filter_ctx ctx, filter_kind kind) {
         rc =
             seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(open), 1, SCMP_A1(SCMP_CMP_MASKED_EQ, writing, 0));
     /* abort() signals the process itself and nothing but this. */
-    if (!rc) rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A2(SCMP_CMP_EQ, SIGABRT));
-    if (kind != FILTER_SPAWN) {
-        if (!rc) rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1, SCMP_A2(SCMP_CMP_EQ, 0));
+    if (!rc)
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A2(SCMP_CMP_EQ, SIGABRT, 0));
+    if (kind != FILTER_SPAWN) { /* its own limits, which it can only lower */
+        if (!rc)
+            rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1, SCMP_A0(SCMP_CMP_EQ, 0, 0));
         static const int reads[] = {F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC};
         for (size_t i = 0; !rc && i < sizeof reads / sizeof *reads; i++)
             rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
-                                  SCMP_A1(SCMP_CMP_EQ, (scmp_datum_t)reads[i]));
+                                  SCMP_A1(SCMP_CMP_EQ, (scmp_datum_t)reads[i], 0));
     }
     /* New calls that the C library tries first and does without when the kernel has none. */
     if (!rc) rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
@@ -291,9 +293,11 @@ int sandbox_enter(const sandbox_limits *limits, ph_error *err) {
 
 int sandbox_enter_helper(const sandbox_limits *limits) {
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    limit(RLIMIT_AS, limits->memory_bytes);
     limit_processor(limits->seconds);
-    return enter_seccomp(FILTER_HELPER) ? -1 : 0;
+    if (enter_seccomp(FILTER_HELPER) != 0) return -1;
+    /* Last: this copy of the program may already map more than the helper may. */
+    limit(RLIMIT_AS, limits->memory_bytes);
+    return 0;
 }
 
 static char status[160];

@@ -1,0 +1,7 @@
+/* Fuzz target: extract_html on any bytes. */
+#include "tests/fuzz_extract.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    fuzz_extract(extract_html, data, size);
+    return 0;
+}

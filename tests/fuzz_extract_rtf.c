@@ -1,0 +1,7 @@
+/* Fuzz target: extract_rtf on any bytes. */
+#include "tests/fuzz_extract.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    fuzz_extract(extract_rtf, data, size);
+    return 0;
+}
