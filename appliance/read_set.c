@@ -131,12 +131,15 @@ int answer_trace_unpack(answer_trace *t, const void *blob, size_t len, ph_error 
     memcpy(t->entries, p += selected, entries);
     memcpy(t->text, p + entries, h.text);
     t->text[h.text] = 0;
+    uint64_t end = 0;
+    bool follow = true; /* the pieces one another, and cover the answer */
     for (size_t i = 0; i < t->n_tokens; i++) {
-        if ((uint64_t)t->tokens[i].piece_start + t->tokens[i].piece_len <= h.text) continue;
-        answer_trace_free(t);
-        return ph_fail(err, PH_CORRUPT, "a stored trace names bytes that its answer does not have");
+        follow &= t->tokens[i].piece_start == end;
+        end += t->tokens[i].piece_len;
     }
-    return PH_OK;
+    if (follow && end == h.text) return PH_OK;
+    answer_trace_free(t);
+    return ph_fail(err, PH_CORRUPT, "a stored trace names bytes that its answer does not have");
 }
 
 /* ---- onto sentences ---- */
@@ -167,13 +170,21 @@ static double lift_of(const loaded_pack *p, double mass, int64_t tokens) {
     return tokens > 0 && all > 0 ? mass / ((double)tokens / (double)all) : 0;
 }
 
+/* The tokens of a stretch of text. The one that it begins inside of starts before it: a word's token has the space
+ * before the word. */
+static void tokens_of(const loaded_pack *p, const pack_text *t, size_t start, size_t end, int64_t *first,
+                      int64_t *last) {
+    *first = pack_token_at(p, t, start);
+    *last = pack_token_at(p, t, end);
+    if (*first > t->span.text_token_start &&
+        (*first == t->span.text_token_end || p->prompt.tokens.start[*first] > start))
+        --*first;
+}
+
 double read_set_span(const loaded_pack *p, const pack_text *t, size_t start, size_t end, const double *mass,
                      double *lift) {
-    int64_t first = pack_token_at(p, t, start), last = pack_token_at(p, t, end);
-    /* The token that a span begins inside of starts before it. */
-    if (first > t->span.text_token_start &&
-        (first == t->span.text_token_end || p->prompt.tokens.start[first] > start))
-        first--;
+    int64_t first, last;
+    tokens_of(p, t, start, end, &first, &last);
     double sum = 0;
     for (int64_t i = first; i < last; i++) sum += mass[i];
     if (lift) *lift = lift_of(p, sum, last - first);
@@ -209,8 +220,9 @@ int read_set_make(read_sentence **out, size_t *n, const loaded_pack *p, const do
             size_t byte = first_letter(p, t, k);
             bool inside = count && list[count - 1].text == t && byte < span.end;
             if (!inside) {
-                span = sentence_at(t->text, t->len, byte);
-                if (span.end <= byte) continue; /* white space between sentences */
+                text_span here = sentence_at(t->text, t->len, byte);
+                if (byte < here.start || byte >= here.end) continue; /* white space between sentences */
+                span = here;
                 if (count == capacity) {
                     capacity = capacity ? capacity * 2 : 64;
                     read_sentence *more = realloc(list, capacity * sizeof *list);
@@ -228,9 +240,9 @@ int read_set_make(read_sentence **out, size_t *n, const loaded_pack *p, const do
     qsort(list, count, sizeof *list, by_mass);
     if (count > limit) count = limit;
     for (size_t i = 0; i < count; i++) {
-        int64_t tokens =
-            pack_token_at(p, list[i].text, list[i].end) - pack_token_at(p, list[i].text, list[i].start);
-        list[i].lift = lift_of(p, list[i].mass, tokens);
+        int64_t first, last;
+        tokens_of(p, list[i].text, list[i].start, list[i].end, &first, &last);
+        list[i].lift = lift_of(p, list[i].mass, last - first);
     }
     *out = list;
     *n = count;
