@@ -145,7 +145,9 @@ static void curves(FILE *f, const json_t *t) {
     bool figures = !strcmp(string(t, "columns"), "figure");
     const json_t *along = figures ? rows : columns, *lines = figures ? columns : rows;
     size_t n = json_array_size(along), m = json_array_size(lines);
-    if (strcmp(string(t, "unit"), "%") || n < 2 || m < 1 || m > MAX_SERIES) return;
+    if (strcmp(string(t, "unit"), "%") || !strcmp(string(t, "columns"), "measure") || n < 2 || m < 1 ||
+        m > MAX_SERIES)
+        return;
     const double width = 640, height = 240, left = 44, top = 12, right = 180, bottom = 36;
     double step = (width - left - right) / (double)(n - 1);
     fprintf(f, "<svg role=\"img\" viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\" height=\"%.0f\"><title>", width,

@@ -370,21 +370,22 @@ static void recall(json_t *tables, const json_t *cells, const char *variant) {
     }
     if (!layers) return;
     size_t rows = layers + 1;
-    sums *at = calloc(rows * (KS + 2), sizeof *at);
+    sums *at = calloc(rows * KS, sizeof *at), *seen = calloc(rows * 3, sizeof *seen);
     json_t *names = json_array(), *columns = json_array();
     for (size_t l = 0; l < rows; l++) {
         char name[40];
         snprintf(name, sizeof name, "layer %zu", l);
         json_array_append_new(names, json_string(l < layers ? name : "any layer"));
-        for (size_t i = 0; at && i < json_array_size(cells); i++) {
+        for (size_t i = 0; at && seen && i < json_array_size(cells); i++) {
             const json_t *c = json_array_get(cells, i);
             double rank, share, mass;
             if (!of_variant(c, variant) || !first_token(c, l < layers ? (int)l : -1, &rank, &share, &mass))
                 continue;
-            sums *row = &at[l * (KS + 2)];
+            sums *row = &at[l * KS], *saw = &seen[l * 3];
             for (int k = 0; k < KS; k++) row[k] = (sums){row[k].sum + (rank <= ks[k]), row[k].n + 1};
-            row[KS] = (sums){row[KS].sum + (share > 0), row[KS].n + 1};
-            row[KS + 1] = (sums){row[KS + 1].sum + mass, row[KS + 1].n + 1};
+            saw[0] = (sums){saw[0].sum + (share > 0), saw[0].n + 1};
+            saw[1] = (sums){saw[1].sum + share, saw[1].n + 1};
+            saw[2] = (sums){saw[2].sum + mass, saw[2].n + 1};
         }
     }
     for (int k = 0; k < KS; k++) {
@@ -392,19 +393,22 @@ static void recall(json_t *tables, const json_t *cells, const char *variant) {
         snprintf(name, sizeof name, "@%.0f", ks[k]);
         json_array_append_new(columns, json_string(name));
     }
-    json_array_append_new(columns, json_string("selected"));
-    json_array_append_new(columns, json_string("mass"));
-    char title[80];
-    snprintf(title, sizeof title, "Recall of the answer's span by its first token%s%.23s",
-             variant ? ", " : "", variant ? variant : "");
-    if (at)
+    char title[96];
+    if (at && seen) {
+        snprintf(title, sizeof title, "Recall of the answer's span by its first token%s%.23s",
+                 variant ? ", " : "", variant ? variant : "");
+        json_array_append_new(
+            tables, table_json(title, "share of answers whose span has a token among the k best index scores",
+                               "layer", "k", true, json_incref(names), columns, at, rows, KS));
+        snprintf(title, sizeof title, "What the first token read of the span%s%.23s", variant ? ", " : "",
+                 variant ? variant : "");
         json_array_append_new(
             tables,
-            table_json(title,
-                       "share of answers whose span has a token among the k best index scores; selected: "
-                       "among those attended to; mass: mean attention on it",
-                       "layer", "k", true, names, columns, at, rows, KS + 2));
+            table_json(title, "among the positions that were attended to", "layer", "measure", true, names,
+                       json_pack("[s, s, s]", "any token", "share of tokens", "mass"), seen, rows, 3));
+    }
     free(at);
+    free(seen);
 }
 
 static bool bm25_at(const json_t *c, double *v, int number) {

@@ -161,6 +161,18 @@ static size_t begun(const char *got, const char *reference) {
     return 0;
 }
 
+/* A span is selected where a quarter of its tokens are, and of a longer one at least two: one token of many
+ * is what chance selects too. */
+static bool selected(const eval_question *q, float share, int first, int last) {
+    int64_t longest = 1;
+    for (int i = first; i < last; i++) {
+        int64_t n = q->spans[i].end - q->spans[i].start;
+        longest = n > longest ? n : longest;
+    }
+    float least = longest >= 4 && 2.0f / (float)longest > 0.25f ? 2.0f / (float)longest : 0.25f;
+    return share >= least - 1e-4f;
+}
+
 /* The reference to explain: of several asked for the first that is missing, else the one most like the
  * answer. */
 static int reference_of(const eval_question *q, const eval_score *score, const char *got) {
@@ -198,9 +210,9 @@ eval_verdict eval_judge(const eval_question *q, const eval_answer *a, const eval
     bool several = q->all && q->n_answers > 1;
     int own = q->n_spans == (int)q->n_answers ? r : -1;
     int until = several ? s->n_steps : leaves_at(a, reference) + 1;
-    eval_sight best =
-        eval_sights_best(s, 0, until, 0, s->layers, own < 0 ? 0 : own, own < 0 ? s->n_spans : own + 1);
-    if (best.share < 0.5) {
+    int first = own < 0 ? 0 : own, last = own < 0 ? s->n_spans : own + 1;
+    eval_sight best = eval_sights_best(s, 0, until, 0, s->layers, first, last);
+    if (!selected(q, best.share, first, last)) {
         snprintf(detail, ROOM, "best rank %lld of %d selected, %.0f%% of its tokens", (long long)best.rank, k,
                  100 * best.share);
         return VERDICT_NOT_SELECTED;
