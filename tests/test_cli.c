@@ -200,16 +200,33 @@ static void usage_is_told_apart(void **state) {
                      0); /* nothing was made for a command that could not be understood */
 }
 
-static const char *const command_names[] = {"add",  "ls",    "rm",    "ask",    "trace",
-                                            "pack", "model", "bench", "doctor", NULL};
+enum { MAX_COMMANDS = 32 };
+
+/* The commands that `pharos --help` names; ends with an empty name. */
+static void list_commands(char names[MAX_COMMANDS][32]) {
+    const char *argv[] = {PROGRAM, "--help", NULL};
+    result r = run_program(argv, NULL);
+    int n = 0;
+    expect_status(&r, PH_OK);
+    for (char *line = strtok(r.out, "\n"); line; line = strtok(NULL, "\n")) {
+        if (strncmp(line, "  ", 2) || !islower((unsigned char)line[2])) continue;
+        assert_true(n < MAX_COMMANDS - 1);
+        snprintf(names[n++], sizeof names[0], "%.*s", (int)strcspn(line + 2, " "), line + 2);
+    }
+    names[n][0] = 0;
+    assert_true(n >= 9);
+    result_free(&r);
+}
 
 static void unknown_options_are_usage_errors(void **state) {
     world *w = *state;
-    for (int i = 0; command_names[i]; i++) {
-        result r = pharos(w, command_names[i], "--no-such-option", NULL);
-        if (r.status != PH_USAGE) fail_msg("pharos %s: exit code %d", command_names[i], r.status);
-        expect_silent(command_names[i], r.out);
-        assert_non_null(strstr(r.err, command_names[i]));
+    char names[MAX_COMMANDS][32];
+    list_commands(names);
+    for (int i = 0; names[i][0]; i++) {
+        result r = pharos(w, names[i], "--no-such-option", NULL);
+        if (r.status != PH_USAGE) fail_msg("pharos %s: exit code %d", names[i], r.status);
+        expect_silent(names[i], r.out);
+        assert_non_null(strstr(r.err, names[i]));
         result_free(&r);
     }
 }
@@ -861,14 +878,17 @@ static void each_option(const char *name, void (*see)(const char *command, const
     expect_silent("--help", r.err);
     for (char *line = r.out; line; line = strchr(line, '\n')) {
         line += strspn(line, "\n");
-        /* "  -d, --data=DIR    what it does" or "      --dense    ..." */
+        /* "  -d, --data=DIR    what it does", "      --dense    ...", "      --one=X, --other=X  ..." */
         char *at = line + strspn(line, " ");
         if (at[0] == '-' && at[1] != '-' && at[2] == ',') at += 4;
-        if (at == line || strncmp(at, "--", 2)) continue;
-        char option[64];
-        size_t n = strspn(at + 2, "abcdefghijklmnopqrstuvwxyz-");
-        snprintf(option, sizeof option, "--%.*s", (int)n, at + 2);
-        see(name, option, user);
+        while (at > line && !strncmp(at, "--", 2)) {
+            char option[64];
+            size_t n = strspn(at + 2, "abcdefghijklmnopqrstuvwxyz-");
+            snprintf(option, sizeof option, "--%.*s", (int)n, at + 2);
+            see(name, option, user);
+            char *next = strstr(at, ", --"), *end = strchr(at, ' ');
+            at = next && next + 1 == end ? next + 2 : line;
+        }
     }
     result_free(&r);
 }
@@ -891,7 +911,7 @@ static bool mentions(const char *text, const char *option) {
 /* The part of the man page about a command: from its heading to the next one. */
 static char *section(const char *man, const char *command) {
     char heading[64];
-    snprintf(heading, sizeof heading, ".SS %s\n", command);
+    snprintf(heading, sizeof heading, ".SS %.40s\n", command);
     const char *start = strstr(man, heading);
     if (!start) fail_msg("the man page says nothing of %s", command);
     const char *end = strstr(start + 1, "\n.S");
@@ -922,22 +942,14 @@ static void help_man_page_and_completion_agree(void **state) {
                 .completion = read_whole(SOURCE_DIR "/appliance/completions/pharos", &n)};
     assert_non_null(p.man);
     assert_non_null(p.completion);
-    for (int i = 0; command_names[i]; i++) {
+    char names[MAX_COMMANDS][32];
+    list_commands(names);
+    for (int i = 0; names[i][0]; i++) {
         int before = p.seen;
-        each_option(command_names[i], see_option, &p);
+        each_option(names[i], see_option, &p);
         assert_true(p.seen >= before + 8); /* the common ones at least: the parser of this test works */
-        if (!mentions(p.completion, command_names[i])) fail_msg("the completion has no %s", command_names[i]);
+        if (!mentions(p.completion, names[i])) fail_msg("the completion has no %s", names[i]);
     }
-    /* And the program has no command that this test does not know. */
-    const char *argv[] = {PROGRAM, "--help", NULL};
-    result r = run_program(argv, NULL);
-    int listed = 0;
-    for (char *line = strtok(r.out, "\n"); line; line = strtok(NULL, "\n"))
-        listed += !strncmp(line, "  ", 2) && islower((unsigned char)line[2]);
-    int known = 0;
-    while (command_names[known]) known++;
-    assert_int_equal(listed, known);
-    result_free(&r);
     free(p.man);
     free(p.completion);
 }
