@@ -1,0 +1,164 @@
+// Answer.tsx - a finished answer: its words with the marks of the citations, the citations with both verdicts, and
+// the way to what was read. Answers are copied out of documents: they are shown as plain text, never as markup.
+import type { ComponentType } from 'preact';
+import { useEffect, useState } from 'preact/hooks';
+import { count, percent, place, plural, seconds, verdictRead, verdictText, when } from '../format';
+import { announcement, openPanel } from '../state';
+import type { Answer, Citation } from '../types';
+import { Icon } from './Icon';
+import { Mark } from './Mark';
+
+export const openCitation = (c: Citation) =>
+  openPanel({ document: c.document_id, name: c.document, start: c.start, end: c.end, page: c.page, quote: c.quote });
+
+/* Where the quotes stand in the answer: [end, index], ascending. A quote that is not found is marked at the end. */
+function marks(answer: Answer): [number, number][] {
+  const out: [number, number][] = [];
+  let from = 0;
+  answer.citations.forEach((c, i) => {
+    let at = answer.answer.indexOf(c.quote, from);
+    if (at < 0) at = answer.answer.indexOf(c.quote);
+    const end = at < 0 ? answer.answer.length : at + c.quote.length;
+    if (at >= 0) from = end;
+    out.push([end, i]);
+  });
+  return out.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+}
+
+function Text({ answer }: { answer: Answer }) {
+  const parts: (string | preact.JSX.Element)[] = [];
+  let from = 0;
+  for (const [end, i] of marks(answer)) {
+    if (end > from) parts.push(answer.answer.slice(from, end));
+    from = Math.max(from, end);
+    parts.push(<Mark key={i} number={i + 1} citation={answer.citations[i]} onOpen={openCitation} />);
+  }
+  parts.push(answer.answer.slice(from));
+  return <p class="answer-text">{parts}</p>;
+}
+
+function CitationCard({ c, number }: { c: Citation; number: number }) {
+  return (
+    <li class="citation">
+      <button type="button" class="open" disabled={!c.document_id} onClick={() => openCitation(c)}>
+        <span class="number">{number}</span>
+        <span class="where">{place(c)}</span>
+        <q>{c.quote}</q>
+      </button>
+      <p class={c.in_text ? 'verdict good' : 'verdict doubt'}><Icon name={c.in_text ? 'check' : 'warn'} />{verdictText(c)}</p>
+      <p class={c.in_read_set ? 'verdict good' : 'verdict doubt'}>
+        <Icon name={c.in_read_set ? 'check' : 'warn'} />{verdictRead(c)}
+      </p>
+    </li>
+  );
+}
+
+function withCitations(a: Answer): string {
+  const lines = [a.found ? a.answer : `${a.answer} (nothing was found)`];
+  if (a.citations.length) lines.push('');
+  a.citations.forEach((c, i) =>
+    lines.push(`[${i + 1}] ${place(c)}: "${c.quote}"${c.in_text ? '' : ' (these words do not stand there)'}`),
+  );
+  return lines.join('\n');
+}
+
+async function copyText(text: string): Promise<boolean> {
+  if (navigator.clipboard) {
+    try {
+      await navigator.clipboard.writeText(text);
+      return true;
+    } catch {
+      // Refused by the browser: the old way below needs no permission.
+    }
+  }
+  const box = document.createElement('textarea');
+  box.value = text;
+  box.className = 'unseen';
+  document.body.append(box);
+  box.select();
+  const done = document.execCommand('copy');
+  box.remove();
+  return done;
+}
+
+function Copy({ answer }: { answer: Answer }) {
+  const [done, setDone] = useState('');
+  useEffect(() => {
+    if (!done) return;
+    const timer = setTimeout(() => setDone(''), 2500);
+    return () => clearTimeout(timer);
+  }, [done]);
+  return (
+    <button
+      type="button"
+      onClick={async () => {
+        const text = (await copyText(withCitations(answer))) ? 'Copied' : 'Could not copy';
+        announcement.value = text;
+        setDone(text);
+      }}
+    >
+      <Icon name={done === 'Copied' ? 'check' : 'copy'} />
+      {done || 'Copy with citations'}
+    </button>
+  );
+}
+
+function Figures({ a }: { a: Answer }) {
+  const parts: string[] = [];
+  if (a.asked_at) parts.push(when(a.asked_at));
+  if (a.timing?.total_ms) parts.push(seconds(a.timing.total_ms / 1000));
+  if (a.usage?.prompt_tokens)
+    parts.push(`${plural(a.usage.prompt_tokens, 'token')} before it, ${count(a.usage.cached_tokens)} from cache`);
+  if (a.confidence) parts.push(`sure to ${percent(a.confidence)}`);
+  if (a.packs && a.packs > 1) parts.push(`${count(a.packs_asked ?? 1)} of ${plural(a.packs, 'context')} asked`);
+  if (a.model) parts.push(a.model);
+  return <p class="muted small figures">{parts.join(' · ')}</p>;
+}
+
+type TraceView = ComponentType<{ answer: Answer }>;
+
+/* The trace view comes when it is asked for: most questions end at the answer. */
+function WhatWasRead({ answer }: { answer: Answer }) {
+  const [open, setOpen] = useState(false);
+  const [View, setView] = useState<TraceView | null>(null);
+  const [failed, setFailed] = useState('');
+  const toggle = () => {
+    setOpen(!open);
+    if (!View)
+      import('./Trace').then((m) => setView(() => m.Trace), () => setFailed('This part of the page could not be loaded.'));
+  };
+  return (
+    <section class="read" aria-label="What was read">
+      <button type="button" class="toggle" aria-expanded={open} onClick={toggle}>What was read</button>
+      {open && (failed ? <p class="failure">{failed}</p> : View ? <View answer={answer} /> : <p class="muted">Loading</p>)}
+    </section>
+  );
+}
+
+export function AnswerView({ answer: a }: { answer: Answer }) {
+  return (
+    <article class={a.found ? 'exchange found' : 'exchange not-found'} aria-label="Answer">
+      <h2 class="question">{a.question}</h2>
+      {a.found ? (
+        <Text answer={a} />
+      ) : (
+        <div class="nothing">
+          <p class="verdict-line"><Icon name="cross" /><strong>Not in the documents</strong></p>
+          <p>Nothing in the documents that were asked answers this. {a.answer && <span class="muted">The model wrote: {a.answer}</span>}</p>
+        </div>
+      )}
+      {a.note && <p class="caution"><Icon name="warn" />{a.note}</p>}
+      {a.citations.length > 0 && (
+        <>
+          <h3>{a.found ? 'Where it stands' : 'What was read most'}</h3>
+          <ol class="citations">{a.citations.map((c, i) => <CitationCard key={i} c={c} number={i + 1} />)}</ol>
+        </>
+      )}
+      <div class="buttons">
+        <Copy answer={a} />
+      </div>
+      <Figures a={a} />
+      {a.id > 0 && <WhatWasRead answer={a} />}
+    </article>
+  );
+}

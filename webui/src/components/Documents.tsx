@@ -1,0 +1,98 @@
+// Documents.tsx - adding documents, how each is doing, what it takes of the context, and which are asked.
+import { useRef, useState } from 'preact/hooks';
+import { fromList } from '../drop';
+import { bytes, count, plural } from '../format';
+import { addAddress, addFiles, documents, excluded, include, jobs, loaded, sources, uploads } from '../state';
+import { DocumentRow, JobRow, UploadRow } from './DocumentRow';
+import { Meter } from './Meter';
+
+function Add() {
+  const files = useRef<HTMLInputElement>(null);
+  const folder = useRef<HTMLInputElement>(null);
+  const [address, setAddress] = useState('');
+  const take = (e: { currentTarget: HTMLInputElement }) => {
+    addFiles(fromList(e.currentTarget.files));
+    e.currentTarget.value = ''; // or the same file chosen again would be no change
+  };
+  return (
+    <div class="add">
+      <p class="muted">Drop files or folders anywhere, or</p>
+      <div class="buttons">
+        <button type="button" class="primary" onClick={() => files.current?.click()}>Choose files</button>
+        <button type="button" onClick={() => folder.current?.click()}>Choose a folder</button>
+      </div>
+      <input ref={files} id="pick-files" type="file" multiple hidden aria-label="Files to add" onChange={take} />
+      <input
+        ref={folder} id="pick-folder" type="file" hidden aria-label="Folder to add" onChange={take}
+        {...{ webkitdirectory: true }}
+      />
+      <details>
+        <summary>Add a page from the web</summary>
+        <form
+          class="address"
+          onSubmit={async (e) => {
+            e.preventDefault();
+            if (await addAddress(address.trim())) setAddress('');
+          }}
+        >
+          <label class="unseen" for="address">Address</label>
+          <input
+            id="address" type="url" required placeholder="https://" value={address}
+            onInput={(e) => setAddress(e.currentTarget.value)}
+          />
+          <button type="submit">Add</button>
+        </form>
+      </details>
+    </div>
+  );
+}
+
+function AllSources() {
+  const ids = documents.value.map((d) => d.id);
+  const n = sources.value.length;
+  return (
+    <label class="check all">
+      <input
+        type="checkbox"
+        checked={n === ids.length}
+        ref={(box) => {
+          if (box) box.indeterminate = n > 0 && n < ids.length;
+        }}
+        onChange={(e) => include(ids, e.currentTarget.checked)}
+      />
+      <span>{n === ids.length ? `All ${plural(n, 'document')} are asked` : `${count(n)} of ${plural(ids.length, 'document')} are asked`}</span>
+    </label>
+  );
+}
+
+export function Documents() {
+  const list = documents.value;
+  // A job that is done is a document by now; one whose document is listed already would be there twice.
+  const open = jobs.value.filter((j) => j.state !== 'done');
+  const total = list.reduce((sum, d) => sum + d.text_bytes, 0);
+  return (
+    <section class="documents" aria-labelledby="documents-title">
+      <div class="head">
+        <h2 id="documents-title">Documents</h2>
+        {list.length > 0 && <span class="muted">{count(list.length)}, {bytes(total)} of text</span>}
+      </div>
+      <Add />
+      <Meter />
+      {list.length > 1 && <AllSources />}
+      {list.length + open.length + uploads.value.length > 0 ? (
+        <ul class="rows">
+          {uploads.value.map((u) => <UploadRow key={`u${u.key}`} u={u} />)}
+          {open.map((j) => <JobRow key={`j${j.id}`} j={j} />)}
+          {list.map((d) => <DocumentRow key={`d${d.id}`} d={d} asked={!excluded.value.has(d.id)} />)}
+        </ul>
+      ) : (
+        loaded.value && (
+          <p class="muted">
+            PDF, Word, Excel, PowerPoint, OpenDocument, EPUB, HTML, Markdown, text and source code. They are read here, on
+            this machine, whole.
+          </p>
+        )
+      )}
+    </section>
+  );
+}

@@ -1,0 +1,41 @@
+// Words.tsx - the words of an answer as one stop of the Tab key: arrows go from word to word, hovering shows, a click
+// or Enter keeps. Number -1 is the whole answer.
+import { useRef } from 'preact/hooks';
+import type { TraceWord } from '../types';
+
+interface Props {
+  words: TraceWord[];
+  text: string;
+  pinned: number;
+  onPin: (word: number) => void;
+  onHover: (word: number | null) => void;
+}
+
+export function Words({ words, pinned, onPin, onHover }: Props) {
+  const bar = useRef<HTMLDivElement>(null);
+  const go = (to: number) => {
+    const word = Math.max(-1, Math.min(words.length - 1, to));
+    onPin(word);
+    bar.current?.querySelectorAll<HTMLButtonElement>('button')[word + 1]?.focus();
+  };
+  const key = (e: KeyboardEvent) => {
+    const to = { ArrowRight: pinned + 1, ArrowDown: pinned + 1, ArrowLeft: pinned - 1, ArrowUp: pinned - 1, Home: -1, End: words.length - 1 }[e.key];
+    if (to === undefined) return;
+    e.preventDefault();
+    go(to);
+  };
+  const button = (i: number, label: string) => (
+    <button
+      type="button" key={i} class={i < 0 ? 'word whole' : 'word'} aria-pressed={pinned === i} tabIndex={pinned === i ? 0 : -1}
+      onClick={() => onPin(i)} onPointerEnter={() => onHover(i)} onPointerLeave={() => onHover(null)}
+    >
+      {label}
+    </button>
+  );
+  return (
+    <div class="words" role="toolbar" aria-label="Words of the answer" ref={bar} onKeyDown={key}>
+      {button(-1, 'Whole answer')}
+      {words.map((w, i) => button(i, w.word))}
+    </div>
+  );
+}

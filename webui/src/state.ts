@@ -1,0 +1,432 @@
+// state.ts - what the page knows, and everything that changes it. The server owns documents, jobs and answers;
+// the page polls them, so that a reload, a second tab or the command line all show the same.
+import { batch, computed, signal } from '@preact/signals';
+import * as api from './api';
+import { ApiError } from './api';
+import { receipt } from './format';
+import type { Answer, Job, Packs, PharosDocument, Progress, Reading, Status } from './types';
+
+export const status = signal<Status | null>(null);
+export const documents = signal<PharosDocument[]>([]);
+export const jobs = signal<Job[]>([]);
+export const reading = signal<Reading | null>(null);
+export const packs = signal<Packs | null>(null);
+export const answers = signal<Answer[]>([]);
+export const loaded = signal(false);
+/** Why the server could not be asked; '' when it could. */
+export const offline = signal('');
+export const tokenWanted = signal(false);
+
+/* ---- what stands where ---- */
+
+export type View = 'ask' | 'documents' | 'questions';
+export const view = signal<View>('ask');
+export const side = signal<'documents' | 'questions'>('documents');
+
+export function show(v: View): void {
+  view.value = v;
+  if (v !== 'ask') side.value = v;
+}
+
+/* ---- notices: what happened, until they are put away ---- */
+
+export interface Notice {
+  id: number;
+  kind: 'done' | 'problem';
+  text: string;
+}
+let lastNotice = 0;
+export const notices = signal<Notice[]>([]);
+
+export function notify(kind: Notice['kind'], text: string): void {
+  notices.value = [...notices.value.slice(-3), { id: ++lastNotice, kind, text }];
+}
+export function dismissNotice(id: number): void {
+  notices.value = notices.value.filter((n) => n.id !== id);
+}
+/** What a screen reader is told, politely. */
+export const announcement = signal('');
+
+const sentenceOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
+
+/* ---- asking the server how things are ---- */
+
+const BUSY = 1000;
+const IDLE = 15000;
+let timer = 0;
+let running = false;
+let again = false;
+
+const busy = computed(
+  () =>
+    status.value?.state === 'loading' || reading.value !== null || uploads.value.some((u) => !u.error) ||
+    jobs.value.some((j) => j.state === 'queued' || j.state === 'fetching' || j.state === 'reading') ||
+    documents.value.some((d) => d.state !== 'ready'),
+);
+
+async function load(): Promise<void> {
+  const [s, d, j] = await Promise.all([api.getStatus(), api.getDocuments(), api.getJobs()]);
+  // Packs belong to a model: until it is there the server has none to tell of.
+  const p = s.state === 'ready' ? await api.getPacks().catch(() => null) : null;
+  batch(() => {
+    status.value = s;
+    documents.value = d;
+    jobs.value = j.jobs;
+    reading.value = j.reading ?? s.reading ?? null;
+    if (p) packs.value = p;
+    loaded.value = true;
+    offline.value = '';
+    tokenWanted.value = false;
+  });
+}
+
+/** Asks now, then again after a while: soon while something is under way. */
+export async function refresh(): Promise<void> {
+  if (running) {
+    again = true;
+    return;
+  }
+  running = true;
+  window.clearTimeout(timer);
+  try {
+    do {
+      again = false;
+      await load();
+    } while (again);
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 401) tokenWanted.value = true;
+    else offline.value = sentenceOf(error);
+  }
+  running = false;
+  const pause = offline.value || busy.value ? BUSY * (offline.value ? 3 : 1) : IDLE;
+  timer = window.setTimeout(refresh, document.hidden ? Math.max(pause, 5000) : pause);
+}
+
+export async function refreshAnswers(): Promise<void> {
+  try {
+    answers.value = await api.getAnswers();
+  } catch (error) {
+    if (!(error instanceof ApiError && error.status === 401)) notify('problem', sentenceOf(error));
+  }
+}
+
+export async function start(): Promise<void> {
+  document.addEventListener('visibilitychange', () => !document.hidden && void refresh());
+  window.addEventListener('hashchange', () => void openFromHash());
+  await refresh();
+  await refreshAnswers();
+  await openFromHash();
+}
+
+export async function useToken(token: string): Promise<void> {
+  api.setToken(token);
+  await refresh();
+  if (!tokenWanted.value) await refreshAnswers();
+}
+
+/* ---- uploads: what this tab is sending ---- */
+
+export interface Upload {
+  key: number;
+  name: string;
+  file: File;
+  share: number; /* -1 = waits for its turn */
+  error: string;
+  stop: AbortController;
+}
+export const uploads = signal<Upload[]>([]);
+/* Files that this tab has sent, by job, so that a failed one can be tried again without choosing it anew. */
+const sent = new Map<number, File>();
+const AT_ONCE = 2;
+let lastUpload = 0;
+
+function change(key: number, with_: Partial<Upload>): void {
+  uploads.value = uploads.value.map((u) => (u.key === key ? { ...u, ...with_ } : u));
+}
+
+export function addFiles(files: { file: File; name: string }[]): void {
+  if (!files.length) return;
+  const fresh = files.map(({ file, name }) => ({
+    key: ++lastUpload, name, file, share: -1, error: '', stop: new AbortController(),
+  }));
+  uploads.value = [...uploads.value, ...fresh];
+  show('documents');
+  pump();
+}
+
+function pump(): void {
+  const active = uploads.value.filter((u) => u.share >= 0 && !u.error).length;
+  const next = uploads.value.filter((u) => u.share < 0 && !u.error).slice(0, Math.max(0, AT_ONCE - active));
+  for (const u of next) void sendOne(u);
+}
+
+async function sendOne(u: Upload): Promise<void> {
+  change(u.key, { share: 0 });
+  try {
+    const job = await api.upload(u.file, u.name, (share) => change(u.key, { share }), u.stop.signal);
+    if (job.state === 'known') notify('done', `${u.name} is here already${job.detail ? `: ${job.detail}` : ''}.`);
+    else sent.set(job.id, u.file);
+    await refresh();
+    uploads.value = uploads.value.filter((x) => x.key !== u.key);
+  } catch (error) {
+    const wait = error instanceof ApiError ? error.retryAfter : 0;
+    if (error instanceof ApiError && error.code === 'interrupted') removeUpload(u.key);
+    else if (wait && (error as ApiError).status === 503) {
+      // Told to come back later: stays in the line.
+      await new Promise((resolve) => setTimeout(resolve, Math.min(wait, 30) * 1000));
+      change(u.key, { share: -1 });
+    } else change(u.key, { error: sentenceOf(error) });
+  }
+  pump();
+}
+
+export function removeUpload(key: number): void {
+  uploads.value.find((u) => u.key === key)?.stop.abort();
+  uploads.value = uploads.value.filter((u) => u.key !== key);
+}
+
+export function retryUpload(key: number): void {
+  change(key, { share: -1, error: '' });
+  pump();
+}
+
+export const canRetry = (j: Job) => j.kind === 'url' || sent.has(j.id);
+
+export async function retryJob(j: Job): Promise<void> {
+  const file = sent.get(j.id);
+  await dismiss(j);
+  if (j.kind === 'url') await addAddress(j.name);
+  else if (file) addFiles([{ file, name: j.name }]);
+}
+
+export async function dismiss(j: Job): Promise<void> {
+  try {
+    await api.dismissJob(j.id);
+    sent.delete(j.id);
+  } catch (error) {
+    notify('problem', sentenceOf(error));
+  }
+  await refresh();
+}
+
+export async function addAddress(url: string): Promise<boolean> {
+  try {
+    await api.addUrl(url);
+  } catch (error) {
+    notify('problem', sentenceOf(error));
+    return false;
+  }
+  await refresh();
+  return true;
+}
+
+export async function eraseDocument(d: PharosDocument): Promise<void> {
+  try {
+    const r = await api.deleteDocument(d.id);
+    notify('done', `Erased ${d.name}: ${receipt(r)}.`);
+    if (panel.value?.document === d.id) panel.value = null;
+    excluded.value = new Set([...excluded.value].filter((id) => id !== d.id));
+  } catch (error) {
+    notify('problem', sentenceOf(error));
+  }
+  await refresh();
+  await refreshAnswers();
+  const a = current.value;
+  if (a && a.id && !answers.value.some((x) => x.id === a.id)) openAnswer(null);
+}
+
+/* ---- sources ---- */
+
+const EXCLUDED = 'pharos.excluded';
+
+function storedExclusions(): Set<number> {
+  try {
+    return new Set((JSON.parse(localStorage.getItem(EXCLUDED) ?? '[]') as unknown[]).filter(Number.isInteger) as number[]);
+  } catch {
+    return new Set();
+  }
+}
+/** Documents that are not asked. What is new is asked, so the ones left out are what is kept. */
+export const excluded = signal<Set<number>>(storedExclusions());
+export const sources = computed(() => documents.value.filter((d) => !excluded.value.has(d.id)));
+
+export function include(ids: number[], on: boolean): void {
+  const next = new Set(excluded.value);
+  for (const id of ids) {
+    if (on) next.delete(id);
+    else next.add(id);
+  }
+  excluded.value = next;
+  localStorage.setItem(EXCLUDED, JSON.stringify([...next]));
+}
+
+/* ---- asking ---- */
+
+export interface Asking {
+  question: string;
+  text: string;
+  place: number; /* in the queue; 0 = at work */
+  progress: Progress | null;
+  note: string;
+}
+export const asking = signal<Asking | null>(null);
+/** The answer that is shown. */
+export const current = signal<Answer | null>(null);
+export const problem = signal<{ question: string; text: string; partial: string } | null>(null);
+
+const DRAFT = 'pharos.draft';
+export const draft = signal(sessionStorage.getItem(DRAFT) ?? '');
+draft.subscribe((text) => sessionStorage.setItem(DRAFT, text));
+
+let stopper: AbortController | null = null;
+
+export function stop(): void {
+  stopper?.abort();
+}
+
+export async function ask(question: string): Promise<void> {
+  question = question.trim();
+  if (!question || asking.value) return;
+  const controller = (stopper = new AbortController());
+  const all = sources.value.length === documents.value.length;
+  batch(() => {
+    asking.value = { question, text: '', place: 0, progress: null, note: '' };
+    current.value = null;
+    problem.value = null;
+    panel.value = null;
+    announcement.value = 'The question was sent.';
+  });
+  // Pieces may come faster than the screen is drawn: they are put together once a frame.
+  let pending = '';
+  let frame = 0;
+  const update = (with_: Partial<Asking>) => {
+    if (asking.value && stopper === controller) asking.value = { ...asking.value, ...with_ };
+  };
+  const flush = () => {
+    frame = 0;
+    if (pending && asking.value) update({ text: asking.value.text + pending });
+    pending = '';
+  };
+  let said = 0;
+  try {
+    const answer = await api.ask(
+      question,
+      all ? null : sources.value.map((d) => d.id),
+      {
+        queue: (place) => update({ place }),
+        progress: (p) => {
+          update({ progress: p, place: 0 });
+          const now = Date.now();
+          if (p.phase === 'reading' && p.total && now - said > 5000) {
+            said = now;
+            announcement.value = `Reading the documents: ${Math.floor((100 * p.done) / p.total)} percent.`;
+          }
+        },
+        token: (text) => {
+          pending += text;
+          if (!frame) frame = requestAnimationFrame(flush);
+        },
+        restart: (reason) => {
+          pending = '';
+          update({ text: '', progress: null, note: reason });
+        },
+      },
+      controller.signal,
+    );
+    batch(() => {
+      current.value = answer;
+      asking.value = null;
+      draft.value = '';
+      announcement.value = answer.found
+        ? `Answer: ${answer.answer}. ${answer.citations.length} citations.`
+        : 'Not in the documents.';
+    });
+    if (answer.id) history.replaceState(null, '', `#/answers/${answer.id}`);
+  } catch (error) {
+    flush();
+    const partial = (asking.value as Asking | null)?.text ?? ''; // flush has changed it
+    batch(() => {
+      asking.value = null;
+      problem.value = {
+        question,
+        partial,
+        text: controller.signal.aborted ? 'Stopped. What was read so far is kept.' : sentenceOf(error),
+      };
+      announcement.value = problem.value.text;
+    });
+  } finally {
+    cancelAnimationFrame(frame);
+    stopper = null;
+  }
+  void refresh();
+  void refreshAnswers();
+}
+
+/* ---- answers given before ---- */
+
+export function openAnswer(a: Answer | null): void {
+  if (asking.value) stop();
+  batch(() => {
+    current.value = a;
+    problem.value = null;
+    panel.value = null;
+    view.value = 'ask';
+  });
+  history.replaceState(null, '', a?.id ? `#/answers/${a.id}` : location.pathname);
+}
+
+async function openFromHash(): Promise<void> {
+  const id = Number(/^#\/answers\/(\d+)$/.exec(location.hash)?.[1] ?? 0);
+  if (!id || current.value?.id === id || asking.value) return;
+  try {
+    const a = answers.value.find((x) => x.id === id) ?? (await api.getAnswer(id));
+    openAnswer(a);
+  } catch {
+    history.replaceState(null, '', location.pathname);
+  }
+}
+
+export async function eraseAnswer(a: Answer): Promise<void> {
+  try {
+    const r = await api.deleteAnswer(a.id);
+    notify('done', `Erased the question: ${receipt(r)}.`);
+    if (current.value?.id === a.id) openAnswer(null);
+  } catch (error) {
+    notify('problem', sentenceOf(error));
+  }
+  await refreshAnswers();
+}
+
+/* ---- the document panel ---- */
+
+export interface PanelTarget {
+  document: number;
+  name: string;
+  start?: number; /* the span to show; none: the beginning */
+  end?: number;
+  page?: number | null;
+  quote?: string;
+}
+export const panel = signal<PanelTarget | null>(null);
+let opener: HTMLElement | null = null;
+
+export function openPanel(target: PanelTarget): void {
+  opener = document.activeElement instanceof HTMLElement ? document.activeElement : null;
+  panel.value = target;
+}
+
+export function closePanel(): void {
+  panel.value = null;
+  // What had the focus before gets it back, if it is still on the page.
+  const back = opener;
+  opener = null;
+  requestAnimationFrame(() => back?.isConnected && back.focus());
+}
+
+/* ---- keys ---- */
+
+const SINGLE = 'pharos.single-keys';
+export const keysShown = signal(false);
+/** Single-key shortcuts can be put off: speech input and slips of the hand press keys too. */
+export const singleKeys = signal(localStorage.getItem(SINGLE) !== 'off');
+singleKeys.subscribe((on) => localStorage.setItem(SINGLE, on ? 'on' : 'off'));

@@ -1,0 +1,180 @@
+// types.ts - what the server sends, as appliance/openapi.json describes it. Ranges are bytes of UTF-8.
+
+export interface PharosDocument {
+  id: number;
+  name: string;
+  source: string;
+  media_type: string;
+  title: string;
+  warning: string;
+  picture_pages: string;
+  bytes: number;
+  text_bytes: number;
+  pages: number;
+  added_at: number;
+  state: 'packing' | 'waiting' | 'prefilling' | 'ready';
+  tokens: number;
+  tokens_read: number;
+  packs?: number[];
+}
+
+export interface Job {
+  id: number;
+  kind: 'file' | 'url';
+  name: string;
+  state: 'queued' | 'fetching' | 'reading' | 'done' | 'known' | 'failed' | 'stopped';
+  done: number;
+  total: number;
+  unit: string;
+  bytes?: number;
+  detail: string;
+  document: number | null;
+  added_at?: number;
+}
+
+export interface Reading {
+  pack: number;
+  done: number;
+  total: number;
+  cached: number;
+  rate: number;
+}
+
+export interface PackItem {
+  document_id: number;
+  document: string;
+  token_start: number;
+  token_end: number;
+  start: number;
+  end: number;
+  part: number;
+  parts: number;
+}
+
+export interface Pack {
+  id: number;
+  tokens: number;
+  read: number;
+  documents: PackItem[];
+}
+
+export interface Packs {
+  capacity: number;
+  reserved: number;
+  packs: Pack[];
+  waiting: { document_id: number; document: string }[];
+}
+
+export type Receipt = Record<string, number>;
+
+export interface Citation {
+  document: string;
+  document_id: number;
+  page: number | null;
+  start: number;
+  end: number;
+  quote: string;
+  in_text: boolean;
+  in_read_set: boolean;
+  mass: number;
+  lift: number;
+}
+
+export interface Sentence {
+  document: string;
+  document_id: number;
+  start: number;
+  end: number;
+  sentence: string;
+  mass: number;
+  lift: number;
+}
+
+/** An answer as it comes at the end of a question, or (with less in it) from the history. */
+export interface Answer {
+  id: number;
+  question: string;
+  answer: string;
+  found: boolean;
+  citations: Citation[];
+  read_set?: Sentence[];
+  usage?: { prompt_tokens: number; cached_tokens: number; completion_tokens: number };
+  timing?: { prefill_ms: number; first_token_ms: number; total_ms: number };
+  pack?: number | null;
+  packs_asked?: number;
+  packs?: number;
+  confidence?: number;
+  model?: string;
+  note?: string | null;
+  asked_at?: number;
+}
+
+export type Strip = [bin: number, mass: number][];
+
+export interface TraceWord {
+  word: string;
+  start: number;
+  end: number;
+  probability?: number;
+  on_documents?: number;
+  strip?: Strip;
+  read_set?: Sentence[];
+}
+
+export interface Trace {
+  answer: number;
+  missing: string | null;
+  layers?: number;
+  layer?: number | null;
+  kept_per_layer?: number;
+  capacity?: number;
+  bin_tokens?: number;
+  bins?: number;
+  pack?: number;
+  tokens_in_pack?: number;
+  map?: {
+    document_id: number;
+    document: string;
+    token_start: number;
+    token_end: number;
+  }[];
+  strip?: Strip;
+  read_set?: Sentence[];
+  words?: TraceWord[];
+}
+
+export interface TextStretch {
+  document: number;
+  start: number;
+  end: number;
+  total: number;
+  text: string;
+}
+
+export interface Segment {
+  start: number;
+  end: number;
+  page: number | null;
+  rects: [number, number, number, number][];
+}
+
+export interface Status {
+  version: string;
+  state: 'loading' | 'ready' | 'failed';
+  message: string;
+  model: string | null;
+  context: { capacity: number; reserved: number; packs: number; tokens: number; read: number; free: number };
+  queue: { waiting: number; capacity: number; busy: string | null; jobs: number };
+  reading: Reading | null;
+  limits?: { upload_bytes: number; question_bytes: number; max_tokens: number };
+  token_required?: boolean;
+}
+
+export interface Progress {
+  phase: 'reading' | 'asking' | 'writing';
+  done: number;
+  total: number;
+  cached: number;
+  rate?: number;
+  seconds_left?: number | null;
+}
