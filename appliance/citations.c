@@ -164,10 +164,13 @@ int citations_make(store_citation **out, size_t *n, const loaded_pack *p, store 
         code = add(out, n, s, &at, at.text->text + at.start, at.end - at.start, true, err);
     } else {
         part parts[MAX_PARTS];
-        int n_parts = split(answer, parts);
+        char *list = copy(whole.start, whole.len); /* without the final full stop, which is no member's */
+        if (!list) return ph_fail(err, PH_MEMORY, "no memory for a citation");
+        int n_parts = split(list, parts);
         for (int i = 0; i < n_parts && n_parts > 1 && !code; i++)
             if (parts[i].len > 1 && best_place(p, parts[i].start, parts[i].len, mass, &at))
                 code = add(out, n, s, &at, at.text->text + at.start, at.end - at.start, true, err);
+        free(list);
     }
     if (!code && *n == 0 && n_read) {
         place heaviest = {.text = read[0].text,

@@ -913,8 +913,11 @@ static char *section(const char *man, const char *command) {
     char heading[64];
     snprintf(heading, sizeof heading, ".SS %.40s\n", command);
     const char *start = strstr(man, heading);
-    if (!start) fail_msg("the man page says nothing of %s", command);
-    const char *end = strstr(start + 1, "\n.S");
+    if (!start) {
+        fail_msg("the man page says nothing of %s", command);
+        return NULL;
+    }
+    const char *end = strstr(start + strlen(heading) - 1, "\n.S");
     return strndup(start, end ? (size_t)(end - start) : strlen(start));
 }
 
