@@ -1,0 +1,184 @@
+/* Scores of answers against cases worked out by hand or with SQuAD's own script; intervals; verdicts on
+ * made-up sights; random streams. */
+#include "appliance/eval_score.h"
+#include "appliance/eval_verdict.h"
+#include "appliance/eval_words.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static void near(double got, double wanted) {
+    if (fabs(got - wanted) > 1e-4) fail_msg("%.6f is not %.6f", got, wanted);
+}
+
+static void normalises(const char *text, const char *wanted) {
+    char *got = score_normalise(text);
+    assert_string_equal(got, wanted);
+    free(got);
+}
+
+static void normalisation(void **state) {
+    (void)state;
+    normalises("The  Quick, brown\tfox!", "quick brown fox");
+    normalises("a an the", "");
+    normalises("", "");
+    normalises("theatre at an Inn", "theatre at inn");
+    normalises("U.S.A.", "usa");
+    normalises("well-known", "wellknown"); /* as SQuAD does: punctuation goes, no space comes */
+    normalises("caf\xC3\xA9", "caf\xC3\xA9");
+}
+
+static void f1(void **state) {
+    (void)state;
+    near(score_f1("the cat sat", "cat"), 2.0 * 1 / 3); /* precision 1/2, recall 1 */
+    near(score_f1("Norman invaders", "the Normans"), 0);
+    near(score_f1("in the 10th and 11th centuries", "10th and 11th centuries"), 8.0 / 9);
+    near(score_f1("b b b", "b"), 0.5); /* multisets: one of three counts */
+    near(score_f1("", ""), 1);
+    near(score_f1("the", "an"), 1);
+    near(score_f1("x", ""), 0);
+    assert_true(score_exact("The Normans.", "normans"));
+    assert_false(score_exact("Normans", "Norman"));
+}
+
+static void contains(void **state) {
+    (void)state;
+    assert_true(score_contains("it is 1234567, I think", "1234567"));
+    assert_true(score_contains("Eat A Sandwich", "a sandwich"));
+    assert_false(score_contains("123456", "1234567"));
+    assert_true(score_contains("", ""));
+    near(score_similarity("kitten", "sitting"), 1 - 3.0 / 7);
+    near(score_similarity("", ""), 1);
+    near(score_similarity("abc", ""), 0);
+}
+
+static void wilson(void **state) {
+    (void)state;
+    /* Worked examples: 0 of 10, 10 of 10, 7 of 10, 50 of 100. */
+    interval i = score_wilson(0, 10);
+    near(i.low, 0);
+    near(i.high, 0.277533);
+    i = score_wilson(1, 10);
+    near(i.low, 0.722467);
+    near(i.high, 1);
+    i = score_wilson(0.7, 10);
+    near(i.low, 0.396776);
+    near(i.high, 0.892209);
+    i = score_wilson(0.5, 100);
+    near(i.low, 0.403832);
+    near(i.high, 0.596168);
+    i = score_wilson(0, 0);
+    near(i.high - i.low, 1);
+}
+
+/* ---- verdicts ---- */
+
+typedef struct sight {
+    float share, mass;
+    int64_t rank;
+} sight;
+
+static eval_verdict judge(const char *reference, const char *got, stop_reason stop, sight s, char *detail) {
+    char *answers[] = {(char *)(uintptr_t)reference};
+    eval_question q = {.answers = answers, .n_answers = reference ? 1 : 0, .all = true, .n_spans = 1};
+    q.spans[0] = (eval_span){100, 110};
+    eval_sight at = {s.share, s.mass, s.rank};
+    eval_sights sights = {.at = &at, .n_steps = 1, .layers = 1, .n_spans = 1};
+    uint32_t ends[64];
+    int n = 0;
+    for (size_t i = 0; i < strlen(got) && n < 64; i++) ends[n++] = (uint32_t)i + 1;
+    eval_score score;
+    assert_int_equal(eval_score_answer(&score, EVAL_NEEDLE, &q, got, NULL), 0);
+    eval_answer a = {got, stop, ends, n};
+    return eval_judge(&q, &a, &score, &sights, 512, detail);
+}
+
+static void verdicts(void **state) {
+    (void)state;
+    char d[400];
+    sight missed = {0, 0, 9000}, seen = {1, 0.4f, 3};
+    assert_int_equal(judge("1234567", "It is 1234567.", STOP_EOS, missed, d), VERDICT_RIGHT);
+    assert_int_equal(judge("1234567", "I do not know", STOP_EOS, missed, d), VERDICT_NOT_SELECTED);
+    assert_non_null(strstr(d, "9000"));
+    assert_non_null(strstr(d, "512"));
+    assert_int_equal(judge("1234567", "I do not know", STOP_EOS, seen, d), VERDICT_NOT_USED);
+    assert_non_null(strstr(d, "0.4"));
+    assert_int_equal(judge("1234567", "1234568", STOP_EOS, seen, d), VERDICT_WRONG_COPY);
+    assert_non_null(strstr(d, "\"1234568\" for \"1234567\""));
+    assert_int_equal(judge("a long answer of words", "Well: a long ans", STOP_LENGTH, seen, d),
+                     VERDICT_CUT_OFF);
+    /* Out of room, and nothing of the answer is there: that is not why. */
+    assert_int_equal(judge("1234567", "blah blah blah", STOP_LENGTH, missed, d), VERDICT_NOT_SELECTED);
+    assert_int_equal(judge(NULL, "Paris", STOP_EOS, seen, d), VERDICT_INVENTED);
+    assert_int_equal(judge(NULL, "Not found in the documents.", STOP_EOS, seen, d), VERDICT_RIGHT);
+    /* One token of ten, as chance would have it, is not a selection. */
+    assert_int_equal(judge("1234567", "no", STOP_EOS, (sight){0.1f, 0, 400}, d), VERDICT_NOT_SELECTED);
+}
+
+static void several_references(void **state) {
+    (void)state;
+    char *answers[] = {(char *)(uintptr_t) "11", (char *)(uintptr_t) "22", (char *)(uintptr_t) "33",
+                       (char *)(uintptr_t) "44"};
+    eval_question q = {.answers = answers, .n_answers = 4, .all = true};
+    eval_score s;
+    assert_int_equal(eval_score_answer(&s, EVAL_RULER, &q, "11, 33 and 44", NULL), 0);
+    near(s.score, 0.75);
+    assert_int_equal(s.missing, 1);
+    assert_false(s.right);
+    q.all = false; /* any one will do */
+    assert_int_equal(eval_score_answer(&s, EVAL_RULER, &q, "perhaps 33", NULL), 0);
+    near(s.score, 1);
+    assert_true(s.right);
+    assert_int_equal(eval_score_answer(&s, EVAL_QA, &q, "perhaps 33", NULL), 0);
+    near(s.score, 2.0 / 3);
+}
+
+/* ---- chance ---- */
+
+static void streams(void **state) {
+    (void)state;
+    /* splitmix64 from state 0, as its author publishes it. */
+    eval_random r = {0};
+    assert_true(eval_next(&r) == 0xE220A8397B1DCDAFu);
+    assert_true(eval_next(&r) == 0x6E789E6AA1B965F4u);
+    eval_random a = eval_stream(1, "x", 2, 3), b = eval_stream(1, "x", 2, 3), c = eval_stream(1, "x", 3, 2);
+    assert_true(eval_next(&a) == eval_next(&b));
+    assert_true(eval_next(&a) != eval_next(&c));
+    for (int i = 0; i < 1000; i++) assert_true(eval_below(&a, 7) < 7);
+}
+
+static void words(void **state) {
+    (void)state;
+    eval_random r = eval_stream(42, "words", 0, 0);
+    char w[EVAL_WORD], other[EVAL_WORD];
+    for (int i = 0; i < 1000; i++) {
+        eval_word_number(w, &r);
+        assert_int_equal(strlen(w), 7);
+        assert_true(w[0] != '0');
+        eval_word_uuid(w, &r);
+        assert_int_equal(strlen(w), 36);
+        assert_true(w[8] == '-' && w[13] == '-' && w[14] == '4' && w[18] == '-' && strchr("89ab", w[19]) &&
+                    w[23] == '-');
+        eval_word_pair(w, &r);
+        assert_non_null(strchr(w, '-'));
+    }
+    for (uint64_t i = 0; i < 3000; i++) {
+        eval_word_made(w, i);
+        eval_word_made(other, i + 1);
+        assert_string_not_equal(w, other);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(normalisation), cmocka_unit_test(f1),       cmocka_unit_test(contains),
+        cmocka_unit_test(wilson),        cmocka_unit_test(verdicts), cmocka_unit_test(several_references),
+        cmocka_unit_test(streams),       cmocka_unit_test(words),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
