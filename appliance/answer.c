@@ -4,16 +4,23 @@
  *              -> feed the question's tokens -> generate, collecting the selected positions
  *              -> positions -> document, page, sentence -> answer + citations -> store
  *
+ * A pack is looked at twice at most: first the indexer may select among the few passages that full text finds
+ * (and nothing is read again for that: it is the same snapshot); where the model finds no answer there, among
+ * everything. The embedded model is right more often so (CHANGELOG has the figures), and the answer says
+ * which look it is from.
+ *
  * Read answer_question() first; it is the path in order.
  */
 #include "appliance/answer.h"
+
+#include "appliance/choose.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { READ_SET_SIZE = 12, DEFAULT_PACKS = 3, DEFAULT_TOKENS = 256, SEARCH_HITS = 50 };
+enum { READ_SET_SIZE = 12, DEFAULT_TOKENS = 256 };
 
 static double now_ms(void) {
     struct timespec t;
@@ -21,80 +28,19 @@ static double now_ms(void) {
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
-/* ---- which packs ---- */
-
-typedef struct candidate {
-    int64_t pack;
-    double score;
-} candidate;
-
-static bool wanted(const answer_options *o, int64_t document) {
-    if (!o->documents) return true;
-    for (size_t i = 0; i < o->n_documents; i++)
-        if (o->documents[i] == document) return true;
-    return false;
-}
-
-static int best_first(const void *a, const void *b) {
-    const candidate *x = a, *y = b;
-    if (x->score != y->score) return x->score < y->score ? 1 : -1;
-    return (x->pack > y->pack) - (x->pack < y->pack);
-}
-
-static bool span_holds(const store_pack_item *item, const store_hit *hit) {
-    return item->document == hit->document && hit->start < item->text_end && hit->end > item->text_start;
-}
-
-/* The packs that may hold the answer, most promising first: with more than one, ranked by full text over
- * their passages. *out owned by the caller. */
-static int choose_packs(candidate **out, int *n, int *all, store *s, engine *e, const char *question,
-                        const answer_options *o, ph_error *err) {
-    store_pack *packs = NULL;
-    store_hit *hits = NULL;
-    size_t n_packs = 0, n_hits = 0;
-    *n = *all = 0;
-    *out = NULL;
-    int code = store_pack_list(s, engine_key(e), &packs, &n_packs, err);
-    if (!code && n_packs > 1) code = store_search(s, question, SEARCH_HITS, &hits, &n_hits, err);
-    if (!code && !(*out = calloc(n_packs + 1, sizeof **out)))
-        code = ph_fail(err, PH_MEMORY, "no memory for packs");
-    for (size_t i = 0; i < n_packs && !code; i++) {
-        bool use = false;
-        double score = 0;
-        for (size_t j = 0; j < packs[i].n_items; j++) {
-            use |= wanted(o, packs[i].items[j].document);
-            /* A pack is as promising as its few best passages: many weak hits are mere size. */
-            for (size_t h = 0; h < n_hits; h++)
-                if (span_holds(&packs[i].items[j], &hits[h]) && wanted(o, hits[h].document))
-                    score = fmax(score, hits[h].score);
-        }
-        if (!use || (o->pack && packs[i].id != o->pack)) continue;
-        (*out)[(*n)++] = (candidate){packs[i].id, score};
-    }
-    store_packs_free(packs, n_packs);
-    free(hits);
-    if (code) return code;
-    *all = *n;
-    qsort(*out, (size_t)*n, sizeof **out, best_first);
-    int most = o->max_packs > 0 ? o->max_packs : DEFAULT_PACKS;
-    if (*n > most) *n = most;
-    if (*n == 0 && o->pack)
-        return ph_fail(err, PH_NOT_FOUND, "there is no pack %lld for this model", (long long)o->pack);
-    if (*n == 0) return ph_fail(err, PH_NOT_FOUND, "there are no documents yet: add some with `pharos add`");
-    return PH_OK;
-}
-
 /* ---- asking one pack ---- */
 
 typedef struct asking {
     const answer_options *options;
+    const choice *choice;
     answer *answer;
     ph_error *err;
     int failed;
     int64_t cached;
     double started, first_token;
     double log_probability;
-    bool quiet; /* several packs are asked: pieces of an answer that may lose are not shown */
+    size_t shown; /* bytes of the answer that were handed out */
+    bool quiet;   /* several packs are asked: pieces of an answer that may lose are not shown */
 } asking;
 
 static int tell(asking *a, answer_phase phase, int64_t done, int64_t total) {
@@ -108,34 +54,28 @@ static int feeding(void *user, int64_t done, int64_t total) {
     return tell(user, PHASE_ASKING, done, total);
 }
 
+/* Hands the answer out as it grows, but not while it may still turn out to be "not found": then another look
+ * may follow. */
+static void show(asking *a) {
+    const answer_trace *t = &a->answer->trace;
+    if (!a->options->piece || a->quiet || strncmp(ANSWER_NOT_FOUND, t->text, t->text_len) == 0) return;
+    a->options->piece(a->options->user, t->text + a->shown, t->text_len - a->shown);
+    a->shown = t->text_len;
+}
+
 static int wrote(void *user, const generate_step *step) {
     asking *a = user;
+    answer_trace *t = &a->answer->trace;
     if (!a->first_token) a->first_token = now_ms();
     a->log_probability += step->logprob;
     int keep = TRACE_KEEP;
     if (a->options->full_trace && step->n_layers)
         for (int i = 0; i < step->n_layers; i++)
             keep = step->layers[i].count > keep ? step->layers[i].count : keep;
-    a->failed = answer_trace_add(&a->answer->trace, step,
-                                 a->answer->trace.n_tokens ? a->answer->trace.keep : keep, a->err);
+    a->failed = answer_trace_add(t, step, t->n_tokens ? t->keep : keep, a->err);
     if (a->failed) return 1;
-    if (a->options->piece && !a->quiet) a->options->piece(a->options->user, step->piece, step->piece_len);
-    return tell(a, PHASE_WRITING, (int64_t)a->answer->trace.n_tokens, 0);
-}
-
-/* Only the chosen documents may be selected, and the prompt's beginning, which attention rests on. */
-static int restrict_session(session *s, const loaded_pack *p, const answer_options *o, ph_error *err) {
-    if (!o->documents) return PH_OK;
-    kern_range *ranges = malloc((p->n_texts + 1) * sizeof *ranges);
-    if (!ranges) return ph_fail(err, PH_MEMORY, "no memory for %zu documents", p->n_texts);
-    int n = 0;
-    ranges[n++] = (kern_range){0, 2};
-    for (size_t i = 0; i < p->n_texts; i++)
-        if (wanted(o, p->texts[i].document))
-            ranges[n++] = (kern_range){p->texts[i].span.token_start, p->texts[i].span.token_end};
-    int code = session_restrict(s, ranges, n, err);
-    free(ranges);
-    return code;
+    show(a);
+    return tell(a, PHASE_WRITING, (int64_t)t->n_tokens, 0);
 }
 
 static int feed_question(session *s, engine *e, const char *question, asking *a, ph_error *err) {
@@ -166,30 +106,69 @@ static int find_sources(answer *a, store *s, ph_error *err) {
     return code;
 }
 
-static int ask_pack(answer *out, int64_t pack, bool quiet, store *s, engine *e, const char *question,
-                    const answer_options *o, ph_error *err) {
-    asking a = {.options = o, .answer = out, .err = err, .started = now_ms(), .quiet = quiet};
-    context *c = NULL;
-    session *conversation = NULL;
-    int code = pack_load(&out->pack, s, e, pack, err);
-    if (!code) code = pack_read(&c, &out->pack, s, e, reading, &a, &a.cached, &out->note, err);
-    double read_done = now_ms();
-    if (!code) code = session_open(&conversation, c, err);
-    if (!code) code = restrict_session(conversation, &out->pack, o, err);
-    if (!code) code = feed_question(conversation, e, question, &a, err);
+static bool is_not_found(const answer_trace *t) {
+    return t->n_tokens == 0 || strcmp(t->text, ANSWER_NOT_FOUND) == 0;
+}
+
+/* One look: the question on top of the pack, with the indexer held to the given ranges (NULL = none). */
+static int look(session *s, engine *e, const char *question, const kern_range *ranges, int n, asking *a,
+                ph_error *err) {
+    const answer_options *o = a->options;
     generate_options generate = {.max_tokens = o->max_tokens > 0 ? o->max_tokens : DEFAULT_TOKENS,
                                  .temperature = o->temperature,
                                  .top_p = o->top_p,
                                  .seed = o->seed,
                                  .trace = true,
                                  .step = wrote,
-                                 .user = &a};
+                                 .user = a};
     stop_reason why = STOP_EOS;
-    if (!code) code = session_generate(conversation, &generate, &why, err);
-    if (!code && a.failed) code = a.failed;
+    answer_trace_free(&a->answer->trace);
+    a->log_probability = 0;
+    a->first_token = 0;
+    int code = session_restrict(s, ranges, n, err);
+    if (!code) code = feed_question(s, e, question, a, err);
+    if (!code) code = session_generate(s, &generate, &why, err);
+    if (!code && a->failed) code = a->failed;
     if (!code && why == STOP_CALLBACK) code = ph_fail(err, PH_INTERRUPTED, "stopped while answering");
+    a->answer->cut_off = why == STOP_LENGTH || why == STOP_CONTEXT;
+    return code;
+}
+
+/* First among the passages that full text finds, then, where nothing answers there, among everything. */
+static int look_twice(session *s, engine *e, const char *question, asking *a, ph_error *err) {
+    const loaded_pack *p = &a->answer->pack;
+    kern_range *ranges = NULL;
+    int64_t start = session_length(s);
+    int n = 0, passages = 0, code = PH_OK;
+    if (!a->options->whole) {
+        code = choose_passages(&ranges, &n, &passages, p, a->choice, a->options, err);
+        if (!code && passages) code = look(s, e, question, ranges, n, a, err);
+        free(ranges);
+        ranges = NULL;
+        if (code) return code;
+        a->answer->passages = passages;
+        if (passages && !is_not_found(&a->answer->trace)) return PH_OK;
+    }
+    a->answer->passages = 0;
+    code = session_rewind(s, start, err);
+    if (!code) code = choose_everything(&ranges, &n, p, a->options, err);
+    if (!code) code = look(s, e, question, ranges, n, a, err);
+    free(ranges);
+    return code;
+}
+
+static int ask_pack(answer *out, int64_t pack, const choice *c, store *s, engine *e, const char *question,
+                    const answer_options *o, ph_error *err) {
+    asking a = {.options = o, .choice = c, .answer = out, .err = err, .started = now_ms(), .quiet = c->n > 1};
+    context *read = NULL;
+    session *conversation = NULL;
+    int code = pack_load(&out->pack, s, e, pack, err);
+    if (!code) code = pack_read(&read, &out->pack, s, e, reading, &a, &a.cached, &out->note, err);
+    double read_done = now_ms();
+    if (!code) code = session_open(&conversation, read, err);
+    if (!code) code = look_twice(conversation, e, question, &a, err);
     session_close(conversation);
-    context_close(c);
+    context_close(read);
     if (code) return code;
 
     store_answer *row = &out->row;
@@ -201,7 +180,7 @@ static int ask_pack(answer *out, int64_t pack, bool quiet, store *s, engine *e, 
         return ph_fail(err, PH_MEMORY, "no memory for an answer");
     memcpy(row->key, engine_key(e), sizeof row->key);
     size_t n = out->trace.n_tokens;
-    row->found = n > 0 && strcmp(row->answer, ANSWER_NOT_FOUND) != 0;
+    row->found = !is_not_found(&out->trace);
     row->asked_at = (int64_t)time(NULL) * 1000;
     row->cached_tokens = a.cached;
     row->completion_tokens = (int64_t)n;
@@ -209,6 +188,8 @@ static int ask_pack(answer *out, int64_t pack, bool quiet, store *s, engine *e, 
     row->first_token_ms = (a.first_token ? a.first_token : now_ms()) - a.started;
     row->total_ms = now_ms() - a.started;
     out->confidence = n ? exp(a.log_probability / (double)n) : 0;
+    if (o->piece && !a.quiet && a.shown < strlen(row->answer))
+        o->piece(o->user, row->answer + a.shown, strlen(row->answer) - a.shown);
     return find_sources(out, s, err);
 }
 
@@ -230,13 +211,12 @@ static int keep(answer *a, store *s, ph_error *err) {
 int answer_question(answer *out, store *s, engine *e, const char *question, const answer_options *o,
                     ph_error *err) {
     memset(out, 0, sizeof *out);
-    candidate *packs = NULL;
-    int n = 0, all = 0;
+    choice c = {0};
     int code = library_pack(s, e, NULL, err);
-    if (!code) code = choose_packs(&packs, &n, &all, s, e, question, o, err);
-    for (int i = 0; i < n && !code; i++) {
+    if (!code) code = choice_make(&c, s, e, question, o, err);
+    for (int i = 0; i < c.n && !code; i++) {
         answer next = {0};
-        code = ask_pack(&next, packs[i].pack, n > 1, s, e, question, o, err);
+        code = ask_pack(&next, c.packs[i].pack, &c, s, e, question, o, err);
         if (!code && (i == 0 || better(&next, out))) {
             answer lost = *out;
             *out = next;
@@ -244,10 +224,10 @@ int answer_question(answer *out, store *s, engine *e, const char *question, cons
         }
         answer_free(&next);
     }
-    free(packs);
-    out->packs_asked = n;
-    out->packs_all = all;
-    if (!code && n > 1 && o->piece) o->piece(o->user, out->row.answer, strlen(out->row.answer));
+    out->packs_asked = c.n;
+    out->packs_all = c.all;
+    if (!code && c.n > 1 && o->piece) o->piece(o->user, out->row.answer, strlen(out->row.answer));
+    choice_free(&c);
     if (!code && !o->discard) code = keep(out, s, err);
     if (code) answer_free(out);
     return code;

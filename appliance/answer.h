@@ -21,6 +21,7 @@ typedef struct answer_options {
     size_t n_documents;
     int64_t pack;             /* this pack only; 0 = choose */
     int max_packs;            /* at most so many packs are asked; 0 = 3 */
+    bool whole;               /* look at the whole pack at once, not at promising passages first */
     int max_tokens;           /* 0 = 256 */
     float temperature, top_p; /* 0 and 0 = greedy */
     uint64_t seed;
@@ -40,6 +41,8 @@ typedef struct answer {
     size_t n_read;
     double confidence; /* mean probability of the answer's tokens */
     int packs_asked, packs_all;
+    bool cut_off;     /* the longest answer allowed was reached before the model ended it */
+    int passages;     /* selection was limited to so many passages that full text found; 0 = whole pack */
     const char *note; /* something a person should know (a snapshot was not believed), or NULL */
 } answer;
 

@@ -15,12 +15,13 @@ typedef struct ask_options {
     char *question;
 } ask_options;
 
-enum { OPTION_PACKS = 2000, OPTION_TEMPERATURE, OPTION_TOP_P, OPTION_SEED, OPTION_FULL };
+enum { OPTION_PACKS = 2000, OPTION_TEMPERATURE, OPTION_TOP_P, OPTION_SEED, OPTION_FULL, OPTION_WHOLE };
 
 static const struct argp_option options[] = {
     {"document", 'D', "DOC", 0, "Answer from this document only (number or name); may be given again", 0},
     {"pack", 'p', "N", 0, "Answer from this pack only", 0},
     {"packs", OPTION_PACKS, "N", 0, "Ask at most N packs where there are several (3)", 0},
+    {"whole", OPTION_WHOLE, NULL, 0, "Look at the whole pack at once, not at promising passages first", 0},
     {"max-tokens", 't', "N", 0, "Longest answer, in tokens (256)", 0},
     {"temperature", OPTION_TEMPERATURE, "T", 0, "0 is greedy and repeatable (0)", 0},
     {"top-p", OPTION_TOP_P, "P", 0, "Sample from the likeliest tokens that make up P (1)", 0},
@@ -91,6 +92,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case OPTION_SEED:
         o->answer.seed = (uint64_t)number(arg, 0, 9e15, "seed", state);
+        break;
+    case OPTION_WHOLE:
+        o->answer.whole = true;
         break;
     case OPTION_FULL:
         o->answer.full_trace = true;
@@ -170,6 +174,17 @@ static int show(const ask_options *o, const answer *a, const asking *state) {
     fputs("\n\n", stdout);
     show_sources(a, stdout);
     if (!o->common.quiet) {
+        if (a->passages)
+            fprintf(
+                stderr,
+                "\nFrom a look at the %d passages that full text ranks first; --whole looks at everything.\n",
+                a->passages);
+        else if (!o->answer.whole)
+            fprintf(
+                stderr,
+                "\nFrom a look at the whole pack: the passages that full text ranks first say nothing.\n");
+        if (a->cut_off)
+            fprintf(stderr, "The answer was cut off at its longest length; --max-tokens allows more.\n");
         if (a->note) fprintf(stderr, "\nNote: %s.\n", a->note);
         if (a->packs_asked < a->packs_all)
             fprintf(stderr, "\nNote: %d of %d packs were asked; --packs asks more.\n", a->packs_asked,
