@@ -1,5 +1,6 @@
 /* extract_docx.c - Word: paragraphs, tables as rows, notes, headers and footers. What is deleted under
  * revision, hidden, or a fallback for old programs is not said. */
+#include "ingest/docx_numbering.h"
 #include "ingest/extract_zip.h"
 
 #include <stdio.h>
@@ -18,7 +19,11 @@ typedef struct docx {
     bool row_has_cell;
     bool in_text; /* inside <w:t> */
     bool hidden;  /* the run is */
-    bool list_item;
+    docx_numbering numbering;
+    char style[48];     /* of the paragraph */
+    long number, level; /* its own numPr; -1 = none */
+    bool labelled;      /* its label was counted */
+    char label[DOCX_LABEL_BYTES + 2];
     const char *note; /* "^" for footnotes, "^e" for endnotes, while their part is read */
     char mark[40];
     uint64_t once[MAX_ONCE];
@@ -30,16 +35,37 @@ static bool off(const char **attributes) {
     return v && (!strcmp(v, "0") || !strcmp(v, "false") || !strcmp(v, "off") || !strcmp(v, "none"));
 }
 
+static long number_value(const char **attributes) {
+    const char *v = xml_attribute(attributes, "val");
+    long x = v ? strtol(v, NULL, 10) : -1;
+    return x >= 0 && x < 1000000 ? x : -1;
+}
+
 static bool is(const char *name, const char *const *list) {
     for (; *list; list++)
         if (!strcmp(name, *list)) return true;
     return false;
 }
 
+/* Counts the paragraph; its label, if any, is said before its first words. */
+static void count_paragraph(docx *d, bool say_it) {
+    if (d->labelled) return;
+    d->labelled = true;
+    docx_numbering_next(&d->numbering, d->style, d->number, d->level, d->label);
+    if (!d->label[0] || !say_it || d->f.prefix) return;
+    if (d->cells) {
+        flow_words(&d->f, d->label, strlen(d->label));
+        d->f.space = true;
+    } else if (!d->f.open) {
+        size_t n = strlen(d->label);
+        memcpy(d->label + n, " ", 2);
+        d->f.prefix = d->label;
+    }
+}
+
 static void say(docx *d, const char *text, size_t n) {
     if (d->hidden) return;
-    if (d->list_item && !d->f.open && !d->cells) d->f.prefix = "- ";
-    d->list_item = false;
+    count_paragraph(d, true);
     if (d->cells)
         flow_words(&d->f, text, n);
     else
@@ -60,7 +86,9 @@ static void start_paragraph(docx *d) {
     else
         flow_break(&d->f, "\n\n");
     d->paragraphs++;
-    d->list_item = false;
+    d->style[0] = 0;
+    d->number = d->level = -1;
+    d->labelled = false;
 }
 
 static void docx_start(void *user, const char *name, const char **attributes) {
@@ -91,8 +119,12 @@ static void docx_start(void *user, const char *name, const char **attributes) {
     } else if (!strcmp(name, "noBreakHyphen")) {
         say(d, "-", 1);
     } else if (!strcmp(name, "numId")) {
+        d->number = number_value(attributes);
+    } else if (!strcmp(name, "ilvl")) {
+        d->level = number_value(attributes);
+    } else if (!strcmp(name, "pStyle")) {
         const char *v = xml_attribute(attributes, "val");
-        d->list_item = v && strcmp(v, "0");
+        snprintf(d->style, sizeof d->style, "%s", v ? v : "");
     } else if (!strcmp(name, "footnoteReference")) {
         reference(d, attributes, "^");
     } else if (!strcmp(name, "endnoteReference")) {
@@ -131,6 +163,7 @@ static void docx_end(void *user, const char *name) {
         d->in_text = false;
     } else if (!strcmp(name, "p")) {
         if (d->paragraphs) d->paragraphs--;
+        count_paragraph(d, false);
         if (d->cells)
             d->f.space = d->f.open;
         else
@@ -202,6 +235,7 @@ static void say_part(docx *d, const char *part, const char *note) {
     d->note = note;
     d->depth = d->skip_depth = d->paragraphs = d->cells = d->tables = 0;
     d->in_text = d->hidden = d->row_has_cell = false;
+    d->labelled = true; /* no paragraph is open */
     zip_parts_xml(d->z, part, &events, d);
     flow_break(&d->f, "\n\n");
     d->f.prefix = NULL;
@@ -212,7 +246,7 @@ int extract_docx(zip_parts *z, const char *main) {
     sink_media_type(z->s, "application/vnd.openxmlformats-officedocument.wordprocessingml.document");
     extract_core_title(z, "docProps/core.xml");
     relations r;
-    if (zip_parts_relations(z, main, &r) == 0) {
+    if (zip_parts_relations(z, main, &r) == 0 && docx_numbering_load(&d.numbering, z, &r) == 0) {
         say_all(&d, &r, "header");
         say_part(&d, main, NULL);
         const relation *notes = relations_by_type(&r, "footnotes");
@@ -221,6 +255,7 @@ int extract_docx(zip_parts *z, const char *main) {
         if (notes) say_part(&d, notes->target, "^e");
         say_all(&d, &r, "footer");
     }
+    docx_numbering_free(&d.numbering);
     free(r.list);
     return z->s->error.code;
 }

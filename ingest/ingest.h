@@ -21,10 +21,11 @@ typedef struct page_rect {
 /* A run of text with its place: a paragraph, a line of a PDF page, a table row. Segments are ascending,
  * disjoint and together cover all of the text but separators. */
 typedef struct segment {
-    uint64_t start, end;          /* bytes of the document's text */
-    uint32_t page;                /* 1-based; 0 = the format has no pages */
-    uint64_t src_start, src_end;  /* bytes of the original file, where the format allows (text, Markdown,
-                                     code);  otherwise both 0 */
+    uint64_t start, end;         /* bytes of the document's text */
+    uint32_t page;               /* from 1: page, slide or sheet; 0 = the format has none */
+    uint64_t src_start, src_end; /* bytes of the original file, where the format allows (UTF-8 text, Markdown,
+                                    code); otherwise both 0. Within them \r\n stands for \n, and what was
+                                    replaced or left out stands there still */
     uint32_t first_rect, n_rects; /* into document_text.rects; PDF only */
 } segment;
 
@@ -51,8 +52,8 @@ typedef struct ingest_limits {
     uint64_t file_bytes;   /* larger files are refused with both sizes; 0 = 2 GiB */
     uint64_t text_bytes;   /* 0 = 1 GiB */
     uint64_t memory_bytes; /* address space of the child; 0 = 2 GiB */
-    uint32_t seconds;      /* processor time of the child; 0 = 300 */
-    bool ocr;              /* read picture pages with tesseract where it is installed */
+    uint32_t seconds;      /* processor time of the child; 0 = 300. By the clock: twice that and 10 s */
+    bool ocr;              /* read picture pages with tesseract: not built yet, the warning then says so */
 } ingest_limits;
 
 /* Called while a large file is being read: pages (or bytes) done and in all, 0 = unknown. Non-zero stops. */
@@ -87,7 +88,9 @@ int ingest_walk(const char *path, walk_file file, walk_skipped skipped, void *us
 /* Fetches an http(s) URL into the file at path (created, mode 0600), following at most 5 redirects. Every
  * address connected to, at every hop, must be public: loopback, private, link-local, multicast, metadata and
  * mapped forms are refused after resolution, so a name that resolves differently later changes nothing. *name
- * (owned, free) = a file name made from the URL or Content-Disposition. */
+ * (owned, free) = a file name made from the URL or Content-Disposition. A refused address or URL is PH_USAGE,
+ * 404 and 410 are PH_NOT_FOUND. Nothing stays at path after a failure; an existing file is not overwritten.
+ */
 int ingest_fetch(const char *url, const char *path, char **name, const ingest_limits *limits,
                  ingest_progress progress, void *user, ph_error *err);
 

@@ -6,11 +6,11 @@
 #include <string.h>
 #include <zip.h>
 
-#define MAX_PARTS 6
+#define MAX_PARTS 8
 
 static const char *const names[][MAX_PARTS] = {
     {"word/document.xml", "word/_rels/document.xml.rels", "word/footnotes.xml", "word/header1.xml",
-     "docProps/core.xml"},
+     "docProps/core.xml", "word/numbering.xml", "word/styles.xml"},
     {"xl/workbook.xml", "xl/_rels/workbook.xml.rels", "xl/sharedStrings.xml", "xl/styles.xml",
      "xl/worksheets/sheet1.xml"},
     {"ppt/presentation.xml", "ppt/_rels/presentation.xml.rels", "ppt/slides/slide1.xml",

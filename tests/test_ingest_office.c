@@ -83,6 +83,51 @@ static void docx(void **state) {
     document_text_free(&d);
 }
 
+/* The numbers that Word shows, by paragraph, by style, by restart. */
+static void docx_numbers(void **state) {
+#define NP(level, number, text)                                                                              \
+    "<w:p><w:pPr><w:numPr><w:ilvl w:val=\"" level "\"/><w:numId w:val=\"" number                             \
+    "\"/></w:numPr></w:pPr><w:r><w:t>" text "</w:t></w:r></w:p>"
+#define SP(style, text)                                                                                      \
+    "<w:p><w:pPr><w:pStyle w:val=\"" style "\"/></w:pPr><w:r><w:t>" text "</w:t></w:r></w:p>"
+#define LEVEL(i, format, text)                                                                               \
+    "<w:lvl w:ilvl=\"" i "\"><w:start w:val=\"1\"/><w:numFmt w:val=\"" format "\"/><w:lvlText w:val=\"" text \
+    "\"/></w:lvl>"
+    MAKE("n.docx", TYPES, MAIN("word/document.xml"),
+         {"word/_rels/document.xml.rels",
+          RELS REL("a", "numbering", "numbering.xml") REL("b", "styles", "styles.xml") "</Relationships>"},
+         {"word/numbering.xml",
+          "<w:numbering " W
+          "><w:abstractNum w:abstractNumId=\"7\">" LEVEL("0", "decimal", "%1.") LEVEL("1", "decimal", "%1.%2")
+              LEVEL("2", "lowerLetter", "(%3)") "</w:abstractNum><w:abstractNum w:abstractNumId=\"8\">" LEVEL(
+                  "0", "bullet", "\xEF\x82\xB7")
+                  LEVEL("1", "lowerRoman",
+                        "%2)") "</w:abstractNum>"
+                               "<w:num w:numId=\"1\"><w:abstractNumId w:val=\"7\"/></w:num><w:num "
+                               "w:numId=\"2\"><w:abstractNumId w:val=\"8\"/></w:num>"
+                               "<w:num w:numId=\"3\"><w:abstractNumId w:val=\"7\"/><w:lvlOverride "
+                               "w:ilvl=\"0\"><w:startOverride w:val=\"9\"/>"
+                               "</w:lvlOverride></w:num></w:numbering>"},
+         {"word/styles.xml",
+          "<w:styles " W
+          "><w:style w:styleId=\"H1\"><w:pPr><w:numPr><w:numId w:val=\"1\"/></w:numPr></w:pPr></w:style>"
+          "<w:style w:styleId=\"H2\"><w:basedOn w:val=\"H1\"/><w:pPr><w:numPr><w:ilvl w:val=\"1\"/><w:numId "
+          "w:val=\"1\"/></w:numPr>"
+          "</w:pPr></w:style><w:style w:styleId=\"H1x\"><w:basedOn w:val=\"H1\"/></w:style></w:styles>"},
+         {"word/document.xml",
+          "<w:document " W "><w:body>" SP("H1", "Terms") SP("H2", "Price") SP("H2", "Time")
+              NP("2", "1", "first") NP("2", "1", "second") SP("H1x", "Law")
+                  SP("H2", "Place") "<w:p><w:pPr><w:pStyle w:val=\"H2\"/><w:numPr><w:numId "
+                                    "w:val=\"0\"/></w:numPr></w:pPr>"
+                                    "<w:r><w:t>none</w:t></w:r></w:p>" NP("0", "2", "dot") NP("1", "2", "one")
+                                        NP("1", "2", "two") NP("0", "3", "restarted")
+                                            NP("0", "99", "unknown") "</w:body></w:document>"});
+    expect_text(
+        "n.docx",
+        "1. Terms\n\n1.1 Price\n\n1.2 Time\n\n(a) first\n\n(b) second\n\n2. Law\n\n2.1 Place\n\nnone\n\n"
+        "- dot\n\ni) one\n\nii) two\n\n9. restarted\n\n- unknown");
+}
+
 static void xlsx(void **state) {
     MAKE("x.xlsx", TYPES, MAIN("xl/workbook.xml"),
          {"xl/_rels/workbook.xml.rels",
@@ -326,10 +371,12 @@ static void encrypted(void **state) {
 int main(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], INGEST_CHILD_ARGUMENT)) return ingest_child_main(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(docx),    cmocka_unit_test(xlsx),      cmocka_unit_test(pptx),
-        cmocka_unit_test(odf),     cmocka_unit_test(epub),      cmocka_unit_test(entities),
-        cmocka_unit_test(nesting), cmocka_unit_test(bombs),     cmocka_unit_test(names_that_climb),
-        cmocka_unit_test(damaged), cmocka_unit_test(encrypted),
+        cmocka_unit_test(docx),     cmocka_unit_test(docx_numbers),
+        cmocka_unit_test(xlsx),     cmocka_unit_test(pptx),
+        cmocka_unit_test(odf),      cmocka_unit_test(epub),
+        cmocka_unit_test(entities), cmocka_unit_test(nesting),
+        cmocka_unit_test(bombs),    cmocka_unit_test(names_that_climb),
+        cmocka_unit_test(damaged),  cmocka_unit_test(encrypted),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
