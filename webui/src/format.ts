@@ -15,14 +15,15 @@ export function bytes(n: number): string {
 
 export const percent = (share: number) => {
   const p = 100 * share;
-  if (p > 0 && p < 0.1) return 'under 0.1 %';
-  return `${p >= 10 || p === 0 ? Math.round(p) : p.toFixed(1)} %`;
+  if (p > 0 && p < 0.1) return 'under 0.1\u00a0%';
+  return `${p >= 10 || p === 0 ? Math.round(p) : p.toFixed(1)}\u00a0%`;
 };
 
-export const times = (lift: number) => `${lift >= 10 ? count(lift) : two.format(lift)} ×`;
+export const times = (lift: number) => `${lift >= 10 ? count(lift) : two.format(lift)}\u00a0×`;
 
 export function seconds(s: number): string {
   if (s < 1) return 'under a second';
+  if (s < 10) return `${s.toFixed(1)} s`;
   if (s < 90) return `${Math.round(s)} s`;
   if (s < 5400) return `${Math.round(s / 60)} min`;
   return `${(s / 3600).toFixed(1)} h`;

@@ -19,7 +19,7 @@ function Add() {
       <p class="muted">Drop files or folders anywhere, or</p>
       <div class="buttons">
         <button type="button" class="primary" onClick={() => files.current?.click()}>Choose files</button>
-        <button type="button" onClick={() => folder.current?.click()}>Choose a folder</button>
+        <button type="button" onClick={() => folder.current?.click()}>A folder</button>
       </div>
       <input ref={files} id="pick-files" type="file" multiple hidden aria-label="Files to add" onChange={take} />
       <input
@@ -73,8 +73,10 @@ export function Documents() {
   return (
     <section class="documents" aria-labelledby="documents-title">
       <div class="head">
-        <h2 id="documents-title">Documents</h2>
-        {list.length > 0 && <span class="muted">{count(list.length)}, {bytes(total)} of text</span>}
+        <h2 id="documents-title">
+          {list.length ? plural(list.length, 'document') : 'No documents yet'}
+        </h2>
+        {list.length > 0 && <span class="muted small">{bytes(total)} of text</span>}
       </div>
       <Add />
       <Meter />

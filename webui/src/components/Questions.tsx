@@ -1,6 +1,6 @@
 // Questions.tsx - what was asked before, from the server.
 import { useState } from 'preact/hooks';
-import { count, when } from '../format';
+import { plural, when } from '../format';
 import { answers, current, eraseAnswer, openAnswer } from '../state';
 import type { Answer } from '../types';
 import { Icon } from './Icon';
@@ -33,8 +33,9 @@ export function Questions() {
   return (
     <section class="questions" aria-labelledby="questions-title">
       <div class="head">
-        <h2 id="questions-title">Questions</h2>
-        <span class="muted">{count(answers.value.length)}</span>
+        <h2 id="questions-title">
+          {answers.value.length ? plural(answers.value.length, 'question') : 'No questions yet'}
+        </h2>
       </div>
       {answers.value.length === 0 ? (
         <p class="muted">Questions and their answers are kept here, on this machine, until you erase them.</p>
