@@ -21,6 +21,7 @@ import torch.nn.functional as F
 
 import checkpoint
 import evaluate
+import export
 import sparse
 import tokenizer as tk
 from config import Config, toy_config
@@ -50,6 +51,8 @@ class Trainer:
         self.model = Model(toy_config() if args.toy else Config(vocab_size=self.tok.vocab_size))
         self.model.init_weights(recipe["seed"])
         self.opt_state, self.progress = None, {"stage": 0, "tokens": {}}
+        if args.weights:
+            self.model.load_state_dict(export.load(args.weights).state_dict())
         if args.resume:
             self.opt_state, self.progress = checkpoint.load(args.resume, self.model)
         self.model.to(self.device)
@@ -244,6 +247,7 @@ def main():
     ap.add_argument("--recipe", default=os.path.join(here, "recipe.json"))
     ap.add_argument("--stages", default="")
     ap.add_argument("--resume", default="")
+    ap.add_argument("--weights", default="", help="begin from a shipped folder, with the stages named")
     ap.add_argument("--workers", type=int, default=0)
     ap.add_argument("--toy", action="store_true")
     ap.add_argument("--no-compile", action="store_true")
