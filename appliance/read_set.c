@@ -131,6 +131,12 @@ int answer_trace_unpack(answer_trace *t, const void *blob, size_t len, ph_error 
     memcpy(t->entries, p += selected, entries);
     memcpy(t->text, p + entries, h.text);
     t->text[h.text] = 0;
+    for (size_t i = 0; i < rows * h.keep; i++) {
+        const trace_entry *e = &t->entries[i];
+        if (e->position >= -1 && e->mass >= 0 && e->mass <= 1.001f) continue; /* not so where it is NAN */
+        answer_trace_free(t);
+        return ph_fail(err, PH_CORRUPT, "a stored trace has an impossible position or share");
+    }
     uint64_t end = 0;
     bool follow = true; /* the pieces one another, and cover the answer */
     for (size_t i = 0; i < t->n_tokens; i++) {

@@ -155,6 +155,16 @@ static void a_damaged_blob_is_refused(void **state) {
         assert_int_equal(answer_trace_unpack(&back, blob, len, NULL), PH_CORRUPT);
         memcpy(blob + first, &saved, sizeof saved);
     }
+    static const trace_entry wrong[] = {
+        {-2, 0, 0.5f}, {3, 0, -0.5f}, {3, 0, 2}, {3, 0, NAN}, {3, 0, INFINITY}};
+    size_t entry = 24 + t.n_tokens * sizeof(trace_token) + t.n_tokens * LAYERS * sizeof(int32_t);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        trace_entry saved;
+        memcpy(&saved, blob + entry, sizeof saved);
+        memcpy(blob + entry, &wrong[i], sizeof saved);
+        assert_int_equal(answer_trace_unpack(&back, blob, len, NULL), PH_CORRUPT);
+        memcpy(blob + entry, &saved, sizeof saved);
+    }
     MUST(answer_trace_unpack(&back, blob, len, &err)); /* everything was put back */
     answer_trace_free(&back);
     answer_trace_free(&t);
