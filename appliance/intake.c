@@ -245,3 +245,9 @@ int intake_path(store *s, const char *path, const intake_options *o, ph_error *e
     int code = ingest_walk(path, walked, skipped, &in, err);
     return in.code ? in.code : code;
 }
+
+int intake_file(store *s, const char *path, const char *name, const char *source, const intake_options *o,
+                ph_error *err) {
+    intake in = {.store = s, .options = o, .err = err};
+    return take_file(&in, path, name, source);
+}

@@ -37,4 +37,8 @@ typedef struct intake_options {
  * walk; errors are those that concern the whole: the store, interruption, a path that does not exist. */
 int intake_path(store *s, const char *path, const intake_options *o, ph_error *err);
 
+/* One file that has a name and a source of its own ("" = none): what came in by upload. */
+int intake_file(store *s, const char *path, const char *name, const char *source, const intake_options *o,
+                ph_error *err);
+
 #endif
