@@ -6,7 +6,7 @@ set -eu
 build="build-essential cmake ninja-build pkg-config"
 libraries="libjansson-dev libsqlite3-dev libcurl4-openssl-dev libpcre2-dev libzip-dev libexpat1-dev libxml2-dev
   libmd4c-dev libmagic-dev libuchardet-dev libutf8proc-dev libsodium-dev libxxhash-dev libzstd-dev libseccomp-dev
-  libcmocka-dev"
+  libmicrohttpd-dev libcmocka-dev"
 run="poppler-utils ca-certificates"
 tests="clang libclang-rt-14-dev sqlite3"
 
