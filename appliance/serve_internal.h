@@ -1,0 +1,47 @@
+/* serve_internal.h - the server's parts, for serve.c and the handlers in api_*.c. */
+#ifndef PHAROS_SERVE_INTERNAL_H
+#define PHAROS_SERVE_INTERNAL_H
+
+#include "appliance/http.h"
+#include "appliance/jobs.h"
+#include "appliance/serve.h"
+#include "appliance/serve_read.h"
+#include "appliance/serve_stores.h"
+#include "appliance/serve_tokens.h"
+#include "appliance/serve_uploads.h"
+
+enum {
+    MAX_JSON_BYTES = 1 << 20,
+    MAX_QUESTION_BYTES = 64 << 10,
+    MAX_ANSWER_TOKENS = 4096,
+    MAX_ASKED_DOCUMENTS = 10000,
+    OWNED = 4096 /* answers whose asker is remembered */
+};
+
+typedef struct owned_answer {
+    int64_t answer;
+    int number; /* of the token that asked */
+} owned_answer;
+
+typedef struct figures {
+    pthread_mutex_t lock;
+    uint64_t answers, not_found, prompt_tokens, cached_tokens, completion_tokens;
+    double answer_seconds;
+    /* Who asked what, in a ring: an `ask` token sees its own answers only, while this server runs. */
+    owned_answer owned[OWNED];
+    size_t n_owned;
+} figures;
+
+struct serve {
+    serve_options options;
+    http_server *http;
+    jobs *jobs;
+    uploads *uploads;
+    stores *stores;
+    tokens *tokens; /* NULL: none needed */
+    reading_now reading;
+    figures figures;
+    int64_t started_at; /* Unix seconds */
+};
+
+#endif
