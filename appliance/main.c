@@ -12,6 +12,7 @@ const command commands[] = {
     {"rm", "Erase documents everywhere", cmd_rm},
     {"ask", "Answer a question from the documents, with citations", cmd_ask},
     {"trace", "Show what was read for each word of an answer", cmd_trace},
+    {"serve", "Serve the page and the HTTP API", cmd_serve},
     {"pack", "Show the packs: what stands where, and how much of it has been read", cmd_pack},
     {"model", "Show the model, or hold a checkpoint against its reference", cmd_model},
     {"eval", "Measure what the model reads: needles, RULER, questions, recall, sparse against dense", cmd_eval},
