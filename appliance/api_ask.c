@@ -202,9 +202,9 @@ static bool take_options(api_call *c, question *q, const json_t *body) {
 }
 
 void api_ask(api_call *c) {
-    static const char *const members[] = {"question",   "documents", "pack",        "packs",
-                                          "max_tokens", "seed",      "temperature", "top_p",
-                                          "full_trace", "discard",   "stream",      NULL};
+    static const char *const members[] = {"question", "documents",   "pack",  "packs",      "max_tokens",
+                                          "seed",     "temperature", "top_p", "full_trace", "discard",
+                                          "whole",    "stream",      NULL};
     json_t *body = http_json_body(c->http, false);
     if (!body) return;
     question *q = question_new();
