@@ -77,7 +77,8 @@ const char *ingest_sandbox_status(void);
 /* BLAKE2b-256 of a file's bytes, read in pieces; *size filled. */
 int ingest_hash_file(uint8_t hash[32], uint64_t *size, const char *path, ph_error *err);
 
-/* Calls `file` for every regular file at or below path, folders in byte order of their names. Hidden files
+/* Calls `file` for every regular file at or below path, folders in byte order of their names, links after
+ * the rest. Hidden files
  * and folders (leading dot) and unreadable ones are reported through `skipped` with a reason, links are
  * followed once (loops and a file met twice by device and inode are skipped). `name` is the path relative to
  * the folder that was named (or the base name of a file). Either callback returns non-zero to stop. */

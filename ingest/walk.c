@@ -145,6 +145,11 @@ static int walk_entry(walker *w, const char *path, const char *name, int depth) 
     return w->file(w->user, path, name) ? ph_fail(w->err, PH_INTERRUPTED, "stopped while listing files") : 0;
 }
 
+static bool is_link(const char *path) {
+    struct stat st;
+    return lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
+}
+
 static int walk_folder(walker *w, const char *path, const char *name, int depth) {
     if (depth > MAX_DEPTH) return skip(w, path, "more than 128 folders deep");
     char **names;
@@ -152,15 +157,15 @@ static int walk_folder(walker *w, const char *path, const char *name, int depth)
     if (list(path, &names, &count) != 0)
         return errno == ENOMEM ? no_memory(w) : skip(w, path, strerror(errno));
     int rc = 0;
-    for (size_t i = 0; i < count && !rc; i++) {
-        char *below = join(path, names[i]);
-        char *relative = name[0] ? join(name, names[i]) : strdup(names[i]);
+    /* Links come last: a file that is also reached by a link keeps its own name. */
+    for (size_t k = 0; k < 2 * count && !rc; k++) {
+        const char *entry = names[k % count];
+        char *below = join(path, entry);
+        char *relative = name[0] ? join(name, entry) : strdup(entry);
         if (!below || !relative)
             rc = no_memory(w);
-        else if (names[i][0] == '.')
-            rc = skip(w, below, "hidden");
-        else
-            rc = walk_entry(w, below, relative, depth);
+        else if (is_link(below) == (k >= count))
+            rc = entry[0] == '.' ? skip(w, below, "hidden") : walk_entry(w, below, relative, depth);
         free(below);
         free(relative);
     }

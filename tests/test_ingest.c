@@ -370,6 +370,7 @@ static void walking(void **state) {
     write_text("tree/.hidden", "h");
     write_text("outside.txt", "o");
     assert_int_equal(symlink("../outside.txt", path_of("tree/d-link")), 0);
+    assert_int_equal(symlink("c.txt", path_of("tree/a-link")), 0); /* sorts before its file */
     assert_int_equal(symlink("..", path_of("tree/b/up")), 0);
     assert_int_equal(symlink("nowhere", path_of("tree/e-dangling")), 0);
     assert_int_equal(symlink("f-self", path_of("tree/f-self")), 0);
@@ -378,10 +379,10 @@ static void walking(void **state) {
     listing l = {{0}, 0};
     assert_int_equal(ingest_walk(path_of("tree"), on_file, on_skipped, &l, &err), 0);
     assert_string_equal(
-        l.text, "! .git: hidden\n! .hidden: hidden\nB.txt\na.txt\n! b/up: a folder met before\nb/x.txt\n"
-                "c.txt\nd-link\n! e-dangling: a link that leads nowhere\n"
-                "! f-self: a link that leads to itself\n! g-hard: a file met before\n"
-                "! h-fifo: not a regular file\n");
+        l.text, "! .git: hidden\n! .hidden: hidden\nB.txt\na.txt\nb/x.txt\n! b/up: a folder met before\n"
+                "c.txt\n! g-hard: a file met before\n! h-fifo: not a regular file\n"
+                "! a-link: a file met before\nd-link\n! e-dangling: a link that leads nowhere\n"
+                "! f-self: a link that leads to itself\n");
     memset(&l, 0, sizeof l);
     assert_int_equal(ingest_walk(path_of("tree/c.txt"), on_file, on_skipped, &l, &err), 0);
     assert_string_equal(l.text, "c.txt\n");
