@@ -192,7 +192,7 @@ static bool take_options(api_call *c, question *q, const json_t *body) {
         api_integer(c, body, "seed", 0, INT64_MAX, &seed) &&
         api_real(c, body, "temperature", 0, 2, &temperature) && api_real(c, body, "top_p", 1e-6, 1, &top_p) &&
         api_boolean(c, body, "full_trace", &o->full_trace) && api_boolean(c, body, "discard", &o->discard) &&
-        api_boolean(c, body, "whole", &o->whole) && api_boolean(c, body, "stream", "whole", &q->stream);
+        api_boolean(c, body, "whole", &o->whole) && api_boolean(c, body, "stream", &q->stream);
     o->max_packs = (int)packs;
     o->max_tokens = (int)max_tokens;
     o->seed = (uint64_t)seed;
