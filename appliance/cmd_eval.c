@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 typedef struct eval_command {
     common_options common;
@@ -36,7 +37,9 @@ enum {
     OPTION_TASKS,
     OPTION_PREFIX,
     OPTION_PLAIN,
+    OPTION_QA,
     OPTION_DATA,
+    OPTION_SOURCE,
     OPTION_LIMIT,
     OPTION_PER_HAYSTACK,
     OPTION_KS,
@@ -58,7 +61,7 @@ static const struct argp_option options[] = {
     {"documents", OPTION_DOCUMENTS, NULL, 0, "The stored documents are the haystack", 1},
     {"generated", OPTION_GENERATED, NULL, 0, "Generated sentences are the haystack", 1},
     {"over", OPTION_OVER, "KIND", 0,
-     "Prompts of recall and compare: needle, ruler or qa (qa with --data, else needle)", 1},
+     "Prompts of recall and compare: needle, ruler or qa (qa with --qa, else needle)", 1},
     {NULL, 0, NULL, 0, "Needles:", 2},
     {"depths", OPTION_DEPTHS, "N", 0, "Depths from 0 to 100% (15)", 2},
     {"together", OPTION_TOGETHER, NULL, 0,
@@ -68,14 +71,14 @@ static const struct argp_option options[] = {
     {"answer", OPTION_ANSWER, "TEXT", 0, "What is right", 2},
     {"needles", OPTION_NEEDLES, "FILE", 0, "JSON lines {needle, question, answer}", 2},
     {NULL, 0, NULL, 0, "RULER:", 3},
-    {"tasks", OPTION_TASKS, "LIST", 0, "Names or parts of them: niah_single,vt (all; qa only with --data)",
-     3},
+    {"tasks", OPTION_TASKS, "LIST", 0, "Names or parts of them: niah_single,vt (all; qa only with --qa)", 3},
     {"answer-prefix", OPTION_PREFIX, NULL, 0, "Begin the answer for the model, as published", 3},
     {"plain", OPTION_PLAIN, NULL, 0, "No file template around the text", 3},
     {NULL, 0, NULL, 0, "Questions:", 4},
-    {"data", OPTION_DATA, "FILE", 0, "Passages with questions: SQuAD JSON or JSON lines {name, text, qas}",
-     4},
-    {"qa", OPTION_DATA, "FILE", OPTION_ALIAS, NULL, 4},
+    {"qa", OPTION_QA, "FILE", 0,
+     "Passages with questions: SQuAD JSON or JSON lines {name, text, qas}; --data FILE too", 4},
+    {"data", OPTION_DATA, "FILE", OPTION_HIDDEN, NULL, 4},
+    {"source", OPTION_SOURCE, "NAME", 0, "Only passages whose \"source\" is NAME", 4},
     {"limit", OPTION_LIMIT, "N", 0, "At most N questions of each length", 4},
     {"per-haystack", OPTION_PER_HAYSTACK, "N", 0, "At most N questions of one haystack (compare 16)", 4},
     {"ks", OPTION_KS, "LIST", 0,
@@ -139,6 +142,14 @@ static void add_file(eval_params *p, const char *path, struct argp_state *state)
     p->n_files++;
 }
 
+/* --data is the folder of every command; an evaluation's questions are a file. */
+static bool is_questions(const char *path) {
+    struct stat st;
+    if (stat(path, &st) == 0) return S_ISREG(st.st_mode);
+    const char *dot = strrchr(path, '.');
+    return dot && !strncmp(dot, ".json", 5);
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state) {
     eval_command *o = state->input;
     eval_params *p = &o->params;
@@ -198,8 +209,18 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         p->plain = true;
         break;
     case OPTION_DATA:
+        if (!is_questions(arg)) {
+            o->common.data_dir = arg;
+            break;
+        }
+        /* fall through */
+    case OPTION_QA:
         free(p->data);
         if (!(p->data = strdup(arg))) argp_failure(state, PH_MEMORY, 0, "out of memory");
+        break;
+    case OPTION_SOURCE:
+        free(p->source);
+        if (!(p->source = strdup(arg))) argp_failure(state, PH_MEMORY, 0, "out of memory");
         break;
     case OPTION_LIMIT:
         p->limit = (int)whole(arg, 1, 1 << 24, "number of questions", state);

@@ -61,6 +61,7 @@ typedef struct eval_params {
     bool plain;         /* ruler: without the file template around the text */
 
     char *data;       /* qa, and ruler's qa tasks: path */
+    char *source;     /* qa: passages of this source only; NULL = all */
     int limit;        /* questions of each length; 0 = all */
     int per_haystack; /* questions of one haystack; 0 = all */
 
@@ -111,7 +112,8 @@ typedef struct eval_rows {
 } eval_rows;
 void eval_rows_free(eval_rows *r);
 /* SQuAD JSON or our JSON lines; a compressed file is refused by name. */
-int eval_rows_load(eval_rows *r, const char *path, ph_error *err);
+/* source NULL = all. */
+int eval_rows_load(eval_rows *r, const char *path, const char *source, ph_error *err);
 
 /* ---- haystacks and questions ---- */
 

@@ -130,8 +130,10 @@ static void draw(drawn *out, const char *key, size_t number, eval_random *r) {
 #pragma GCC diagnostic pop
 }
 
-/* The needles of one haystack: the user's by turns, or drawn ones with different keys. */
-static int draw_needles(drawn *out, int n, const eval_params *p, int sample, ph_error *err) {
+/* The needles of one haystack: the user's by turns, or drawn ones with different keys: the same for every
+ * length, so that lengths can be compared, and at other depths, so that a hard needle is not taken for a hard
+ * depth. */
+static int draw_needles(drawn *out, int n, const eval_params *p, int64_t length, int sample, ph_error *err) {
     if (p->n_needles) {
         for (int i = 0; i < n; i++) {
             const eval_needle *from = &p->needles[((size_t)sample * (size_t)n + (size_t)i) % p->n_needles];
@@ -152,7 +154,9 @@ static int draw_needles(drawn *out, int n, const eval_params *p, int sample, ph_
         order[j] = swap;
     }
     size_t start = eval_below(&r, WORDINGS);
-    for (int i = 0; i < n; i++) draw(&out[i], keys[order[i]], start + (size_t)i, &r);
+    eval_random turn = eval_stream(p->seed, "turn of the needles", length, sample);
+    int first = (int)eval_below(&turn, (uint64_t)n);
+    for (int i = 0; i < n; i++) draw(&out[(first + i) % n], keys[order[i]], start + (size_t)i, &r);
     return PH_OK;
 }
 
@@ -247,7 +251,8 @@ int eval_needle_make(eval_haystack *h, const eval_plan *plan, const eval_group *
         strcpy(d[0].question, original.question);
         strcpy(d[0].answer, original.answer);
     } else if (!code)
-        code = draw_needles(d, n, p, p->together ? g->sample : g->sample * p->depths + g->number, err);
+        code = draw_needles(d, n, p, g->length, p->together ? g->sample : g->sample * p->depths + g->number,
+                            err);
     if (!code) code = measure(plan, d, n, &taken, err);
     if (!code) code = eval_pieces_fill(&pieces, plan, g->length - taken, g->sample, err);
     for (int i = 0; i < n && !code; i++)

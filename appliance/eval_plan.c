@@ -75,7 +75,7 @@ int eval_plan_make(eval_plan *plan, eval_params *p, store *s, engine *e, ph_erro
     plan->engine = e;
     int code = check_lengths(p, e, err);
     if (!code) code = eval_texts_load(&plan->texts, p, s, err);
-    if (!code && p->data) code = eval_rows_load(&plan->rows, p->data, err);
+    if (!code && p->data) code = eval_rows_load(&plan->rows, p->data, p->source, err);
     if (!code) code = check_texts(plan, p, err);
     make_variants(plan);
     if (!code && p->over == EVAL_NEEDLE) code = eval_needle_plan(plan, err);

@@ -111,7 +111,7 @@ static int deal_length(eval_plan *plan, deals *all, int64_t length, size_t *orde
 
 int eval_qa_plan(eval_plan *plan, ph_error *err) {
     const eval_params *p = plan->params;
-    if (plan->rows.n == 0) return ph_fail(err, PH_USAGE, "questions come from a file: give one with --data");
+    if (plan->rows.n == 0) return ph_fail(err, PH_USAGE, "questions come from a file: give one with --qa");
     deals *all = plan->maker = calloc(1, sizeof *all);
     size_t *order = malloc(plan->rows.n * sizeof *order);
     if (all) all->tokens = calloc(plan->rows.n, sizeof *all->tokens);

@@ -267,7 +267,19 @@ static int rows_from_lines(eval_rows *rows, const char *path, char *text, ph_err
     return PH_OK;
 }
 
-int eval_rows_load(eval_rows *rows, const char *path, ph_error *err) {
+/* Takes out the passages of other sources. */
+static void keep_source(eval_rows *rows, const char *source) {
+    size_t n = 0;
+    for (size_t i = 0; i < rows->n; i++) {
+        if (strcmp(rows->list[i].source, source))
+            row_free(&rows->list[i]);
+        else
+            rows->list[n++] = rows->list[i];
+    }
+    rows->n = n;
+}
+
+int eval_rows_load(eval_rows *rows, const char *path, const char *source, ph_error *err) {
     memset(rows, 0, sizeof *rows);
     char *text;
     size_t len;
@@ -283,7 +295,10 @@ int eval_rows_load(eval_rows *rows, const char *path, ph_error *err) {
     code = data ? rows_from_squad(rows, data, err) : rows_from_lines(rows, path, text, err);
     json_decref(whole);
     free(text);
-    if (!code && rows->n == 0) code = ph_fail(err, PH_NOT_FOUND, "%s has no passages", path);
+    if (!code && source) keep_source(rows, source);
+    if (!code && rows->n == 0)
+        code = ph_fail(err, PH_NOT_FOUND, "%s has no passages%s%.100s", path, source ? " of the source " : "",
+                       source ? source : "");
     if (code) eval_rows_free(rows);
     return code;
 }

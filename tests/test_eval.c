@@ -263,8 +263,8 @@ static void ruler_prompts(void **state) {
 static void question_files(void **state) {
     const bench *b = *state;
     eval_rows lines, squad;
-    OK(eval_rows_load(&lines, in_folder(b->folder, "rows.jsonl"), &error));
-    OK(eval_rows_load(&squad, in_folder(b->folder, "squad.json"), &error));
+    OK(eval_rows_load(&lines, in_folder(b->folder, "rows.jsonl"), NULL, &error));
+    OK(eval_rows_load(&squad, in_folder(b->folder, "squad.json"), NULL, &error));
     assert_int_equal(lines.n, 3);
     assert_int_equal(squad.n, 1);
     assert_string_equal(lines.list[0].text, squad.list[0].text);
@@ -279,10 +279,14 @@ static void question_files(void **state) {
     assert_string_equal(lines.list[2].qas[0].answers[0], "pears");
     eval_rows_free(&lines);
     eval_rows_free(&squad);
+    OK(eval_rows_load(&lines, in_folder(b->folder, "rows.jsonl"), "s", &error));
+    assert_int_equal(lines.n, 3);
+    eval_rows_free(&lines);
+    assert_int_equal(eval_rows_load(&lines, in_folder(b->folder, "rows.jsonl"), "t", &error), PH_NOT_FOUND);
     write_text(in_folder(b->folder, "bad.jsonl"), "{\"name\":\"x\",\n");
-    assert_int_equal(eval_rows_load(&lines, in_folder(b->folder, "bad.jsonl"), &error), PH_CORRUPT);
+    assert_int_equal(eval_rows_load(&lines, in_folder(b->folder, "bad.jsonl"), NULL, &error), PH_CORRUPT);
     assert_non_null(strstr(error.text, "line 1"));
-    assert_int_equal(eval_rows_load(&lines, in_folder(b->folder, "none"), &error), PH_NOT_FOUND);
+    assert_int_equal(eval_rows_load(&lines, in_folder(b->folder, "none"), NULL, &error), PH_NOT_FOUND);
 }
 
 static void questions_among_passages(void **state) {
