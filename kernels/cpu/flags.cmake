@@ -9,3 +9,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   set_source_files_properties(kernels/cpu/avx2.c PROPERTIES COMPILE_OPTIONS
     "-O3;-ffp-contract=off;-mavx2;-mfma;-mf16c")
 endif()
+# No fuzz target runs a kernel: instrumenting their unrolled loops would cost that build most of its minutes.
+if(PHAROS_FUZZ)
+  set_property(SOURCE ${cpu_sources} APPEND PROPERTY COMPILE_OPTIONS
+    "-O1;-fno-sanitize=all;-fno-sanitize-coverage=edge,trace-pc-guard,inline-8bit-counters,pc-table,trace-cmp")
+endif()
