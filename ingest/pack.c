@@ -113,6 +113,9 @@ int pack_cut(const tokenizer *t, const char *name, const char *text, size_t len,
     /* The longest header any part can have. */
     int code = template_size(t, name, 100000, 100000, &frame, err);
     if (code) return code;
+    if (room <= frame)
+        return ph_fail(err, PH_TOO_LARGE, "a context of %lld tokens is too small for any text under a header of %lld",
+                       (long long)room, (long long)frame);
     size_t *at = malloc(2 * sizeof *at), capacity = 2;
     if (!at) return ph_fail(err, PH_MEMORY, "no memory to cut a document");
     int n = 0;
