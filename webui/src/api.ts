@@ -87,7 +87,7 @@ export const getSegments = async (id: number, start: number, end: number, signal
   ).segments;
 export const getTrace = (id: number, layer: number | null, signal?: AbortSignal) =>
   call<Trace>(
-    'GET', `/api/v1/answers/${id}/trace?sentences=12${layer === null ? '' : `&layer=${layer}`}`, undefined, signal,
+    'GET', `/api/v1/answers/${id}/trace?sentences=24${layer === null ? '' : `&layer=${layer}`}`, undefined, signal,
   );
 export const getFile = async (id: number, signal?: AbortSignal) =>
   (await send('GET', `/api/v1/documents/${id}/file`, undefined, signal)).blob();

@@ -164,8 +164,7 @@ async function sendOne(u: Upload): Promise<void> {
   change(u.key, { share: 0 });
   try {
     const job = await api.upload(u.file, u.name, (share) => change(u.key, { share }), u.stop.signal);
-    if (job.state === 'known') notify('done', `${u.name} is here already${job.detail ? `: ${job.detail}` : ''}.`);
-    else sent.set(job.id, u.file);
+    sent.set(job.id, u.file);
     await refresh();
     uploads.value = uploads.value.filter((x) => x.key !== u.key);
   } catch (error) {

@@ -106,6 +106,7 @@ export interface Answer {
   confidence?: number;
   model?: string;
   note?: string | null;
+  cut_off?: boolean;
   asked_at?: number;
 }
 
@@ -137,6 +138,10 @@ export interface Trace {
     document: string;
     token_start: number;
     token_end: number;
+    text_token_start: number;
+    text_token_end: number;
+    start: number;
+    end: number;
   }[];
   strip?: Strip;
   read_set?: Sentence[];

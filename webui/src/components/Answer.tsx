@@ -147,6 +147,7 @@ export function AnswerView({ answer: a }: { answer: Answer }) {
           <p>Nothing in the documents that were asked answers this. {a.answer && <span class="muted">The model wrote: {a.answer}</span>}</p>
         </div>
       )}
+      {a.cut_off && <p class="caution"><Icon name="warn" />The answer was cut off at the greatest length allowed.</p>}
       {a.note && <p class="caution"><Icon name="warn" />{a.note}</p>}
       {a.citations.length > 0 && (
         <>

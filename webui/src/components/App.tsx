@@ -147,13 +147,13 @@ export function App() {
         Skip to the question
       </a>
       <Header />
+      <Notices />
       <Places />
       <aside class="side" aria-label={side.value === 'documents' ? 'Documents' : 'Questions'}>
         {side.value === 'documents' ? <Documents /> : <Questions />}
       </aside>
       <Ask />
       {panel.value && <Panel key={`${panel.value.document}:${panel.value.start}`} target={panel.value} />}
-      <Notices />
       {keysShown.value && <Keys />}
       {tokenWanted.value && <Token />}
       {over && <div class="dropping" aria-hidden="true"><p>Drop to add these documents</p></div>}

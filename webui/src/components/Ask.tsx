@@ -129,10 +129,11 @@ function Composer() {
           send();
         }}
       />
+      {/* Keys keep the two apart: one button that became the other while it is clicked would send the question again. */}
       {busy ? (
-        <button type="button" class="go stop" onClick={stop}><Icon name="stop" />Stop</button>
+        <button key="stop" type="button" class="go stop" onClick={stop}><Icon name="stop" />Stop</button>
       ) : (
-        <button type="submit" class="go primary" disabled={!possible}><Icon name="send" />Send</button>
+        <button key="send" type="submit" class="go primary" disabled={!possible}><Icon name="send" />Send</button>
       )}
       <p id="composer-note" class="muted small">
         <span class="from">{sourcesText()}</span>

@@ -99,7 +99,7 @@ function jobText(j: Job): string {
       if (j.unit === 'pages') return j.total ? `Reading page ${count(j.done)} of ${count(j.total)}` : `Reading page ${count(j.done)}`;
       return j.total ? `Reading: ${percent(j.done / j.total)}` : 'Reading';
     case 'known':
-      return 'Here already';
+      return 'Here already, nothing was stored';
     case 'failed':
       return 'Could not be read';
     case 'stopped':

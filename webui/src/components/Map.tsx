@@ -1,17 +1,52 @@
 // Map.tsx - the pack as a strip: its documents side by side in their order, the attention as bars above them. Height
 // says how much, never colour alone; the table below says it in figures.
-import { percent } from '../format';
-import type { Strip, Trace } from '../types';
+import { count, percent } from '../format';
+import type { Sentence, Strip, Trace } from '../types';
 
 const WIDTH = 1000;
 const BARS = 90;
 const BAND = 22;
+const FEW = 40; /* with fewer bins than this a bar for each bin says too little */
 
-export function Map({ t, strip, whole, label }: { t: Trace; strip: Strip; whole: boolean; label: string }) {
+interface Bar {
+  from: number; /* tokens */
+  to: number;
+  mass: number;
+}
+
+/* A sentence's bytes onto the tokens of its document, as if all tokens were of one length. */
+function sentenceBars(t: Trace, list: Sentence[]): Bar[] {
+  const bars: Bar[] = [];
+  for (const s of list) {
+    const d = t.map?.find((m) => m.document_id === s.document_id && s.start >= m.start && s.start < m.end);
+    if (!d || d.end <= d.start) continue;
+    const scale = (d.text_token_end - d.text_token_start) / (d.end - d.start);
+    bars.push({
+      from: d.text_token_start + (s.start - d.start) * scale,
+      to: d.text_token_start + (s.end - d.start) * scale,
+      mass: s.mass,
+    });
+  }
+  return bars;
+}
+
+interface Props {
+  t: Trace;
+  strip: Strip;
+  sentences: Sentence[];
+  whole: boolean;
+  label: string;
+}
+
+export function Map({ t, strip, sentences, whole, label }: Props) {
   const span = Math.max(1, whole ? (t.capacity ?? 1) : (t.tokens_in_pack ?? 1));
   const bin = t.bin_tokens ?? 1;
+  const fine = !whole && span / bin < FEW;
+  const bars = fine
+    ? sentenceBars(t, sentences)
+    : strip.map(([b, mass]) => ({ from: b * bin, to: (b + 1) * bin, mass }));
   const x = (token: number) => (Math.min(token, span) / span) * WIDTH;
-  const top = Math.max(1e-9, ...strip.map(([, mass]) => mass));
+  const top = Math.max(0, ...bars.map((b) => b.mass));
   const documents = t.map ?? [];
   return (
     <figure class="map">
@@ -19,24 +54,35 @@ export function Map({ t, strip, whole, label }: { t: Trace; strip: Strip; whole:
         <rect class="ground" x={0} y={0} width={WIDTH} height={BARS} />
         {documents.map((d, i) => (
           <g key={i}>
-            <rect class={i % 2 ? 'band odd' : 'band'} x={x(d.token_start)} y={BARS} width={Math.max(0.5, x(d.token_end) - x(d.token_start))} height={BAND} />
+            <rect
+              class={i % 2 ? 'band odd' : 'band'} x={x(d.token_start)} y={BARS}
+              width={Math.max(0.5, x(d.token_end) - x(d.token_start))} height={BAND}
+            />
             <line class="edge" x1={x(d.token_start)} x2={x(d.token_start)} y1={0} y2={BARS + BAND} />
           </g>
         ))}
-        {strip.map(([b, mass]) => {
-          const height = Math.max(1.5, (mass / top) * (BARS - 6));
-          return <rect key={b} class="mass" x={x(b * bin)} y={BARS - height} width={Math.max(2, x((b + 1) * bin) - x(b * bin))} height={height} />;
+        {bars.map((b, i) => {
+          const height = Math.max(1.5, top ? (b.mass / top) * (BARS - 6) : 0);
+          return (
+            <rect
+              key={i} class="mass" x={x(b.from)} y={BARS - height} width={Math.max(2, x(b.to) - x(b.from))} height={height}
+            />
+          );
         })}
       </svg>
       <div class="labels" aria-hidden="true">
         {documents.map((d, i) => (
-          <span key={i} title={d.document} style={{ '--at': x(d.token_start) / WIDTH, '--share': (x(d.token_end) - x(d.token_start)) / WIDTH }}>
+          <span
+            key={i} title={d.document}
+            style={{ '--at': x(d.token_start) / WIDTH, '--share': (x(d.token_end) - x(d.token_start)) / WIDTH }}
+          >
             {i + 1} {d.document}
           </span>
         ))}
       </div>
       <figcaption class="muted small">
-        Left to right: the documents in the order in which the model read them. The highest bar is {percent(top > 1e-9 ? top : 0)} of the attention.
+        Left to right: the documents in the order in which the model read them. A bar is{' '}
+        {fine ? 'a sentence' : `${count(bin)} tokens`}; the highest is {percent(top)} of the attention on the documents.
       </figcaption>
     </figure>
   );

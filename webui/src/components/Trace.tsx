@@ -8,6 +8,8 @@ import type { Answer, Sentence, Strip, Trace as TraceData } from '../types';
 import { Map } from './Map';
 import { Words } from './Words';
 
+const LISTED = 12; /* sentences in the table; the map of a short pack shows more */
+
 function useTrace(id: number, layer: number | null): { trace: TraceData | null; failed: string } {
   const cache = useRef(new globalThis.Map<number | null, TraceData>());
   const [trace, setTrace] = useState<TraceData | null>(null);
@@ -49,7 +51,7 @@ function Sentences({ list, caption }: { list: Sentence[]; caption: string }) {
           </tr>
         </thead>
         <tbody>
-          {list.map((s, i) => (
+          {list.slice(0, LISTED).map((s, i) => (
             <tr key={i}>
               <td>
                 <button type="button" class="sentence" onClick={() => openSentence(s)}>{s.sentence}</button>
@@ -150,7 +152,7 @@ export function Trace({ answer }: { answer: Answer }) {
         {word?.on_documents !== undefined && <span class="muted">: {percent(word.on_documents)} of all attention was on the documents</span>}
         {word?.probability !== undefined && <span class="muted">, the word's probability was {percent(word.probability)}</span>}
       </p>
-      <Map t={t} strip={strip} whole={whole} label={`Attention over the documents for ${word ? word.word : 'the whole answer'}`} />
+      <Map t={t} strip={strip} sentences={list} whole={whole} label={`Attention over the documents for ${word ? word.word : 'the whole answer'}`} />
       <Sentences list={list} caption={`Heaviest sentences for ${of}`} />
       <details>
         <summary>The map in figures</summary>

@@ -1,0 +1,512 @@
+// test_webui.mjs - drives the page as a person does: a real Chromium, the real `pharos serve`, a data folder that
+// goes away afterwards.
+//
+//   node tests/test_webui.mjs path/to/pharos [FOLDER for screenshots]
+//
+// Exit status: 0 all well, 1 something is wrong, 77 it cannot be tried here (says why).
+import { execFileSync, spawn } from 'node:child_process';
+import fs from 'node:fs';
+import { createRequire } from 'node:module';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import zlib from 'node:zlib';
+import { equal, ok, until } from './test_webui_check.mjs';
+
+const [pharos, shots] = process.argv.slice(2);
+const webui = path.join(path.dirname(fileURLToPath(import.meta.url)), '..', 'webui');
+
+function skip(why) {
+  console.log(`skipped: ${why}`);
+  process.exit(77);
+}
+
+const chromiumPath = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find((p) => fs.existsSync(p));
+if (!pharos) skip('no program was named');
+if (!chromiumPath) skip('there is no Chromium (on Debian: apt-get install chromium)');
+const require = createRequire(path.join(webui, 'package.json'));
+let chromium, axeSource;
+try {
+  ({ chromium } = require('playwright-core'));
+  axeSource = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
+} catch {
+  skip('webui/node_modules is not there: run npm ci in webui');
+}
+try {
+  execFileSync(pharos, ['serve', '--help'], { stdio: 'ignore' });
+} catch {
+  skip('this program has no `serve`');
+}
+
+/* ---- what is uploaded ---- */
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'pharos-webui-'));
+const words = 'harbour tide rope mast gull storm captain lantern quay anchor sail north keel cargo wind rain salt'.split(' ');
+let seed = 7;
+const pick = () => words[(seed = (seed * 1103515245 + 12345) % 2147483648) % words.length];
+const filler = (sentences) =>
+  Array.from({ length: sentences }, (_, i) => `The ${pick()} and the ${pick()} met a ${pick()}.${i % 6 === 5 ? '\n\n' : ' '}`).join('');
+const KEEPER = "The keeper's name is Marta Lindqvist.";
+const files = {
+  'keeper.txt': `${filler(60)}\n\nÜber dem Meer: a beam. ${KEEPER} She lights the lamp at dusk.\n\n${filler(60)}`,
+  'tower <b>notes<b> & more.txt': `The tower is 103 metres high. <img src="http://127.0.0.1:9/x" onerror="document.title='broken into'"> <script>document.title='broken into'</script>\n\n${filler(10)}`,
+  'broken.pdf': '%PDF-1.4\nthis is no document',
+};
+const docs = path.join(folder, 'docs');
+const nested = path.join(folder, 'a folder', 'inside');
+fs.mkdirSync(docs);
+fs.mkdirSync(nested, { recursive: true });
+for (const [name, text] of Object.entries(files)) fs.writeFileSync(path.join(docs, name), text);
+fs.writeFileSync(path.join(nested, 'ships.txt'), 'Three ships came in on Monday.');
+fs.writeFileSync(path.join(docs, 'long.txt'), filler(5200));
+
+/* ---- server and browser ---- */
+
+const server = spawn(pharos, ['serve', '--port', '0', '--data', path.join(folder, 'data'), '--threads', '2'], {
+  stdio: ['ignore', 'pipe', 'inherit'],
+});
+let browser;
+async function end(status) {
+  await browser?.close().catch(() => undefined);
+  if (server.exitCode === null) {
+    const gone = new Promise((resolve) => server.once('exit', resolve));
+    server.kill('SIGTERM');
+    await Promise.race([gone, new Promise((resolve) => setTimeout(resolve, 10000))]);
+    server.kill('SIGKILL');
+  }
+  fs.rmSync(folder, { recursive: true, force: true });
+  process.exit(status);
+}
+
+const base = await new Promise((resolve, reject) => {
+  let text = '';
+  server.stdout.on('data', (d) => {
+    text += d;
+    const url = /http:\/\/\S+/.exec(text);
+    if (url) resolve(url[0].replace(/\/$/, ''));
+  });
+  server.once('exit', (code) => reject(new Error(`pharos serve ended with status ${code}`)));
+});
+const api = async (route, options) => (await fetch(`${base}/api/v1/${route}`, options)).json();
+
+const first = await fetch(`${base}/`);
+if (!(await first.text()).includes('<script type="module"')) {
+  console.log('skipped: the page is not in this build');
+  await end(77);
+}
+const health = await until('the model is loaded', async () => {
+  const s = await api('status');
+  return s.state === 'loading' ? null : s;
+}, 60000);
+if (health.state !== 'ready') {
+  console.log(`skipped: there is no model in this build: ${health.message}`);
+  await end(77);
+}
+
+browser = await chromium.launch({
+  executablePath: chromiumPath,
+  headless: true,
+  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+    '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage'],
+});
+
+const complaints = [];
+const refused = []; /* requests that did not go to this server */
+
+async function newPage(options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1360, height: 860 }, reducedMotion: 'reduce', ...options });
+  await context.grantPermissions(['clipboard-read', 'clipboard-write']);
+  const page = await context.newPage();
+  page.setDefaultTimeout(20000);
+  page.on('console', (m) => ['error', 'warning'].includes(m.type()) && complaints.push(`${m.type()}: ${m.text()}`));
+  page.on('pageerror', (e) => complaints.push(String(e)));
+  page.on('dialog', (d) => void d.accept().catch(() => undefined));
+  page.on('request', (r) => {
+    if (!r.url().startsWith(base) && !r.url().startsWith('blob:')) refused.push(r.url());
+  });
+  return page;
+}
+
+let number = 0;
+async function picture(page, name) {
+  if (shots) await page.screenshot({ path: path.join(shots, `${name}.png`) });
+}
+
+/* What axe finds, as lines. */
+async function axe(page, where) {
+  // Its own world: the policy of the page forbids scripts from elsewhere, and a test is from elsewhere.
+  const session = await page.context().newCDPSession(page);
+  const { frameTree } = await session.send('Page.getFrameTree');
+  const { executionContextId } = await session.send('Page.createIsolatedWorld', { frameId: frameTree.frame.id });
+  const evaluate = async (expression) => {
+    const r = await session.send('Runtime.evaluate', { expression, contextId: executionContextId, awaitPromise: true, returnByValue: true });
+    if (r.exceptionDetails) throw new Error(r.exceptionDetails.exception?.description ?? r.exceptionDetails.text);
+    return r.result.value;
+  };
+  await evaluate(`${axeSource};0`);
+  const found = JSON.parse(await evaluate(
+    `axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})
+      .then((r) => JSON.stringify(r.violations.map((v) => v.id + ': ' + v.nodes.map((n) => n.target + ' ' + n.failureSummary).join('; '))))`));
+  await session.detach();
+  ok(found.length === 0, `axe finds nothing ${where}: ${found.join('\n  ')}`);
+}
+
+const noSideways = async (page, where) => {
+  const wide = await page.evaluate(() => [...document.querySelectorAll('html, .side, .scroll, .panel-body')]
+    .filter((e) => e.scrollWidth > e.clientWidth + 1).map((e) => `${e.tagName}.${e.className} ${e.scrollWidth}>${e.clientWidth}`));
+  equal(wide.join(', '), '', `nothing scrolls sideways ${where}`);
+};
+
+const row = (page, name) => page.locator('.row', { has: page.locator('.name', { hasText: name }) });
+const ready = (page, name) => row(page, name).locator('.badge.good', { hasText: 'Ready' }).waitFor({ timeout: 120000 });
+
+async function step(name, run) {
+  number++;
+  try {
+    await run();
+    console.log(`ok ${number} - ${name}`);
+  } catch (error) {
+    console.log(`not ok ${number} - ${name}\n  ${error.stack}`);
+    if (complaints.length) console.log(`  console: ${complaints.join('\n  ')}`);
+    for (const [i, p] of browser.contexts().flatMap((c) => c.pages()).entries()) await picture(p, `failed-${i}`);
+    await end(1);
+  }
+}
+
+const QUESTION = "What is the keeper's name?";
+let page;
+let answer;
+
+async function ask(question) {
+  await page.fill('#question', question);
+  await page.keyboard.press('Enter');
+  await page.locator('.exchange.found, .exchange.not-found').waitFor({ timeout: 120000 });
+}
+
+/* ---- what must hold ---- */
+
+await step('the page loads, in less than 100 KB, from this server only', async () => {
+  page = await newPage();
+  const sizes = [];
+  page.on('response', (r) => sizes.push(r.body().then((b) => (/\/api\//.test(r.url()) ? 0 : zlib.gzipSync(b).length), () => 0)));
+  await page.goto(base);
+  await page.getByText('Put documents in. Ask. See what was read.').waitFor();
+  const total = (await Promise.all(sizes)).reduce((a, b) => a + b, 0);
+  console.log(`  first paint: ${total} bytes gzip`);
+  ok(total > 1000 && total < 100000, `${total} bytes are less than 100 KB`);
+  equal(await page.locator('.composer .go').isDisabled(), true, 'nothing can be asked yet');
+  await axe(page, 'on the empty page');
+});
+
+await step('files chosen by the picker get a state each; a broken one says why', async () => {
+  await page.setInputFiles('#pick-files', Object.keys(files).map((name) => path.join(docs, name)));
+  await ready(page, 'keeper.txt');
+  await ready(page, 'tower');
+  const broken = row(page, 'broken.pdf');
+  await broken.getByText('Could not be read').waitFor();
+  ok((await broken.locator('.reason').innerText()).length > 5, 'the reason is there');
+  ok(await broken.getByRole('button', { name: /again/ }).isVisible(), 'it can be tried again');
+  ok(await page.locator('.documents h2').innerText(), '2 documents');
+  ok(/tokens/.test(await row(page, 'keeper.txt').innerText()), 'what it takes of the context');
+  const meter = page.getByRole('meter');
+  ok(/free/.test(await meter.getAttribute('aria-valuetext')), 'the meter says what is free');
+  await axe(page, 'with documents');
+});
+
+await step('a folder keeps its paths; dropping works; the same content is noticed', async () => {
+  await page.setInputFiles('#pick-folder', path.join(folder, 'a folder'));
+  await ready(page, 'inside/ships.txt');
+  await page.evaluate(() => {
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File(['A note that was dropped on the page.'], 'dropped.txt'));
+    for (const name of ['dragenter', 'dragover', 'drop'])
+      document.body.dispatchEvent(new DragEvent(name, { dataTransfer, bubbles: true, cancelable: true }));
+  });
+  await ready(page, 'dropped.txt');
+  await page.setInputFiles('#pick-files', path.join(docs, 'keeper.txt'));
+  await page.getByText(/here already/i).first().waitFor();
+});
+
+await step('names and texts that look like markup stay text', async () => {
+  equal(await row(page, 'tower').locator('.name').innerText(), 'tower <b>notes<b> & more.txt', 'the name');
+  await row(page, 'tower').locator('button.name').click();
+  await page.locator('.document-text').getByText('<script>document.title').waitFor();
+  equal(await page.locator('.panel img, .panel script').count(), 0, 'no element was made of it');
+  equal(await page.title(), 'Pharos', 'the title');
+  await page.keyboard.press('Escape');
+  equal(await page.locator('.panel').count(), 0, 'Esc closes the panel');
+});
+
+await step('a question is answered with citations and both verdicts', async () => {
+  await ask(QUESTION);
+  answer = (await api('answers?limit=1')).answers[0];
+  equal(answer.question, QUESTION, 'it is on the server');
+  ok(answer.found && answer.citations.length > 0, `an answer with a citation was given: ${JSON.stringify(answer)}`);
+  ok((await page.locator('.answer-text').innerText()).startsWith(answer.answer.split('\n')[0].slice(0, 10)), 'the answer is shown');
+  equal(await page.locator('.citation').count(), answer.citations.length, 'each citation is listed');
+  const verdicts = await page.locator('.citation').first().innerText();
+  ok(/stands? there/.test(verdicts) && /read/.test(verdicts), 'both verdicts stand in words');
+  ok(page.url().endsWith(`#/answers/${answer.id}`), 'it has an address');
+  await axe(page, 'with an answer');
+});
+
+await step('a citation shows its quote on hover and opens the document at the span', async () => {
+  const mark = page.locator('.mark').first();
+  await mark.hover();
+  equal(await page.locator('.tip q').innerText(), answer.citations[0].quote, 'the quote');
+  await page.keyboard.press('Escape');
+  equal(await page.locator('.tip').count(), 0, 'Esc puts it away');
+  await page.mouse.move(5, 500);
+  await mark.click();
+  const marked = page.locator('.document-text mark');
+  await marked.first().waitFor();
+  const c = answer.citations[0];
+  const bytes = Buffer.from(files['keeper.txt']);
+  equal((await marked.allInnerTexts()).join(''), bytes.subarray(c.start, c.end).toString(), 'the marked text is the cited span');
+  await until('the mark is in view', () => marked.first().evaluate((m) => {
+    const box = m.getBoundingClientRect();
+    const around = m.closest('.panel-body').getBoundingClientRect();
+    return box.top >= around.top && box.bottom <= around.bottom;
+  }));
+  equal(await page.evaluate(() => document.activeElement.id), 'panel-title', 'the panel has the focus');
+  await axe(page, 'with a document open');
+  await page.keyboard.press('Escape');
+  equal(await page.locator('.panel').count(), 0, 'Esc closes it');
+  await until('the citation has the focus again', () => page.evaluate(() => document.activeElement.classList.contains('mark')));
+});
+
+await step('the answer is copied with its citations', async () => {
+  await page.getByRole('button', { name: 'Copy with citations' }).click();
+  await page.getByText('Copied', { exact: true }).first().waitFor();
+  const text = await page.evaluate(() => navigator.clipboard.readText());
+  ok(text.startsWith(answer.answer) && text.includes('[1] keeper.txt'), `what was copied: ${text}`);
+});
+
+await step('what was read: words, layers, the map and the table that says the same', async () => {
+  await page.getByRole('button', { name: 'What was read' }).click();
+  await page.locator('.map svg').waitFor();
+  const trace = await api(`answers/${answer.id}/trace?sentences=24`);
+  equal(await page.locator('.words .word').count(), trace.words.length + 1, 'each word is there, and the whole');
+  const top = () => page.locator('.sentences tbody tr').first().innerText();
+  ok((await top()).includes(trace.read_set[0].sentence.slice(0, 30)), 'the heaviest sentence leads the table');
+  ok((await page.locator('.map .mass').count()) > 0, 'the map has bars');
+  await page.locator('.words .word').nth(1).hover();
+  await page.locator('.selected', { hasText: trace.words[0].word }).waitFor();
+  await page.mouse.move(5, 500);
+  await page.locator('.selected', { hasText: 'the whole answer' }).waitFor();
+  await page.locator('.words .word').first().focus();
+  await page.keyboard.press('ArrowRight');
+  await page.locator('.selected', { hasText: trace.words[0].word }).waitFor();
+  await page.keyboard.press('Home');
+  const one = page.waitForResponse((r) => r.url().includes('layer=1'));
+  await page.getByLabel('Layer').selectOption('1');
+  await one;
+  await page.locator('.map svg').waitFor();
+  await page.locator('.trace summary').click();
+  equal(await page.locator('.trace table').last().locator('tbody tr').count(), trace.map.length, 'each document is a row');
+  await axe(page, 'with what was read');
+  await picture(page, 'desktop-trace-light');
+});
+
+await step('a sentence of the table opens the document where it stands', async () => {
+  const sentence = await page.locator('.sentences .sentence').first().innerText();
+  await page.locator('.sentences .sentence').first().click();
+  await page.locator('.document-text mark').first().waitFor();
+  equal((await page.locator('.document-text mark').allInnerTexts()).join(''), sentence, 'the marked sentence');
+  await page.keyboard.press('Escape');
+});
+
+await step('unchecked documents are not asked, also after a reload', async () => {
+  await page.getByRole('checkbox', { name: 'Ask keeper.txt' }).uncheck();
+  await page.getByText(/From 3 of 4 documents/).waitFor();
+  await page.reload();
+  await page.getByText(/From 3 of 4 documents/).waitFor();
+  const sent = page.waitForRequest((r) => r.url().endsWith('/api/v1/ask'));
+  await ask('How high is the tower?');
+  equal(JSON.parse((await sent).postData()).documents.length, 3, 'three are sent along');
+  await page.getByRole('checkbox', { name: 'Ask keeper.txt' }).check();
+});
+
+await step('"not in the documents" does not look like an answer', async () => {
+  // Whether a model finds nothing is the model's; how the page shows it is tried with the server's own words.
+  await page.route('**/api/v1/ask', (route) => route.fulfill({
+    contentType: 'text/event-stream',
+    body: 'event: progress\r\ndata: {"phase":"writing","done":1,"total":0,"cached":0}\r\n\r\n: alive\n\nevent: token\ndata: {"text":"Not"}\n\n'
+      + 'event: done\ndata: {"id":0,"question":"q","answer":"Not found in the documents.","found":false,"citations":[]}\n\n',
+  }));
+  await ask('Who painted the ceiling?');
+  await page.locator('.exchange.not-found .verdict-line', { hasText: 'Not in the documents' }).waitFor();
+  equal(await page.locator('.answer-text').count(), 0, 'no answer is shown');
+  await axe(page, 'with nothing found');
+  await page.unroute('**/api/v1/ask');
+});
+
+await step('an error of the server is shown, and the question is not lost', async () => {
+  await page.route('**/api/v1/ask', (route) => route.fulfill({
+    status: 413, contentType: 'application/json',
+    body: '{"error":{"code":"too_large","message":"The question takes 9,000 tokens and 2,048 are free","type":"invalid_request_error"}}',
+  }));
+  await page.fill('#question', 'Too long?');
+  await page.keyboard.press('Enter');
+  await page.getByText('The question takes 9,000 tokens and 2,048 are free').first().waitFor();
+  equal(await page.inputValue('#question'), 'Too long?', 'the question is still there');
+  await page.unroute('**/api/v1/ask');
+  complaints.length = 0; // the browser itself reports a 413 on its console
+});
+
+await step('reading goes on over a reload; Stop ends a question while reading', async () => {
+  await page.setInputFiles('#pick-files', path.join(docs, 'long.txt'));
+  await row(page, 'long.txt').getByText(/The model reads it|Waits for the model/).waitFor({ timeout: 60000 });
+  await page.reload();
+  await row(page, 'long.txt').getByText(/The model reads it/).waitFor({ timeout: 60000 });
+  await page.getByText(/The model reads: .*tokens/).waitFor();
+  await page.getByRole('checkbox', { name: 'Ask long.txt' }).isChecked();
+  await page.fill('#question', 'Which harbour met a storm?');
+  await page.keyboard.press('Enter');
+  await page.getByRole('button', { name: 'Stop', exact: true }).waitFor();
+  await page.locator('.under-way', { hasText: /Reading the documents.*%.*tokens/ }).waitFor({ timeout: 60000 });
+  await picture(page, 'desktop-reading-light');
+  await axe(page, 'while reading');
+  await page.getByRole('button', { name: 'Stop', exact: true }).click();
+  await page.getByText('Stopped. What was read so far is kept.').first().waitFor();
+  await page.getByRole('button', { name: 'Send' }).waitFor();
+  await until('the server has stopped answering', async () => (await api('status')).queue.busy !== 'ask', 5000);
+});
+
+await step('erasing a document shows what was erased', async () => {
+  await row(page, 'long.txt').getByRole('button', { name: 'Erase long.txt' }).click();
+  await row(page, 'long.txt').getByRole('button', { name: 'Erase', exact: true }).click();
+  const notice = page.locator('.notice', { hasText: 'Erased long.txt' });
+  await notice.waitFor({ timeout: 60000 });
+  ok(/1 document/.test(await notice.innerText()), `the receipt: ${await notice.innerText()}`);
+  equal(await row(page, 'long.txt').count(), 0, 'it is gone from the list');
+  ok(!(await api('documents')).documents.some((d) => d.name === 'long.txt'), 'and from the server');
+  await axe(page, 'with a receipt');
+  await notice.getByRole('button').click();
+});
+
+await step('a failed file is put away', async () => {
+  await row(page, 'broken.pdf').getByRole('button', { name: /Put broken.pdf away/ }).click();
+  await row(page, 'broken.pdf').waitFor({ state: 'detached' });
+});
+
+await step('with the keyboard alone: ask, read the quote, open, close, the list of keys', async () => {
+  await ready(page, 'keeper.txt');
+  await page.locator('h1').click();
+  await page.keyboard.press('/');
+  equal(await page.evaluate(() => document.activeElement.id), 'question', '/ goes to the question');
+  await page.keyboard.press('Control+A');
+  await page.keyboard.type('Whose name');
+  await page.keyboard.press('Shift+Enter');
+  await page.keyboard.type(' is it?');
+  equal(await page.inputValue('#question'), 'Whose name\n is it?', 'Shift+Enter breaks the line');
+  await page.keyboard.press('Control+A');
+  await page.keyboard.type(QUESTION);
+  await page.keyboard.press('Enter');
+  await page.locator('.mark').first().waitFor({ timeout: 60000 });
+  for (let i = 0; i < 80 && !(await page.evaluate(() => document.activeElement.classList.contains('mark'))); i++)
+    await page.keyboard.press('Shift+Tab');
+  await page.locator('.tip').waitFor();
+  await page.keyboard.press('Enter');
+  await page.locator('.document-text mark').first().waitFor();
+  await page.keyboard.press('Escape');
+  await page.locator('.panel').waitFor({ state: 'detached' });
+  await until('the focus is back', () => page.evaluate(() => document.activeElement.classList.contains('mark')));
+  await page.keyboard.press('Escape');
+  await page.keyboard.press('?');
+  await page.getByRole('dialog', { name: 'Keys' }).waitFor();
+  await axe(page, 'with the list of keys');
+  await page.keyboard.press('Escape');
+  await page.getByRole('dialog', { name: 'Keys' }).waitFor({ state: 'detached' });
+});
+
+await step('history is on the server: another browser sees it; erasing a question', async () => {
+  const other = await newPage();
+  await other.goto(base);
+  await other.getByRole('button', { name: 'Questions' }).click();
+  const rows = other.locator('.question-row');
+  await rows.first().waitFor();
+  const before = await rows.count();
+  await rows.filter({ hasText: 'How high is the tower?' }).first().locator('.open').click();
+  await other.locator('.exchange h2', { hasText: 'How high is the tower?' }).waitFor();
+  await axe(other, 'with the history');
+  await rows.first().getByRole('button', { name: /Erase the question/ }).click();
+  await rows.first().getByRole('button', { name: 'Erase', exact: true }).click();
+  await until('one fewer', async () => (await rows.count()) === before - 1);
+  equal((await api('answers')).answers.length, before - 1, 'on the server too');
+  await other.context().close();
+});
+
+await step('360 pixels wide, dark: nothing scrolls sideways', async () => {
+  const small = await newPage({ viewport: { width: 360, height: 740 }, colorScheme: 'dark', isMobile: true, hasTouch: true });
+  await small.goto(`${base}/#/answers/${answer.id}`);
+  await small.locator('.exchange.found').waitFor();
+  await noSideways(small, 'in the answer');
+  await picture(small, 'narrow-answer-dark');
+  await small.getByRole('button', { name: 'What was read' }).click();
+  await small.locator('.map svg').waitFor();
+  await small.locator('.trace summary').click();
+  await noSideways(small, 'in what was read');
+  await axe(small, 'in the narrow dark page');
+  await small.locator('.mark').first().click();
+  await small.locator('.document-text mark').first().waitFor();
+  await noSideways(small, 'in the document');
+  await picture(small, 'narrow-document-dark');
+  await small.getByRole('button', { name: 'Close the document' }).click();
+  await small.getByRole('button', { name: 'Documents', exact: true }).click();
+  await small.locator('.row').first().waitFor();
+  await noSideways(small, 'in the documents');
+  await axe(small, 'in the narrow dark documents');
+  await picture(small, 'narrow-documents-dark');
+  await small.getByRole('button', { name: 'Questions', exact: true }).click();
+  await small.locator('.question-row').first().waitFor();
+  await noSideways(small, 'in the questions');
+  await small.context().close();
+});
+
+await step('dark, wide', async () => {
+  const dark = await newPage({ colorScheme: 'dark' });
+  await dark.goto(`${base}/#/answers/${answer.id}`);
+  await dark.locator('.mark').first().click();
+  await dark.locator('.document-text mark').first().waitFor();
+  await axe(dark, 'in the dark');
+  await picture(dark, 'desktop-answer-dark');
+  await dark.context().close();
+});
+
+await step('a long answer and many documents stay smooth', async () => {
+  const busy = await newPage();
+  const many = Array.from({ length: 200 }, (_, i) => ({
+    id: 1000 + i, name: `folder/document number ${i}.txt`, source: '', media_type: 'text/plain', title: '', warning: '',
+    picture_pages: '', bytes: 1000, text_bytes: 1000, pages: 0, added_at: 1, state: 'ready', tokens: 250, tokens_read: 250, packs: [1],
+  }));
+  await busy.route('**/api/v1/documents', (route) => route.fulfill({ json: { documents: many } }));
+  const pieces = Array.from({ length: 10000 }, (_, i) => `event: token\ndata: {"text":" word${i}"}\n\n`).join('');
+  await busy.route('**/api/v1/ask', (route) => route.fulfill({
+    contentType: 'text/event-stream',
+    body: `${pieces}event: done\ndata: ${JSON.stringify({ id: 0, question: 'q', found: true, citations: [], answer: Array.from({ length: 10000 }, (_, i) => `word${i}`).join(' ') })}\n\n`,
+  }));
+  await busy.goto(base);
+  await busy.locator('.row').nth(199).waitFor();
+  await busy.evaluate(() => {
+    window.slowest = 0;
+    new PerformanceObserver((list) => {
+      for (const e of list.getEntries()) window.slowest = Math.max(window.slowest, e.duration);
+    }).observe({ type: 'longtask' });
+  });
+  await busy.fill('#question', 'Everything?');
+  await busy.keyboard.press('Enter');
+  await busy.locator('.exchange.found').waitFor();
+  await busy.locator('#question').pressSequentially('typing while there is much on the page', { delay: 5 });
+  const slowest = await busy.evaluate(() => window.slowest);
+  console.log(`  longest task: ${Math.round(slowest)} ms`);
+  ok(slowest < 1500, `no task takes longer than 1.5 s on a busy machine: ${slowest}`);
+  await busy.context().close();
+});
+
+await step('no complaint on the console, no request elsewhere', async () => {
+  equal(complaints.join('\n'), '', 'the console');
+  equal(refused.join('\n'), '', 'requests elsewhere');
+});
+
+await end(0);
