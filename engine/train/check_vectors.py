@@ -4,7 +4,7 @@
 
 OUT becomes a model folder (config, tokenizer, weights) with expected.safetensors beside: input_ids [T];
 logits [T, vocab]; hidden.i [T, hidden] (0 = embeddings, the last after the final norm); topk.i [T, k]
-selected positions of layer i, unordered, padded with positions > t; greedy [16], the next tokens by
+selected positions of layer i, unordered, padded with the last position (T must exceed the selection); greedy [16], the next tokens by
 argmax. The weights are the dequantised ones. Exact ties at the cut of a selection are possible
 (4 index heads): force topk.i to compare the rest.
 """
@@ -27,7 +27,7 @@ def make(model, ids):
     """{name: array} for one token sequence."""
     t, n = len(ids), model.cfg.num_hidden_layers
     batch, pos = torch.tensor(ids)[None], torch.arange(t)[None]
-    out, chosen = {"input_ids": np.asarray(ids, np.int64)}, []
+    out, chosen = {"input_ids": np.asarray(ids, np.int32)}, []
     with torch.no_grad():
         last = model.sparse(batch, pos, each_layer=lambda i, parts, idx: chosen.append(idx))
         x, cos, sin = model.embed(batch, pos)
@@ -36,15 +36,14 @@ def make(model, ids):
             q, kv, *_ = layer.before_sparse(x, cos, sin)
             o = evaluate.sparse.attend(q, kv, chosen[i], model.cfg.kv_lora_rank, model.cfg.scale)
             x = layer.after_sparse(x, o)
-            unused = t - 1 - torch.arange(chosen[i].shape[1])
-            out[f"topk.{i}"] = torch.where(chosen[i] < 0, unused[None], chosen[i].long()).numpy()
+            out[f"topk.{i}"] = torch.where(chosen[i] < 0, torch.full_like(chosen[i], t - 1), chosen[i]).numpy()
         out[f"hidden.{n}"] = last.numpy()
         out["logits"] = model.logits(last).numpy()
         seq = list(ids)
         for _ in range(16):
             h = model.sparse(torch.tensor(seq)[None], torch.arange(len(seq))[None])
             seq.append(int(model.logits(h[-1:]).argmax()))
-        out["greedy"] = np.asarray(seq[t:], np.int64)
+        out["greedy"] = np.asarray(seq[t:], np.int32)
     return out
 
 
@@ -61,7 +60,7 @@ def main():
     hay, qs = maker.grid(args.length + 640, 0)
     ids = hay.tolist()[:args.length - len(qs[0][1])] + list(qs[0][1])
     os.makedirs(args.out, exist_ok=True)
-    kinds = {"float32": "F32", "int64": "I64"}
+    kinds = {"float32": "F32", "int32": "I32"}
     tensors = {k: (kinds[str(v.dtype)], v.shape, np.ascontiguousarray(v).tobytes()) for k, v in make(model, [int(i) for i in ids]).items()}
     export.write_safetensors(os.path.join(args.out, "expected.safetensors"), tensors)
     for name in SHIPPED:
