@@ -430,14 +430,16 @@ await step('history is on the server: another browser sees it; erasing a questio
   await rows.filter({ hasText: 'How high is the tower?' }).first().locator('.open').click();
   await other.locator('.exchange h2', { hasText: 'How high is the tower?' }).waitFor();
   await axe(other, 'with the history');
-  await rows.first().getByRole('button', { name: /Erase the question/ }).click();
-  await rows.first().getByRole('button', { name: 'Erase', exact: true }).click();
+  await rows.last().getByRole('button', { name: /Erase the question/ }).click();
+  await rows.last().getByRole('button', { name: 'Erase', exact: true }).click();
   await until('one fewer', async () => (await rows.count()) === before - 1);
   equal((await api('answers')).answers.length, before - 1, 'on the server too');
   await other.context().close();
 });
 
 await step('360 pixels wide, dark: nothing scrolls sideways', async () => {
+  // The first answer's trace went with the pack when long.txt was erased; this one is newer.
+  answer = (await api('answers?limit=1')).answers[0];
   const small = await newPage({ viewport: { width: 360, height: 740 }, colorScheme: 'dark', isMobile: true, hasTouch: true });
   await small.goto(`${base}/#/answers/${answer.id}`);
   await small.locator('.exchange.found').waitFor();

@@ -18,3 +18,11 @@ add_custom_target(webui DEPENDS ${webui_stamp})
 if(TARGET appliance)
   add_custom_command(OUTPUT ${CMAKE_BINARY_DIR}/static_files.c APPEND DEPENDS ${webui_stamp})
 endif()
+
+# Drives the page in a browser; says why and is skipped where there is no Chromium, no Node or no model.
+if(TARGET pharos AND NODE)
+  add_test(NAME test_webui COMMAND ${NODE} ${CMAKE_SOURCE_DIR}/tests/test_webui.mjs $<TARGET_FILE:pharos>)
+  set_tests_properties(test_webui PROPERTIES TIMEOUT 900 SKIP_RETURN_CODE 77)
+elseif(TARGET pharos)
+  message(STATUS "test_webui is left out: there is no Node")
+endif()

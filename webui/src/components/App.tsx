@@ -78,6 +78,14 @@ function Notices() {
 const isTyping = (target: EventTarget | null) =>
   target instanceof HTMLElement && target.closest('input:not([type=checkbox]), textarea, select, [contenteditable]') !== null;
 
+function toQuestion(): void {
+  show('ask');
+  const question = document.getElementById('question');
+  question?.focus();
+  // On a narrow page it comes into view first.
+  if (document.activeElement !== question) requestAnimationFrame(() => question?.focus());
+}
+
 function onKey(e: KeyboardEvent): void {
   if (e.key === 'Escape' && panel.value && !keysShown.value && !e.defaultPrevented) {
     closePanel();
@@ -86,8 +94,7 @@ function onKey(e: KeyboardEvent): void {
   if (e.ctrlKey || e.metaKey || e.altKey || isTyping(e.target) || !singleKeys.value || keysShown.value) return;
   if (e.key === '/') {
     e.preventDefault();
-    show('ask');
-    requestAnimationFrame(() => document.getElementById('question')?.focus());
+    toQuestion();
   } else if (e.key === '?') {
     e.preventDefault();
     keysShown.value = true;
@@ -143,16 +150,18 @@ export function App() {
   }, []);
   return (
     <div class="app" data-view={view.value} data-panel={panel.value ? 'open' : 'closed'}>
-      <a class="skip" href="#question" onClick={(e) => { e.preventDefault(); show('ask'); document.getElementById('question')?.focus(); }}>
+      <a class="skip" href="#question" onClick={(e) => { e.preventDefault(); toQuestion(); }}>
         Skip to the question
       </a>
       <Header />
       <Notices />
       <Places />
-      <aside class="side" aria-label={side.value === 'documents' ? 'Documents' : 'Questions'}>
-        {side.value === 'documents' ? <Documents /> : <Questions />}
-      </aside>
-      <Ask />
+      <main>
+        <section class="side" aria-label={side.value === 'documents' ? 'Documents' : 'Questions'}>
+          {side.value === 'documents' ? <Documents /> : <Questions />}
+        </section>
+        <Ask />
+      </main>
       {panel.value && <Panel key={`${panel.value.document}:${panel.value.start}`} target={panel.value} />}
       {keysShown.value && <Keys />}
       {tokenWanted.value && <Token />}

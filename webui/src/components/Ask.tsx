@@ -145,11 +145,11 @@ function Composer() {
 
 export function Ask() {
   return (
-    <main class="ask">
+    <section class="ask" aria-label="Question and answer">
       <div class="scroll" tabIndex={-1}>
         <Exchange />
       </div>
       <Composer />
-    </main>
+    </section>
   );
 }
