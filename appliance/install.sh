@@ -10,6 +10,9 @@ libraries="libjansson-dev libsqlite3-dev libcurl4-openssl-dev libpcre2-dev libzi
 run="poppler-utils ca-certificates"
 tests="clang libclang-rt-14-dev sqlite3"
 
+# The page is built with Node; one that was installed by other means will do.
+command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 || build="$build nodejs npm"
+
 wanted="$build $libraries $run"
 [ "${1:-}" = tests ] && wanted="$wanted $tests"
 
