@@ -197,13 +197,26 @@ static http_request *request_new(http_server *s, struct MHD_Connection *c, const
     return r;
 }
 
+/* The library takes a NUL in the request line for the end of what stands before it, so that a name would be
+ * cut silently. Path and version lie in one buffer, one space apart: here the length is noted (odd, so that
+ * it is told from a request), and access_request() looks whether the version stands where it must. */
+static void *note_length(void *user, const char *uri, struct MHD_Connection *c) {
+    (void)user;
+    (void)c;
+    return (void *)((uintptr_t)strlen(uri) << 1 | 1);
+}
+
+static bool is_note(const void *context) {
+    return (uintptr_t)context & 1;
+}
+
 static void request_ended(void *user, struct MHD_Connection *c, void **context,
                           enum MHD_RequestTerminationCode why) {
     http_server *s = user;
     http_request *r = *context;
     (void)c;
     (void)why;
-    if (!r) return;
+    if (!r || is_note(r)) return;
     if (r->free_user) r->free_user(r->user);
     if (r->response) MHD_destroy_response(r->response);
     free(r->body);
@@ -249,11 +262,13 @@ static enum MHD_Result access_request(void *user, struct MHD_Connection *c, cons
                                       size_t *upload_len, void **context) {
     http_server *s = user;
     http_request *r = *context;
-    (void)version;
-    if (!r) {
+    if (!r || is_note(r)) {
+        bool cut = r && version != url + ((uintptr_t)r >> 1) + 1;
         r = *context = request_new(s, c, url, method);
         if (!r) return MHD_NO;
         check_head(r);
+        if (!r->refused && cut)
+            http_reply_error(r, 400, NULL, "the request line is malformed, or has a NUL byte in it");
         if (!r->refused && s->closing) http_reply_error(r, 503, "busy", "the server is stopping");
         if (!r->refused) s->app.begin(s->app.user, r);
         set_deadline(s, r->place, r->length && !r->sink ? s->header_seconds : 0);
@@ -323,7 +338,7 @@ static int start_daemon(http_server *s, const http_options *o, ph_error *err) {
         o->connections_per_address ? o->connections_per_address : 256u, MHD_OPTION_CONNECTION_TIMEOUT,
         s->idle_seconds, MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_BYTES, MHD_OPTION_NOTIFY_COMPLETED,
         request_ended, s, MHD_OPTION_NOTIFY_CONNECTION, connection_event, s, MHD_OPTION_UNESCAPE_CALLBACK,
-        leave_escapes, s, MHD_OPTION_END);
+        leave_escapes, s, MHD_OPTION_URI_LOG_CALLBACK, note_length, s, MHD_OPTION_END);
     return s->daemon ? PH_OK : ph_fail(err, PH_FAIL, "cannot start the HTTP server: %s", strerror(errno));
 }
 

@@ -61,7 +61,8 @@ static inline world *world_new(const serve_options *with, int max_positions) {
     world *w = calloc(1, sizeof *w);
     w->dir = make_folder();
     w->model = make_folder();
-    assert_int_equal(tiny_model_write(w->model, &(tiny_options){.seed = 1, .max_positions = max_positions}), 0);
+    assert_int_equal(tiny_model_write(w->model, &(tiny_options){.seed = 1, .max_positions = max_positions}),
+                     0);
     if (with) w->options = *with;
     world_start(w);
     return w;
@@ -113,9 +114,9 @@ typedef struct call {
     const char *headers[6];
     const char *json; /* body, with its Content-Type */
     const void *bytes;
-    size_t n; /* body as it is, of a PUT */
-    const char *from; /* address of this end */
-    long timeout_ms;  /* 0 = 60 s */
+    size_t n;                                      /* body as it is, of a PUT */
+    const char *from;                              /* address of this end */
+    long timeout_ms;                               /* 0 = 60 s */
     int (*watch)(void *user, const reply *so_far); /* non-zero ends the connection */
     void *user;
 } call;
@@ -195,7 +196,8 @@ static inline json_t *json_reply(reply r, long status, const char *what) {
     return v;
 }
 #define GET_JSON(w, p) json_reply(SEND(w, .method = "GET", .path = (p)), 200, p)
-#define POST_JSON(w, p, body, status) json_reply(SEND(w, .method = "POST", .path = (p), .json = (body)), status, p)
+#define POST_JSON(w, p, body, status)                                                                        \
+    json_reply(SEND(w, .method = "POST", .path = (p), .json = (body)), status, p)
 
 static inline void expect_refused(reply r, long status, const char *what) {
     if (r.status != status) fail_msg("%s: status %ld, not %ld: %.300s", what, r.status, status, r.body);
@@ -270,7 +272,8 @@ static inline char *long_text(size_t n) {
     char *text = malloc(n + 200);
     size_t at = 0;
     for (int i = 1; at < n; i++)
-        at += (size_t)sprintf(text + at, "Ship %d brought %d barrels to harbour %d.\n", i, i * 7919 % 1009, i * 7);
+        at += (size_t)sprintf(text + at, "Ship %d brought %d barrels to harbour %d.\n", i, i * 7919 % 1009,
+                              i * 7);
     return text;
 }
 
@@ -332,12 +335,13 @@ static inline int raw_status(int port, const char *bytes, size_t n) {
         free(text);
         text = raw_read(fd, 0.4, &closed);
     }
-    if (!strncmp(text, "HTTP/1.1 ", 9)) status = atoi(text + 9);
-    else if (closed) status = 0;
+    if (!strncmp(text, "HTTP/1.1 ", 9))
+        status = atoi(text + 9);
+    else if (closed)
+        status = 0;
     free(text);
     close(fd);
     return status;
 }
-
 
 #endif
