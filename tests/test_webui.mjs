@@ -52,12 +52,34 @@ const files = {
   'tower <b>notes<b> & more.txt': `The tower is 103 metres high. <img src="http://127.0.0.1:9/x" onerror="document.title='broken into'"> <script>document.title='broken into'</script>\n\n${filler(10)}`,
   'broken.pdf': '%PDF-1.4\nthis is no document',
 };
+/* A PDF of one line a page, put together by hand: each object, then where each begins. */
+function pdfOf(lines) {
+  const objects = ['<< /Type /Catalog /Pages 2 0 R >>', '', '<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>'];
+  const kids = [];
+  for (const line of lines) {
+    const stream = `BT /F1 14 Tf 72 ${400 - 60 * kids.length} Td (${line}) Tj ET`;
+    objects.push(`<< /Length ${stream.length} >>\nstream\n${stream}\nendstream`);
+    objects.push(`<< /Type /Page /Parent 2 0 R /MediaBox [0 0 500 700] /Contents ${objects.length} 0 R /Resources << /Font << /F1 3 0 R >> >> >>`);
+    kids.push(`${objects.length} 0 R`);
+  }
+  objects[1] = `<< /Type /Pages /Count ${kids.length} /Kids [${kids.join(' ')}] >>`;
+  let out = '%PDF-1.4\n';
+  const starts = objects.map((o, i) => {
+    const at = out.length;
+    out += `${i + 1} 0 obj\n${o}\nendobj\n`;
+    return at;
+  });
+  const table = out.length;
+  out += `xref\n0 ${objects.length + 1}\n0000000000 65535 f \n${starts.map((s) => `${String(s).padStart(10, '0')} 00000 n \n`).join('')}`;
+  return `${out}trailer\n<< /Size ${objects.length + 1} /Root 1 0 R >>\nstartxref\n${table}\n%%EOF\n`;
+}
 const docs = path.join(folder, 'docs');
 const nested = path.join(folder, 'a folder', 'inside');
 fs.mkdirSync(docs);
 fs.mkdirSync(nested, { recursive: true });
 for (const [name, text] of Object.entries(files)) fs.writeFileSync(path.join(docs, name), text);
 fs.writeFileSync(path.join(nested, 'ships.txt'), 'Three ships came in on Monday.');
+fs.writeFileSync(path.join(docs, 'survey.pdf'), pdfOf(['The harbour was surveyed in spring.', 'The captain of the survey ship was Ingrid Halvorsen.']));
 fs.writeFileSync(path.join(docs, 'long.txt'), filler(5200));
 
 /* ---- server and browser ---- */
@@ -354,6 +376,43 @@ await step('an error of the server is shown, and the question is not lost', asyn
   complaints.length = 0; // the browser itself reports a 413 on its console
 });
 
+await step('a citation of a PDF opens its page with the rectangles of the span', async () => {
+  await page.setInputFiles('#pick-files', path.join(docs, 'survey.pdf'));
+  await ready(page, 'survey.pdf');
+  ok(/2 pages/.test(await row(page, 'survey.pdf').innerText()), 'its pages are counted');
+  await ask('Who was the captain of the survey ship?');
+  const c = (await api('answers?limit=1')).answers[0].citations[0];
+  ok(c?.document === 'survey.pdf' && c.page === 2, `the citation is on page 2: ${JSON.stringify(c)}`);
+  await page.locator('.mark').first().click();
+  await page.getByText('Page 2 of 2', { exact: true }).waitFor();
+  const rect = page.locator('.rect').first();
+  await rect.waitFor();
+  const [x0, y0, x1, y1] = (await api(`documents/${c.document_id}/segments?start=${c.start}&end=${c.end}`)).segments[0].rects[0];
+  const sheet = await page.locator('.sheet-of-pdf canvas').boundingBox();
+  const box = await rect.boundingBox();
+  const near = (is, wanted, what) => ok(Math.abs(is - wanted) < 6, `${what}: ${is} is near ${wanted}`);
+  near(box.x - sheet.x, (x0 / 500) * sheet.width, 'left');
+  near(box.y - sheet.y, (y0 / 700) * sheet.height, 'top');
+  near(box.width, ((x1 - x0) / 500) * sheet.width, 'width');
+  near(box.height, ((y1 - y0) / 700) * sheet.height, 'height');
+  // The page was really drawn: there is ink where the rectangle is.
+  await until('ink under the rectangle', () => page.locator('.sheet-of-pdf canvas').evaluate((canvas, at) => {
+    const scale = canvas.width / 500;
+    const data = canvas.getContext('2d').getImageData(at[0] * scale, at[1] * scale, (at[2] - at[0]) * scale, (at[3] - at[1]) * scale).data;
+    return data.some((v, i) => i % 4 === 0 && v < 100);
+  }, [x0, y0, x1, y1]));
+  await axe(page, 'with a page of a PDF');
+  await picture(page, 'desktop-pdf-light');
+  await page.getByRole('button', { name: 'Text', exact: true }).click();
+  const marked = page.locator('.document-text mark');
+  await marked.first().waitFor();
+  equal((await marked.allInnerTexts()).join(''), c.quote, 'the text is marked too');
+  await page.keyboard.press('Escape');
+  await row(page, 'survey.pdf').getByRole('button', { name: 'Erase survey.pdf' }).click();
+  await row(page, 'survey.pdf').getByRole('button', { name: 'Erase', exact: true }).click();
+  await row(page, 'survey.pdf').waitFor({ state: 'detached', timeout: 60000 });
+});
+
 await step('reading goes on over a reload; Stop ends a question while reading', async () => {
   await page.setInputFiles('#pick-files', path.join(docs, 'long.txt'));
   await row(page, 'long.txt').getByText(/The model reads it|Waits for the model/).waitFor({ timeout: 60000 });
@@ -453,6 +512,7 @@ await step('360 pixels wide, dark: nothing scrolls sideways', async () => {
   await small.locator('.mark').first().click();
   await small.locator('.document-text mark').first().waitFor();
   await noSideways(small, 'in the document');
+  equal((await small.locator('.panel').boundingBox()).width, 360, 'the document takes the whole width');
   await picture(small, 'narrow-document-dark');
   await small.getByRole('button', { name: 'Close the document' }).click();
   await small.getByRole('button', { name: 'Documents', exact: true }).click();

@@ -109,7 +109,10 @@ function Composer() {
     b.style.height = 'auto';
     b.style.height = `${b.scrollHeight + 2}px`;
   }, [draft.value]);
-  useEffect(() => box.current?.focus({ preventScroll: true }), []);
+  // Not on a telephone, where the keyboard would cover half of the page.
+  useEffect(() => {
+    if (window.matchMedia('(pointer: fine)').matches) box.current?.focus({ preventScroll: true });
+  }, []);
   return (
     <form
       class="composer"

@@ -1,5 +1,6 @@
 // Panel.tsx - a document beside the answer, opened at the cited span. Its text is shown as text: what looks like
 // markup in it stays as it was written.
+import type { ComponentType } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import * as api from '../api';
 import { ByteText } from '../bytes';
@@ -64,6 +65,18 @@ function Body({ s, target }: { s: Stretch; target: PanelTarget }) {
   );
 }
 
+type PdfComponent = ComponentType<{ target: PanelTarget; onFail: (message: string) => void }>;
+
+/* A PDF's page as it looks, or its text as it was read. */
+function Ways({ asPage, onChoose }: { asPage: boolean; onChoose: (asPage: boolean) => void }) {
+  return (
+    <div class="ways" role="group" aria-label="Show the document as">
+      <button type="button" aria-pressed={asPage} onClick={() => onChoose(true)}>Page</button>
+      <button type="button" aria-pressed={!asPage} onClick={() => onChoose(false)}>Text</button>
+    </div>
+  );
+}
+
 export function Panel({ target }: { target: PanelTarget }) {
   const d = documents.value.find((x) => x.id === target.document);
   const title = useRef<HTMLHeadingElement>(null);
@@ -73,6 +86,17 @@ export function Panel({ target }: { target: PanelTarget }) {
   }));
   const [stretch, setStretch] = useState<Stretch | null>(null);
   const [failed, setFailed] = useState('');
+  const isPdf = d?.media_type === 'application/pdf' && d.pages > 0;
+  const [asPage, setAsPage] = useState(isPdf);
+  const [pdfFailed, setPdfFailed] = useState('');
+  const [Pdf, setPdf] = useState<PdfComponent | null>(null);
+  useEffect(() => {
+    if (asPage && !Pdf) import('./PdfView').then((m) => setPdf(() => m.PdfView), () => noPage('This part of the page could not be loaded'));
+  }, [asPage]);
+  const noPage = (message: string) => {
+    setPdfFailed(message);
+    setAsPage(false);
+  };
   useEffect(() => title.current?.focus({ preventScroll: true }), []);
   useEffect(() => {
     const stop = new AbortController();
@@ -93,15 +117,18 @@ export function Panel({ target }: { target: PanelTarget }) {
             {stretch ? ` · ${bytes(stretch.total)} of text` : ''}
           </p>
         </div>
+        {isPdf && !pdfFailed && <Ways asPage={asPage} onChoose={setAsPage} />}
         <Original id={target.document} name={target.name} />
         <button type="button" class="quiet" aria-label="Close the document" title="Close (Esc)" onClick={closePanel}>
           <Icon name="close" />
         </button>
       </header>
-      <div class="panel-body" tabIndex={0} role="region" aria-label={`Text of ${target.name}`}>
+      <div class="panel-body" tabIndex={0} role="region" aria-label={`${asPage ? 'Page' : 'Text'} of ${target.name}`}>
+        {pdfFailed && <p class="caution"><Icon name="warn" />The page cannot be shown as it looks ({pdfFailed}); this is its text.</p>}
+        {asPage && (Pdf ? <Pdf target={target} onFail={noPage} /> : <p class="muted">Loading the page</p>)}
         {failed && <p class="failure"><Icon name="warn" />{failed}</p>}
-        {!failed && !stretch && <p class="muted">Loading</p>}
-        {stretch && (
+        {!asPage && !failed && !stretch && <p class="muted">Loading</p>}
+        {!asPage && stretch && (
           <>
             {stretch.text.base > 0 && (
               <button type="button" onClick={() => setRange({ start: Math.max(0, stretch.text.base - MORE), end: range.end })}>

@@ -1,0 +1,106 @@
+// PdfView.tsx - a page of a PDF as it looks, with the cited span marked by the rectangles that were stored when the
+// document was read: nothing is searched for, so the mark is where the text came from. Loaded on demand.
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { getDocument, GlobalWorkerOptions, type PDFDocumentProxy } from 'pdfjs-dist';
+import workerUrl from 'pdfjs-dist/build/pdf.worker.min.mjs?url';
+import * as api from '../api';
+import type { PanelTarget } from '../state';
+import type { Segment } from '../types';
+
+GlobalWorkerOptions.workerSrc = workerUrl;
+
+interface Size {
+  width: number; /* points, as the page is looked at */
+  height: number;
+}
+
+function usePdf(id: number, fail: (message: string) => void): PDFDocumentProxy | null {
+  const [pdf, setPdf] = useState<PDFDocumentProxy | null>(null);
+  useEffect(() => {
+    const stop = new AbortController();
+    let task: ReturnType<typeof getDocument> | null = null;
+    (async () => {
+      const data = await (await api.getFile(id, stop.signal)).arrayBuffer();
+      if (stop.signal.aborted) return;
+      // Nothing is evaluated or compiled from the file, and nothing further is fetched for it.
+      task = getDocument({ data, useWasm: false, enableXfa: false, stopAtErrors: false, verbosity: 0 });
+      setPdf(await task.promise);
+    })().catch((error: Error) => !stop.signal.aborted && fail(error.message));
+    return () => {
+      stop.abort();
+      void task?.destroy();
+    };
+  }, [id]);
+  return pdf;
+}
+
+interface Props {
+  target: PanelTarget;
+  onFail: (message: string) => void;
+}
+
+export function PdfView({ target, onFail }: Props) {
+  const pdf = usePdf(target.document, onFail);
+  const [page, setPage] = useState(target.page ?? 1);
+  const [size, setSize] = useState<Size | null>(null);
+  const [segments, setSegments] = useState<Segment[]>([]);
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const first = useRef<HTMLDivElement>(null);
+
+  useEffect(() => {
+    if (target.start === undefined || target.end === undefined) return;
+    const stop = new AbortController();
+    api.getSegments(target.document, target.start, target.end, stop.signal).then(setSegments, () => undefined);
+    return () => stop.abort();
+  }, [target.document, target.start, target.end]);
+
+  useEffect(() => {
+    if (!pdf) return;
+    let stopped = false;
+    let drawing: { cancel(): void } | null = null;
+    (async () => {
+      const p = await pdf.getPage(page);
+      const c = canvas.current;
+      if (stopped || !c) return;
+      const natural = p.getViewport({ scale: 1 });
+      const width = c.parentElement?.clientWidth || 600;
+      const viewport = p.getViewport({ scale: (width / natural.width) * Math.min(2, window.devicePixelRatio || 1) });
+      c.width = viewport.width;
+      c.height = viewport.height;
+      setSize({ width: natural.width, height: natural.height });
+      const render = p.render({ canvas: c, viewport });
+      drawing = render;
+      await render.promise;
+    })().catch((error: Error) => !stopped && onFail(error.message));
+    return () => {
+      stopped = true;
+      drawing?.cancel();
+    };
+  }, [pdf, page]);
+
+  const rects = segments.filter((s) => s.page === page).flatMap((s) => s.rects);
+  useEffect(() => first.current?.scrollIntoView({ block: 'center' }), [size, segments]);
+
+  if (!pdf) return <p class="muted">Loading the page</p>;
+  return (
+    <div class="pdf">
+      <div class="pager">
+        <button type="button" disabled={page <= 1} onClick={() => setPage(page - 1)}>Page before</button>
+        <span>Page {page} of {pdf.numPages}</span>
+        <button type="button" disabled={page >= pdf.numPages} onClick={() => setPage(page + 1)}>Next page</button>
+      </div>
+      <div class="sheet-of-pdf">
+        <canvas ref={canvas} role="img" aria-label={`Page ${page} of ${target.name}, as a picture. Its text is under Text.`} />
+        {size && rects.map(([x0, y0, x1, y1], i) => (
+          <div
+            key={i} ref={i === 0 ? first : undefined} class="rect"
+            style={{ '--x': x0 / size.width, '--y': y0 / size.height, '--w': (x1 - x0) / size.width, '--h': (y1 - y0) / size.height }}
+          />
+        ))}
+      </div>
+      {target.page !== page && rects.length === 0 && target.page && (
+        <p><button type="button" onClick={() => setPage(target.page ?? 1)}>Back to the cited page</button></p>
+      )}
+    </div>
+  );
+}
