@@ -1,0 +1,572 @@
+/* test_serve.c - the API from end to end on a tiny model: a file goes in, is read, is asked about, and is
+ * erased with everything that was made of it. */
+#include "tests/test_serve.h"
+
+static int set_up(void **state) {
+    *state = world_new(NULL, 0);
+    wait_ready(*state);
+    return 0;
+}
+static int tear_down(void **state) {
+    world_free(*state);
+    return 0;
+}
+
+#define LIGHTHOUSE                                                                                           \
+    "The lighthouse of Alexandria stood on the island of Pharos. It was about 100 metres high. "             \
+    "MARKERQUARTZ is a word that stands nowhere else.\n\nCaf\xC3\xA9 owners sold fish."
+
+/* ---- documents ---- */
+
+static void a_file_goes_in(void **state) {
+    world *w = *state;
+    json_t *received = upload_bytes(w, "notes/light house.txt", LIGHTHOUSE, sizeof LIGHTHOUSE - 1, 202);
+    assert_string_equal(text_of(received, "state"), "queued");
+    assert_int_equal(integer_of(received, "bytes"), sizeof LIGHTHOUSE - 1);
+    char ended[16], path[128];
+    int64_t id = job_ended(w, integer_of(received, "id"), ended);
+    assert_string_equal(ended, "done");
+    json_decref(received);
+    document_becomes(w, id, "ready");
+
+    snprintf(path, sizeof path, "/api/v1/documents/%lld", (long long)id);
+    json_t *d = GET_JSON(w, path);
+    assert_string_equal(text_of(d, "name"), "notes/light house.txt");
+    assert_string_equal(text_of(d, "media_type"), "text/plain");
+    assert_int_equal(integer_of(d, "text_bytes"), sizeof LIGHTHOUSE - 1);
+    assert_int_equal(integer_of(d, "tokens"), integer_of(d, "tokens_read"));
+    assert_true(integer_of(d, "tokens") > (int64_t)sizeof LIGHTHOUSE);
+    json_decref(d);
+
+    /* Ranges are bytes; a border inside a character steps back. */
+    int cafe = (int)(strstr(LIGHTHOUSE, "Caf") - LIGHTHOUSE);
+    snprintf(path, sizeof path, "/api/v1/documents/%lld/text?start=%d&end=%d", (long long)id, cafe, cafe + 4);
+    json_t *t = GET_JSON(w, path);
+    assert_string_equal(text_of(t, "text"), "Caf");
+    assert_int_equal(integer_of(t, "end"), cafe + 3);
+    assert_int_equal(integer_of(t, "total"), sizeof LIGHTHOUSE - 1);
+    json_decref(t);
+    snprintf(path, sizeof path, "/api/v1/documents/%lld/text", (long long)id);
+    t = GET_JSON(w, path);
+    assert_string_equal(text_of(t, "text"), LIGHTHOUSE);
+    json_decref(t);
+
+    snprintf(path, sizeof path, "/api/v1/documents/%lld/segments", (long long)id);
+    json_t *g = GET_JSON(w, path);
+    assert_int_equal(json_array_size(json_object_get(g, "segments")), 2);
+    assert_true(json_is_false(json_object_get(g, "more")));
+    json_decref(g);
+    snprintf(path, sizeof path, "/api/v1/documents/%lld/segments?limit=1", (long long)id);
+    g = GET_JSON(w, path);
+    assert_int_equal(json_array_size(json_object_get(g, "segments")), 1);
+    assert_true(json_is_true(json_object_get(g, "more")));
+    json_decref(g);
+
+    json_t *packs = GET_JSON(w, "/api/v1/packs");
+    json_t *pack = json_array_get(json_object_get(packs, "packs"), 0);
+    assert_int_equal(integer_of(pack, "tokens"), integer_of(pack, "read"));
+    assert_int_equal(integer_of(json_array_get(json_object_get(pack, "documents"), 0), "document_id"), id);
+    json_decref(packs);
+}
+
+static void known_content_is_noticed(void **state) {
+    world *w = *state;
+    int64_t id = add_document(w, "a.txt", LIGHTHOUSE);
+    json_t *again = upload_bytes(w, "b.txt", LIGHTHOUSE, sizeof LIGHTHOUSE - 1, 200);
+    assert_string_equal(text_of(again, "state"), "known");
+    assert_non_null(strstr(text_of(again, "detail"), "a.txt"));
+    assert_int_equal(integer_of(again, "document"), id);
+    json_decref(again);
+    /* Another text under the same name is another document. */
+    int64_t other = add_document(w, "a.txt", "Something else.");
+    char path[64];
+    snprintf(path, sizeof path, "/api/v1/documents/%lld", (long long)other);
+    json_t *d = GET_JSON(w, path);
+    assert_string_equal(text_of(d, "name"), "a (2).txt");
+    json_decref(d);
+}
+
+static void a_bad_file_says_why(void **state) {
+    world *w = *state;
+    static const char broken[] = "PK\x03\x04 and then nothing that a zip file has";
+    json_t *received = upload_bytes(w, "broken.docx", broken, sizeof broken - 1, 202);
+    int64_t id = integer_of(received, "id");
+    char ended[16], path[64];
+    job_ended(w, id, ended);
+    assert_string_equal(ended, "failed");
+    json_decref(received);
+    snprintf(path, sizeof path, "/api/v1/jobs/%lld", (long long)id);
+    json_t *row = GET_JSON(w, path);
+    assert_non_null(strstr(text_of(row, "detail"), "broken.docx"));
+    assert_null(strstr(text_of(row, "detail"), "uploads"));
+    json_decref(row);
+    /* It is dismissed, and a good one beside it is not held up. */
+    json_decref(json_reply(SEND(w, .method = "DELETE", .path = path), 200, path));
+    expect_refused(SEND(w, .method = "GET", .path = path), 404, path);
+    add_document(w, "good.txt", "Good.");
+}
+
+static void urls_stay_outside(void **state) {
+    world *w = *state;
+    char body[200], ended[16];
+    snprintf(body, sizeof body, "{\"url\":\"http://127.0.0.1:%d/openapi.json\"}", w->port);
+    json_t *received = POST_JSON(w, "/api/v1/documents/url", body, 202);
+    job_ended(w, integer_of(received, "id"), ended);
+    assert_string_equal(ended, "failed");
+    json_decref(received);
+    static const char *const bad[] = {
+        "{\"url\":\"file:///etc/passwd\"}", "{\"url\":\"ftp://x/y\"}",  "{\"url\":7}", "{}",
+        "{\"url\":\"http://a\\r\\nb\"}",    "{\"url\":\"/etc/passwd\"}"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        expect_refused(SEND(w, .method = "POST", .path = "/api/v1/documents/url", .json = bad[i]), 400,
+                       bad[i]);
+}
+
+/* ---- asking ---- */
+
+static void an_answer_and_its_trace(void **state) {
+    world *w = *state;
+    int64_t id = add_document(w, "light.txt", LIGHTHOUSE);
+    document_becomes(w, id, "ready");
+    json_t *a = POST_JSON(w, "/api/v1/ask", "{\"question\":\"How high was it?\",\"max_tokens\":12}", 200);
+    assert_string_equal(text_of(a, "question"), "How high was it?");
+    assert_true(json_is_array(json_object_get(a, "citations")));
+    json_t *usage = json_object_get(a, "usage");
+    assert_true(integer_of(usage, "cached_tokens") > 0); /* read when it was added, not again */
+    assert_true(integer_of(usage, "completion_tokens") <= 12);
+    char path[128];
+    int64_t answer_id = integer_of(a, "id");
+    snprintf(path, sizeof path, "/api/v1/answers/%lld", (long long)answer_id);
+    json_t *stored = GET_JSON(w, path);
+    assert_string_equal(text_of(stored, "answer"), text_of(a, "answer"));
+    json_decref(stored);
+
+    snprintf(path, sizeof path, "/api/v1/answers/%lld/trace", (long long)answer_id);
+    json_t *t = GET_JSON(w, path), *word;
+    size_t i, n = 0;
+    assert_true(json_is_null(json_object_get(t, "missing")));
+    assert_int_equal(integer_of(t, "layers"), TINY_LAYERS);
+    json_t *map = json_array_get(json_object_get(t, "map"), 0);
+    assert_int_equal(integer_of(map, "document_id"), id);
+    assert_int_equal(integer_of(t, "bins") * integer_of(t, "bin_tokens") >= integer_of(t, "capacity"), 1);
+    double sum = 0;
+    json_t *bin;
+    json_array_foreach(json_object_get(t, "strip"), i, bin) {
+        assert_in_range(json_integer_value(json_array_get(bin, 0)), 0, integer_of(t, "bins") - 1);
+        sum += json_real_value(json_array_get(bin, 1));
+    }
+    assert_true(sum > 0.99 && sum < 1.01);
+    json_array_foreach(json_object_get(t, "words"), i, word) {
+        assert_true(json_is_array(json_object_get(word, "strip")));
+        assert_true(json_is_array(json_object_get(word, "read_set")));
+        n++;
+    }
+    assert_true(n > 0);
+    assert_null(json_object_get(t, "tokens"));
+    json_decref(t);
+
+    snprintf(path, sizeof path, "/api/v1/answers/%lld/trace?word=1&layer=1&sentences=2",
+             (long long)answer_id);
+    t = GET_JSON(w, path);
+    assert_int_equal(json_array_size(json_object_get(t, "words")), 1);
+    json_t *token = json_array_get(json_object_get(t, "tokens"), 0);
+    json_t *layers = json_object_get(token, "layers");
+    assert_int_equal(json_array_size(layers), 1);
+    assert_int_equal(integer_of(json_array_get(layers, 0), "layer"), 1);
+    assert_true(json_array_size(json_object_get(json_array_get(layers, 0), "kept")) > 0);
+    json_decref(t);
+    snprintf(path, sizeof path, "/api/v1/answers/%lld/trace?layer=7", (long long)answer_id);
+    expect_refused(SEND(w, .method = "GET", .path = path), 404, "a layer that is not there");
+    snprintf(path, sizeof path, "/api/v1/answers/%lld/trace?word=4000", (long long)answer_id);
+    expect_refused(SEND(w, .method = "GET", .path = path), 404, "a word that is not there");
+    json_decref(a);
+
+    a = POST_JSON(w, "/api/v1/ask", "{\"question\":\"x\",\"max_tokens\":4,\"discard\":true}", 200);
+    assert_int_equal(integer_of(a, "id"), 0);
+    json_decref(a);
+    json_t *list = GET_JSON(w, "/api/v1/answers?limit=10");
+    assert_int_equal(json_array_size(json_object_get(list, "answers")), 1);
+    json_decref(list);
+    snprintf(path, sizeof path, "/api/v1/answers/%lld", (long long)answer_id);
+    json_t *receipt = json_reply(SEND(w, .method = "DELETE", .path = path), 200, path);
+    assert_int_equal(integer_of(receipt, "answers"), 1);
+    json_decref(receipt);
+    expect_refused(SEND(w, .method = "GET", .path = path), 404, path);
+}
+
+/* The events of a stream, one after another: calls `see` with each name and data. */
+static void each_event(const char *body, void (*see)(const char *name, const json_t *data, void *user),
+                       void *user) {
+    const char *at = body;
+    for (const char *end; (end = strstr(at, "\n\n")); at = end + 2) {
+        char name[32] = "";
+        const char *data = strstr(at, "data: ");
+        if (!strncmp(at, "event: ", 7))
+            snprintf(name, sizeof name, "%.*s", (int)strcspn(at + 7, "\n"), at + 7);
+        if (!data || data > end) continue; /* a comment */
+        char *text = strndup(data + 6, (size_t)(end - data - 6));
+        json_t *v = json_loads(text, JSON_DECODE_ANY, NULL);
+        see(v ? name : text, v, user);
+        json_decref(v);
+        free(text);
+    }
+    assert_string_equal(at, ""); /* nothing half */
+}
+
+typedef struct heard {
+    int queue, reading, asking, writing, tokens, done, errors, after_done, steps;
+    int64_t last, cached;
+    char text[4096], answer[4096];
+} heard;
+
+static void hear(const char *name, const json_t *data, void *user) {
+    heard *h = user;
+    h->after_done += h->done;
+    if (!strcmp(name, "queue")) {
+        assert_int_equal(h->tokens + h->reading, 0);
+        h->queue++;
+    } else if (!strcmp(name, "progress")) {
+        const char *phase = text_of(data, "phase");
+        if (!strcmp(phase, "reading")) {
+            assert_int_equal(h->tokens + h->asking, 0);
+            assert_true(integer_of(data, "done") >= h->last);
+            assert_true(integer_of(data, "done") <= integer_of(data, "total"));
+            h->last = integer_of(data, "done");
+            h->cached = integer_of(data, "cached");
+            h->reading++;
+        } else if (!strcmp(phase, "asking")) {
+            assert_int_equal(h->tokens, 0);
+            h->asking++;
+        } else
+            h->writing++;
+        assert_true(json_is_number(json_object_get(data, "rate")));
+    } else if (!strcmp(name, "token")) {
+        strncat(h->text, text_of(data, "text"), sizeof h->text - strlen(h->text) - 1);
+        h->tokens++;
+    } else if (!strcmp(name, "done")) {
+        strncat(h->answer, text_of(data, "answer"), sizeof h->answer - 1);
+        h->done++;
+    } else if (!strcmp(name, "error"))
+        h->errors++;
+    else
+        fail_msg("an event %s", name);
+}
+
+static void a_stream_in_order(void **state) {
+    world *w = *state;
+    char *text = long_text(3000);
+    add_document(w, "ships.txt", text);
+    free(text);
+    for (int pass = 0; pass < 2; pass++) {
+        heard h = {0};
+        const char *accept = pass ? "Accept: text/event-stream" : NULL;
+        reply r = SEND(w, .method = "POST", .path = "/api/v1/ask", .headers = {accept},
+                       .json = pass ? "{\"question\":\"How many?\",\"max_tokens\":20}"
+                                    : "{\"question\":\"How many?\",\"max_tokens\":20,\"stream\":true}");
+        assert_int_equal(r.status, 200);
+        assert_non_null(strstr(header_of(&r, "Content-Type"), "text/event-stream"));
+        each_event(r.body, hear, &h);
+        assert_int_equal(h.done, 1);
+        assert_int_equal(h.errors + h.after_done, 0);
+        assert_true(h.tokens > 0 && h.asking > 0);
+        assert_string_equal(h.text, h.answer);
+        reply_free(&r);
+    }
+}
+
+static void a_restriction_holds(void **state) {
+    world *w = *state;
+    int64_t a = add_document(w, "a.txt", "Alpha speaks of apples. All of them are red.");
+    int64_t b = add_document(w, "b.txt", "Beta speaks of boats. None of them is red.");
+    char body[128];
+    snprintf(body, sizeof body, "{\"question\":\"What?\",\"max_tokens\":8,\"documents\":[%lld]}",
+             (long long)b);
+    json_t *answered = POST_JSON(w, "/api/v1/ask", body, 200), *sentence;
+    size_t i;
+    json_array_foreach(json_object_get(answered, "read_set"), i, sentence)
+        assert_int_equal(integer_of(sentence, "document_id"), b);
+    json_decref(answered);
+    (void)a;
+    json_t *refused = POST_JSON(w, "/api/v1/ask", "{\"question\":\"What?\",\"pack\":999}", 404);
+    json_decref(refused);
+}
+
+/* ---- erasing ---- */
+
+static void a_delete_means_everywhere(void **state) {
+    world *w = *state;
+    int64_t id = add_document(w, "secret.txt", LIGHTHOUSE);
+    int64_t other = add_document(w, "other.txt", "Nothing of the kind.");
+    document_becomes(w, id, "ready");
+    json_t *a = POST_JSON(w, "/api/v1/ask", "{\"question\":\"What is MARKERQUARTZ?\",\"max_tokens\":4}", 200);
+    json_decref(a);
+    char path[64];
+    snprintf(path, sizeof path, "/api/v1/documents/%lld", (long long)id);
+    json_t *receipt = json_reply(SEND(w, .method = "DELETE", .path = path), 200, path);
+    assert_int_equal(integer_of(receipt, "documents"), 1);
+    assert_int_equal(integer_of(receipt, "files"), 1);
+    assert_int_equal(integer_of(receipt, "packs"), 1);
+    assert_int_equal(integer_of(receipt, "snapshots"), 1);
+    assert_int_equal(integer_of(receipt, "answers"), 1);
+    assert_int_equal(integer_of(receipt, "text_bytes"), sizeof LIGHTHOUSE - 1);
+    json_decref(receipt);
+    expect_refused(SEND(w, .method = "GET", .path = path), 404, path);
+    expect_refused(SEND(w, .method = "DELETE", .path = path), 404, path);
+    assert_int_equal(files_holding(w->dir, "MARKERQUARTZ", 12), 0);
+    snprintf(path, sizeof path, "/api/v1/documents/%lld", (long long)other);
+    json_decref(GET_JSON(w, path));
+}
+
+/* ---- OpenAI's form ---- */
+
+static void openai_models(void **state) {
+    world *w = *state;
+    json_t *v = GET_JSON(w, "/v1/models"), *m = json_array_get(json_object_get(v, "data"), 0);
+    assert_string_equal(text_of(v, "object"), "list");
+    assert_string_equal(text_of(m, "object"), "model");
+    assert_int_equal(integer_of(m, "context_length"), 4096);
+    json_decref(v);
+}
+
+/* A request's JSON with this server's model; good until the next. */
+static const char *chat(world *w, const char *rest) {
+    static char body[8192];
+    json_t *v = GET_JSON(w, "/v1/models");
+    snprintf(body, sizeof body, "{\"model\":\"%s\",%s}",
+             text_of(json_array_get(json_object_get(v, "data"), 0), "id"), rest);
+    json_decref(v);
+    return body;
+}
+
+#define USER "\"messages\":[{\"role\":\"user\",\"content\":\"How high?\"}]"
+
+static void openai_chat(void **state) {
+    world *w = *state;
+    document_becomes(w, add_document(w, "light.txt", LIGHTHOUSE), "ready");
+    json_t *v = POST_JSON(
+        w, "/v1/chat/completions",
+        chat(w,
+             "\"messages\":[{\"role\":\"system\",\"content\":\"Be brief.\"},{\"role\":\"user\",\"content\":"
+             "\"Hello\"},{\"role\":\"assistant\",\"content\":\"Hello.\"},{\"role\":\"user\",\"content\":[{"
+             "\"type\":\"text\",\"text\":\"How high?\"}]}],\"max_tokens\":6,\"user\":\"x\""),
+        200);
+    assert_string_equal(text_of(v, "object"), "chat.completion");
+    json_t *choice = json_array_get(json_object_get(v, "choices"), 0),
+           *message = json_object_get(choice, "message");
+    assert_string_equal(text_of(message, "role"), "assistant");
+    assert_true(json_is_string(json_object_get(message, "content")));
+    assert_true(json_is_array(json_object_get(message, "citations")));
+    const char *finish = text_of(choice, "finish_reason");
+    assert_true(!strcmp(finish, "length") || !strcmp(finish, "stop"));
+    json_t *usage = json_object_get(v, "usage");
+    assert_int_equal(integer_of(usage, "total_tokens"),
+                     integer_of(usage, "prompt_tokens") + integer_of(usage, "completion_tokens"));
+    assert_true(integer_of(json_object_get(usage, "prompt_tokens_details"), "cached_tokens") > 0);
+    assert_int_equal(integer_of(json_object_get(v, "pharos"), "ignored_messages"), 3);
+    int64_t id = integer_of(json_object_get(v, "pharos"), "answer_id");
+    json_decref(v);
+    char path[64];
+    snprintf(path, sizeof path, "/api/v1/answers/%lld", (long long)id);
+    v = GET_JSON(w, path);
+    assert_string_equal(text_of(v, "question"), "How high?");
+    json_decref(v);
+}
+
+typedef struct chunks {
+    int n, roles, finishes, usages, dones, citations;
+    char text[2048];
+} chunks;
+
+static void hear_chunk(const char *name, const json_t *v, void *user) {
+    chunks *c = user;
+    assert_int_equal(c->dones, 0); /* nothing after it */
+    if (!v) {
+        assert_string_equal(name, "[DONE]");
+        c->dones++;
+        return;
+    }
+    c->n++;
+    assert_string_equal(text_of(v, "object"), "chat.completion.chunk");
+    json_t *choice = json_array_get(json_object_get(v, "choices"), 0),
+           *delta = json_object_get(choice, "delta");
+    if (json_object_get(delta, "role")) {
+        assert_int_equal(c->n, 1);
+        c->roles++;
+    }
+    if (json_object_get(delta, "content")) strncat(c->text, text_of(delta, "content"), 1000);
+    c->citations += json_is_array(json_object_get(delta, "citations"));
+    c->finishes += json_is_string(json_object_get(choice, "finish_reason"));
+    if (json_is_object(json_object_get(v, "usage"))) {
+        assert_int_equal(json_array_size(json_object_get(v, "choices")), 0);
+        assert_int_equal(c->finishes, 1);
+        c->usages++;
+    }
+}
+
+static void openai_stream(void **state) {
+    world *w = *state;
+    document_becomes(w, add_document(w, "light.txt", LIGHTHOUSE), "ready");
+    for (int usage = 0; usage < 2; usage++) {
+        chunks c = {0};
+        reply r =
+            SEND(w, .method = "POST", .path = "/v1/chat/completions",
+                 .json = chat(
+                     w, usage ? USER
+                            ",\"stream\":true,\"max_tokens\":6,\"stream_options\":{\"include_usage\":true}"
+                              : USER ",\"stream\":true,\"max_tokens\":6"));
+        assert_int_equal(r.status, 200);
+        each_event(r.body, hear_chunk, &c);
+        assert_int_equal(c.roles, 1);
+        assert_int_equal(c.finishes, 1);
+        assert_int_equal(c.citations, 1);
+        assert_int_equal(c.dones, 1);
+        assert_int_equal(c.usages, usage);
+        reply_free(&r);
+    }
+}
+
+static void openai_errors(void **state) {
+    world *w = *state;
+    static const struct {
+        const char *rest, *code;
+    } cases[] = {{"\"messages\":[]", "bad_request"},
+                 {"\"messages\":[{\"role\":\"system\",\"content\":\"x\"}]", "bad_request"},
+                 {"\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]", "bad_request"},
+                 {USER ",\"n\":2", "unsupported_parameter"},
+                 {USER ",\"tools\":[{}]", "unsupported_parameter"},
+                 {USER ",\"stop\":[\"x\"]", "unsupported_parameter"},
+                 {USER ",\"logprobs\":true", "unsupported_parameter"},
+                 {USER ",\"response_format\":{\"type\":\"json_object\"}", "unsupported_parameter"},
+                 {USER ",\"max_tokens\":-1", "bad_request"},
+                 {USER ",\"temperature\":\"hot\"", "bad_request"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        json_t *v = POST_JSON(w, "/v1/chat/completions", chat(w, cases[i].rest), 400);
+        json_t *e = json_object_get(v, "error");
+        assert_string_equal(text_of(e, "code"), cases[i].code);
+        assert_string_equal(text_of(e, "type"), "invalid_request_error");
+        assert_true(json_is_null(json_object_get(e, "param")));
+        json_decref(v);
+    }
+    json_t *v = POST_JSON(w, "/v1/chat/completions", "{\"model\":\"gpt-4\"," USER "}", 404);
+    assert_string_equal(text_of(json_object_get(v, "error"), "code"), "model_not_found");
+    json_decref(v);
+    expect_refused(SEND(w, .method = "GET", .path = "/v1/completions"), 404, "not ours");
+
+    /* A question that does not fit: both sizes, nothing cut. */
+    add_document(w, "light.txt", LIGHTHOUSE);
+    char *body = malloc(9000);
+    strcpy(body, USER);
+    strcpy(strstr(body, "How high?"), "");
+    size_t at = strlen(body);
+    memset(body + at, 'q', 5000);
+    strcpy(body + at + 5000, "\"}]");
+    v = POST_JSON(w, "/v1/chat/completions", chat(w, body), 400);
+    json_t *e = json_object_get(v, "error");
+    assert_string_equal(text_of(e, "code"), "context_length_exceeded");
+    assert_non_null(strpbrk(text_of(e, "message"), "0123456789"));
+    json_decref(v);
+    free(body);
+}
+
+/* ---- the server itself ---- */
+
+static void health_status_metrics(void **state) {
+    world *w = *state;
+    add_document(w, "light.txt", LIGHTHOUSE);
+    json_t *a = POST_JSON(w, "/api/v1/ask", "{\"question\":\"x\",\"max_tokens\":4}", 200);
+    json_decref(a);
+    json_t *s = GET_JSON(w, "/api/v1/status");
+    assert_string_equal(text_of(s, "state"), "ready");
+    assert_int_equal(integer_of(json_object_get(s, "totals"), "documents"), 1);
+    assert_int_equal(integer_of(json_object_get(s, "context"), "capacity"), 4096);
+    assert_true(json_is_false(json_object_get(s, "token_required")));
+    json_decref(s);
+    reply r = SEND(w, .method = "GET", .path = "/metrics");
+    assert_non_null(strstr(header_of(&r, "Content-Type"), "text/plain"));
+    assert_non_null(strstr(r.body, "\npharos_answers_total 1\n"));
+    assert_non_null(strstr(r.body, "\npharos_ready 1\n"));
+    assert_non_null(strstr(r.body, "# TYPE pharos_queue_waiting gauge\n"));
+    reply_free(&r);
+    json_t *runs = GET_JSON(w, "/api/v1/runs");
+    assert_int_equal(json_array_size(json_object_get(runs, "runs")), 0);
+    json_decref(runs);
+    expect_refused(SEND(w, .method = "GET", .path = "/api/v1/runs/1"), 404, "a run");
+    expect_refused(SEND(w, .method = "POST", .path = "/api/v1/packs/read", .json = "{\"x\":1}"), 400,
+                   "a member");
+    json_decref(
+        json_reply(SEND(w, .method = "POST", .path = "/api/v1/packs/read", .json = "{}"), 202, "read"));
+}
+
+/* An engine that takes its time, and one that cannot be had: the server is there nevertheless. */
+static int open_slowly(void *user, engine **out, ph_error *err) {
+    usleep(700000);
+    return open_tiny(user, out, err);
+}
+static int open_never(void *user, engine **out, ph_error *err) {
+    (void)user;
+    (void)out;
+    return ph_fail(err, PH_MODEL, "the model has no head");
+}
+
+static void loading_and_failing(void **state) {
+    world *w = *state;
+    serve_stop(w->server);
+    ph_error err = {0};
+    serve_options o = {.data_dir = w->dir, .open_engine = open_slowly, .user = w->model};
+    assert_int_equal(serve_start(&w->server, &o, &err), PH_OK);
+    w->port = serve_port(w->server);
+    reply r = SEND(w, .method = "GET", .path = "/health");
+    assert_int_equal(r.status, 503);
+    assert_non_null(strstr(r.body, "loading"));
+    assert_non_null(header_of(&r, "Retry-After"));
+    reply_free(&r);
+    r = SEND(w, .method = "POST", .path = "/api/v1/ask", .json = "{\"question\":\"x\"}");
+    assert_int_equal(r.status, 503);
+    assert_non_null(header_of(&r, "Retry-After"));
+    reply_free(&r);
+    json_decref(GET_JSON(w, "/api/v1/documents"));
+    wait_ready(w);
+
+    /* A second server on the same folder is refused. */
+    serve *second = NULL;
+    assert_int_equal(serve_start(&second, &o, &err), PH_BUSY);
+    serve_stop(w->server);
+
+    o.open_engine = open_never;
+    assert_int_equal(serve_start(&w->server, &o, &err), PH_OK);
+    w->port = serve_port(w->server);
+    char state_text[16] = "";
+    for (int i = 0; i < 100 && strcmp(state_text, "failed"); i++) {
+        json_t *s = GET_JSON(w, "/api/v1/status");
+        snprintf(state_text, sizeof state_text, "%s", text_of(s, "state"));
+        json_decref(s);
+        usleep(10000);
+    }
+    r = SEND(w, .method = "POST", .path = "/api/v1/ask", .json = "{\"question\":\"x\"}");
+    assert_int_equal(r.status, 503);
+    assert_non_null(strstr(r.body, "the model has no head"));
+    reply_free(&r);
+    /* Documents still come and go. */
+    int64_t id = add_document(w, "a.txt", "Words.");
+    char path[64];
+    snprintf(path, sizeof path, "/api/v1/documents/%lld", (long long)id);
+    json_decref(json_reply(SEND(w, .method = "DELETE", .path = path), 200, path));
+}
+
+#define IN_A_WORLD(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int main(int argc, char **argv) {
+    const struct CMUnitTest tests[] = {
+        IN_A_WORLD(a_file_goes_in),          IN_A_WORLD(known_content_is_noticed),
+        IN_A_WORLD(a_bad_file_says_why),     IN_A_WORLD(urls_stay_outside),
+        IN_A_WORLD(an_answer_and_its_trace), IN_A_WORLD(a_stream_in_order),
+        IN_A_WORLD(a_restriction_holds),     IN_A_WORLD(a_delete_means_everywhere),
+        IN_A_WORLD(openai_models),           IN_A_WORLD(openai_chat),
+        IN_A_WORLD(openai_stream),           IN_A_WORLD(openai_errors),
+        IN_A_WORLD(health_status_metrics),   IN_A_WORLD(loading_and_failing),
+    };
+    if (argc > 1 && !strcmp(argv[1], INGEST_CHILD_ARGUMENT)) return ingest_child_main(argc, argv);
+    signal(SIGPIPE, SIG_IGN);
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
