@@ -65,7 +65,9 @@ static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Needles:", 2},
     {"depths", OPTION_DEPTHS, "N", 0, "Depths from 0 to 100% (15)", 2},
     {"together", OPTION_TOGETHER, NULL, 0,
-     "All depths of a length in one haystack, each needle with its own key: one reading a row", 2},
+     "All depths of a length in one haystack, each needle with its own key: one reading a row; ruler: the "
+     "tasks over essays",
+     2},
     {"needle", OPTION_NEEDLE, "TEXT", 0, "Sentence to hide, with --question and --answer", 2},
     {"question", OPTION_QUESTION, "TEXT", 0, "What is asked", 2},
     {"answer", OPTION_ANSWER, "TEXT", 0, "What is right", 2},

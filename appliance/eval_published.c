@@ -79,6 +79,11 @@ const char *eval_protocol_note(const json_t *params, int i) {
         {ruler && !set(params, "answer_prefix"),
          "The answer is not begun for the model, where the published prompts do."},
         {ruler, "The worked example before vt and cwe is left out."},
+        {ruler && together,
+         "The five tasks over essays share one haystack of each sample, so that their prompts hold "
+         "each other's needles."},
+        {ruler,
+         "qa_1 and qa_2 take their questions from the file given, where SQuAD and HotpotQA are published."},
         {ruler, "The number of samples of each task stands with its figure; 500 are published."},
         {qa, "Each passage is a document of its own; the other passages of the file are the distractors, and "
              "what they do "

@@ -260,6 +260,41 @@ static void ruler_prompts(void **state) {
     engine_close(e);
 }
 
+/* The tasks over essays from one haystack: every needle once, every question's references there. */
+static void ruler_together(void **state) {
+    const bench *b = *state;
+    engine *e = open_tiny(b, (engine_options){.threads = 1});
+    eval_params p = {.kind = EVAL_RULER,
+                     .over = EVAL_RULER,
+                     .lengths = {8192},
+                     .n_lengths = 1,
+                     .seed = 42,
+                     .samples = 2,
+                     .tasks = 0xFF,
+                     .together = true,
+                     .generated = true};
+    eval_plan plan;
+    OK(eval_plan_make(&plan, &p, NULL, e, &error));
+    assert_int_equal(plan.cells, 16);
+    assert_int_equal(plan.n_groups, 8); /* three tasks of their own, and the shared one, twice */
+    for (size_t g = 0; g < plan.n_groups; g++) {
+        eval_haystack h;
+        OK(eval_group_make(&h, &plan, g, &error));
+        const char *text = h.pack.texts[0].text;
+        assert_true(h.pack.prompt.tokens.n < 8192 - 128 && h.pack.prompt.tokens.n > 4000);
+        if (h.n == 5) assert_int_equal(count(text, "One of the special magic "), 14);
+        for (size_t i = 0; i < h.n; i++)
+            for (size_t k = 0; k < h.questions[i].n_answers; k++) {
+                assert_int_equal(count(text, h.questions[i].answers[k]), 1);
+                span_says(&h, h.questions[i].spans[k], h.questions[i].answers[k]);
+            }
+        eval_haystack_free(&h);
+    }
+    eval_plan_free(&plan);
+    eval_params_free(&p);
+    engine_close(e);
+}
+
 static void question_files(void **state) {
     const bench *b = *state;
     eval_rows lines, squad;
@@ -696,6 +731,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(needle_grid),
         cmocka_unit_test(ruler_prompts),
+        cmocka_unit_test(ruler_together),
         cmocka_unit_test(question_files),
         cmocka_unit_test(questions_among_passages),
         cmocka_unit_test(parameters),
