@@ -243,7 +243,7 @@ int read_set_make(read_sentence **out, size_t *n, const loaded_pack *p, const do
             list[count - 1].mass += mass[k];
         }
     }
-    qsort(list, count, sizeof *list, by_mass);
+    if (count) qsort(list, count, sizeof *list, by_mass);
     if (count > limit) count = limit;
     for (size_t i = 0; i < count; i++) {
         int64_t first, last;

@@ -721,7 +721,7 @@ static json_int_t tokens_read(const world *w, json_int_t *all) {
 
 static void a_stopped_reading_goes_on_where_it_was(void **state) {
     world *w = *state;
-    char *text = long_text(400000);
+    char *text = long_text(250000);
     add_document(w, "large.txt", text);
     free(text);
     result r = pharos(w, "add", "--no-read", w->documents, NULL);

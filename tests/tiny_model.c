@@ -82,7 +82,7 @@ static int write_tokenizer(const char *dir) {
                                    "trim_offsets", 1, "use_regex", 0);
     return write_json(
         dir, "tokenizer.json",
-        json_pack("{s:s, s:n, s:n, s:o, s:n, s:O, s:O, s:n, s:{s:s, s:n, s:n, s:n, s:n, s:b, s:b, s:o, "
+        json_pack("{s:s, s:n, s:n, s:o, s:n, s:O, s:o, s:n, s:{s:s, s:n, s:n, s:n, s:n, s:b, s:b, s:o, "
                   "s:[]}}",
                   "version", "1.0", "truncation", "padding", "added_tokens", added, "normalizer",
                   "pre_tokenizer", byte_level, "decoder", byte_level, "post_processor", "model", "type",
