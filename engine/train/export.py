@@ -3,7 +3,7 @@
     python3 export.py --model CHECKPOINT --out engine/nano [--bf16]
 
 FP8 is e4m3 over blocks of 128x128 with an fp32 `weight_scale_inv` each, as in the release, and unlike it for the
-tied embeddings too, which are half of this small model; weights_proj stays BF16, norms FP32. Works without the safetensors and
+tied embeddings too, two fifths of the bytes otherwise; weights_proj stays BF16, norms FP32. Works without the safetensors and
 ml_dtypes libraries: rounding and file format are done here.
 """
 import argparse
