@@ -5,9 +5,9 @@ set -eu
 
 build="build-essential cmake ninja-build pkg-config"
 libraries="libjansson-dev libsqlite3-dev libcurl4-openssl-dev libpcre2-dev libzip-dev libexpat1-dev libxml2-dev
-  libmd4c-dev libmagic-dev libuchardet-dev libutf8proc-dev libsodium-dev libxxhash-dev libzstd-dev libseccomp-dev
+  libmd4c-dev libmagic-dev libuchardet-dev libutf8proc-dev libsodium-dev libxxhash-dev libzstd-dev libseccomp-dev zlib1g-dev
   libmicrohttpd-dev libcmocka-dev"
-run="poppler-utils ca-certificates"
+run="poppler-utils poppler-data ca-certificates"
 tests="clang libclang-rt-14-dev sqlite3"
 
 # The page is built with Node; one that was installed by other means will do.

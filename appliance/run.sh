@@ -1,6 +1,7 @@
 #!/bin/sh
 # run.sh - from a fresh Debian 12 to an answer: installs what is missing, builds, adds documents that every Debian
-# has, asks a question, shows the answer with its citation and what was read. Safe to run again.
+# has, asks a question, shows the answer with its citation and what was read, serves the page until Ctrl-C. Safe to
+# run again.
 #
 #   appliance/run.sh              the above
 #   appliance/run.sh COMMAND...   builds, then runs `pharos COMMAND...`
@@ -19,7 +20,10 @@ if [ $# -gt 0 ]; then exec build/pharos "$@"; fi
 echo "== pharos add /usr/share/common-licenses"
 build/pharos add /usr/share/common-licenses
 echo
-echo "== pharos ask 'When was version 3 of the GNU General Public License published?'"
-build/pharos ask 'When was version 3 of the GNU General Public License published?'
+question='When was the WIPO copyright treaty adopted?'
+echo "== pharos ask '$question'"
+build/pharos ask "$question"
 echo
 echo "Ask more:  build/pharos ask QUESTION     Add more:  build/pharos add PATH     All commands:  build/pharos help"
+echo "== pharos serve   (Ctrl-C stops it; what was read is kept)"
+exec build/pharos serve
