@@ -122,9 +122,10 @@ static int load_pack(view *v, store *s, const common_options *o, ph_error *err) 
     }
     if (code) return code;
     if (memcmp(engine_key(e), v->row.key, sizeof v->row.key)) {
+        bool same = !strcmp(v->row.model, engine_model_name(e));
         snprintf(v->missing, sizeof v->missing,
-                 "it was answered by another model or with other options than now (by %.200s; now %.200s)",
-                 v->row.model, engine_model_name(e));
+                 "it was answered by %s%.200s, or with another top-k, backend or --dense",
+                 same ? "another version of " : "", v->row.model);
     } else {
         code = pack_load(&v->pack, s, e, v->row.pack, err);
         v->has_pack = !code;
@@ -199,22 +200,58 @@ static double probability(const view *v, const trace_word *w) {
 
 enum { WORD_COLUMN = 16, SENTENCE_COLUMN = 100 };
 
-static void print_sentence(const read_sentence *r) {
+/* The byte of a sentence that the most attention was on. */
+static size_t heaviest_byte(const loaded_pack *p, const read_sentence *r, const double *mass) {
+    int64_t first = pack_token_at(p, r->text, r->start), last = pack_token_at(p, r->text, r->end),
+            best = first;
+    for (int64_t i = first; i < last; i++)
+        if (mass[i] > mass[best]) best = i;
+    return best < last ? (size_t)p->prompt.tokens.start[best] : r->start;
+}
+
+/* text[from, to) on one line: white space as single spaces. */
+static void print_flat(const char *text, size_t from, size_t to) {
+    while (from < to) {
+        size_t n = 0;
+        while (from + n < to && !strchr(" \t\n", text[from + n])) n++;
+        print_clean(text + from, n);
+        from += n;
+        if (from < to) putchar(' ');
+        while (from < to && strchr(" \t\n", text[from])) from++;
+    }
+}
+
+/* A sentence, or where it is long the stretch of it around byte `at`, from a word to a word. */
+static void print_around(const pack_text *t, size_t start, size_t end, size_t at) {
+    size_t from = start, to = end;
+    if (end - start > SENTENCE_COLUMN) {
+        from = at > start + SENTENCE_COLUMN / 2 ? at - SENTENCE_COLUMN / 2 : start;
+        if (from > end - SENTENCE_COLUMN) from = end - SENTENCE_COLUMN;
+        to = from + SENTENCE_COLUMN;
+        for (size_t i = from; from > start && i < at; i++) {
+            if (t->text[i] != ' ') continue;
+            from = i + 1;
+            break;
+        }
+        for (size_t i = to; to < end && i > at; i--) {
+            if (t->text[i] != ' ') continue;
+            to = i;
+            break;
+        }
+        while (from > start && ((unsigned char)t->text[from] & 0xC0) == 0x80) from--;
+        while (to < end && ((unsigned char)t->text[to] & 0xC0) == 0x80) to++;
+    }
+    if (from > start) fputs("... ", stdout);
+    print_flat(t->text, from, to);
+    fputs(to < end ? " ...\n" : "\n", stdout);
+}
+
+static void print_sentence(const loaded_pack *p, const read_sentence *r, const double *mass) {
     print_bar(r->mass);
     printf(" %5.1f%%  x%-6.0f ", 100 * r->mass, r->lift);
     print_clean(r->text->name, strlen(r->text->name));
     fputs(": ", stdout);
-    size_t n = r->end - r->start;
-    const char *s = r->text->text + r->start;
-    if (n > SENTENCE_COLUMN) {
-        n = SENTENCE_COLUMN;
-        while (n > 0 && ((unsigned char)s[n] & 0xC0) == 0x80) n--;
-        print_clean(s, n);
-        fputs(" ...\n", stdout);
-    } else {
-        print_clean(s, n);
-        putchar('\n');
-    }
+    print_around(r->text, r->start, r->end, heaviest_byte(p, r, mass));
 }
 
 static void print_word(const view *v, size_t i) {
@@ -237,12 +274,12 @@ static int print_words(const view *v, int layer, double *mass, ph_error *err) {
         if (code) return code;
         print_word(v, i);
         if (n)
-            print_sentence(&list[0]);
+            print_sentence(&v->pack, &list[0], mass);
         else
             puts("nothing of the documents");
         if (n > 1 && list[1].mass >= list[0].mass / 2) {
             printf("%*s", 6 + WORD_COLUMN + 2, "");
-            print_sentence(&list[1]);
+            print_sentence(&v->pack, &list[1], mass);
         }
         free(list);
     }
@@ -255,7 +292,8 @@ static int print_one_word(const view *v, int word, int layer, double *mass, ph_e
     const answer_trace *t = &v->trace;
     printf("word %d: ", word);
     print_clean(t->text + w->start, w->end - w->start);
-    printf("  (%zu tokens, probability %.3g)\n\n", w->token_end - w->token_start, probability(v, w));
+    size_t tokens = w->token_end - w->token_start;
+    printf("  (%zu token%s, probability %.3g)\n\n", tokens, tokens == 1 ? "" : "s", probability(v, w));
     for (int l = 0; l < t->layers; l++) {
         if (layer >= 0 && l != layer) continue;
         int32_t selected = t->selected[(w->token_end - 1) * (size_t)t->layers + (size_t)l];
@@ -273,7 +311,7 @@ static int print_one_word(const view *v, int word, int layer, double *mass, ph_e
     if (n == 0) puts("  nothing of the documents");
     for (size_t i = 0; i < n; i++) {
         fputs("  ", stdout);
-        print_sentence(&list[i]);
+        print_sentence(&v->pack, &list[i], mass);
     }
     free(list);
     return PH_OK;
