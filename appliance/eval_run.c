@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { KL_POSITIONS = 8, PASSAGE_BYTES = 1200, BM25_LIMIT = 20 };
 
@@ -41,6 +42,16 @@ typedef struct running {
     int64_t read_tokens;
     bool prefill_told;
 } running;
+
+/* Resident memory of the process; 0 where the system does not tell. */
+static int64_t resident_bytes(void) {
+    long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (!f) return 0;
+    if (fscanf(f, "%*s %ld", &pages) != 1) pages = 0;
+    fclose(f);
+    return (int64_t)pages * sysconf(_SC_PAGESIZE);
+}
 
 /* ---- one answer ---- */
 
@@ -304,7 +315,8 @@ static int ask(running *r, session *s, size_t question, size_t cell, ph_error *e
             "{s:f, s:I, s:f, s:f, s:f, s:I}", "prefill_s", r->prefill_told ? 0.0 : r->prefill_s,
             "read_tokens", (json_int_t)(r->prefill_told ? 0 : r->read_tokens), "question_s", fed - started,
             "first_token_s", a.n_tokens ? a.first_token - started : 0.0, "answer_s", finished - fed,
-            "context_bytes", (json_int_t)engine_context_bytes(r->engine, context_length(r->context)));
+            "context_bytes", (json_int_t)engine_context_bytes(r->engine, context_length(r->context)),
+            "resident_bytes", (json_int_t)resident_bytes());
         code = store_result(r, cell, result, timing, err);
         json_decref(timing);
         r->prefill_told = true;

@@ -449,29 +449,52 @@ static void recall_run(json_t *tables, const json_t *cells) {
 
 /* ---- compare ---- */
 
-static const char *const compare_columns[] = {"score", "exact match", "best token agrees with dense"};
-static bool compare_share(const json_t *c, double *v, int number) {
-    if (number == 0) return score(c, v, 0);
-    if (number == 1) return exact(c, v, 0);
-    const json_t *kl = json_object_get(c, "kl");
-    *v = real(kl, "agree");
-    return kl != NULL;
-}
-static const char *const compare_numbers[] = {"KL from dense (nats)", "prefill s", "answer s", "cache MiB"};
-static bool compare_number(const json_t *c, double *v, int number) {
+enum { COMPARE_FIGURES = 9 };
+static const struct {
+    const char *title, *note;
+    bool share;
+} compare_figures[COMPARE_FIGURES] = {
+    {"Score", "same prompts, seeds and settings", true},
+    {"Exact match", "", true},
+    {"Best token agrees with dense", "over the reference answer's first tokens", true},
+    {"KL from dense, nats", "mean over the reference answer's first tokens", false},
+    {"Span selected by the first token", "any token of it, in any layer", true},
+    {"Reading the haystack, seconds", "", false},
+    {"An answer, seconds", "", false},
+    {"Caches, MiB", "", false},
+    {"Memory of the process, MiB", "resident after reading; working memory is made for the largest k", false},
+};
+
+static bool compare_figure(const json_t *c, double *v, int number) {
     const json_t *kl = json_object_get(c, "kl"), *t = json_object_get(c, "timing");
-    if (number == 0) {
+    switch (number) {
+    case 0:
+        return score(c, v, 0);
+    case 1:
+        return exact(c, v, 0);
+    case 2:
+        *v = real(kl, "agree");
+        return kl != NULL;
+    case 3:
         *v = real(kl, "mean");
         return kl != NULL;
+    case 4:
+        *v = truth(json_object_get(c, "trace"), "held");
+        return json_object_get(c, "trace") != NULL;
+    case 5:
+        *v = real(t, "prefill_s");
+        return *v > 0;
+    case 6:
+        *v = real(t, "answer_s");
+        return t != NULL;
+    default:
+        *v = real(t, number == 7 ? "context_bytes" : "resident_bytes") / 1048576;
+        return *v > 0;
     }
-    *v = number == 1   ? real(t, "prefill_s")
-         : number == 2 ? real(t, "answer_s")
-                       : real(t, "context_bytes") / 1048576;
-    return t && (number != 1 || *v > 0);
 }
 
-static void compare(json_t *tables, const json_t *cells) {
-    char seen[EVAL_MAX_KS + 1][24];
+/* Names in the order in which they come: dense, then by k. */
+static int variants_of(char seen[EVAL_MAX_KS + 1][24], const json_t *cells) {
     int n = 0;
     for (size_t i = 0; i < json_array_size(cells); i++) {
         const char *v = string(json_array_get(cells, i), "variant");
@@ -479,15 +502,35 @@ static void compare(json_t *tables, const json_t *cells) {
         while (k < n && strcmp(seen[k], v)) k++;
         if (k == n && n <= EVAL_MAX_KS) snprintf(seen[n++], sizeof seen[0], "%s", v);
     }
-    for (int k = 0; k < n; k++) {
-        char title[64];
-        snprintf(title, sizeof title, "%.23s: answers", seen[k]);
-        by_length(tables, cells, seen[k], title, "same prompts, seeds and settings", compare_columns, 3,
-                  compare_share, true);
-        snprintf(title, sizeof title, "%.23s: distance and cost", seen[k]);
-        by_length(tables, cells, seen[k], title, "KL over the reference answer's first tokens",
-                  compare_numbers, 4, compare_number, false);
+    return n;
+}
+
+/* Length by variant, a table for each figure. */
+static void compare(json_t *tables, const json_t *cells) {
+    char seen[EVAL_MAX_KS + 1][24];
+    int n = variants_of(seen, cells);
+    distinct lengths;
+    collect(&lengths, cells, "length");
+    sums *at = calloc(lengths.n * (size_t)n + 1, sizeof *at);
+    for (int f = 0; f < COMPARE_FIGURES && at; f++) {
+        memset(at, 0, (lengths.n * (size_t)n + 1) * sizeof *at);
+        for (size_t i = 0; i < json_array_size(cells); i++) {
+            const json_t *c = json_array_get(cells, i);
+            double v;
+            int k = 0;
+            while (k < n && !of_variant(c, seen[k])) k++;
+            if (k == n || !compare_figure(c, &v, f)) continue;
+            sums *s = &at[find(&lengths, real(c, "length")) * (size_t)n + (size_t)k];
+            s->sum += v;
+            s->n++;
+        }
+        json_t *columns = json_array();
+        for (int k = 0; k < n; k++) json_array_append_new(columns, json_string(seen[k]));
+        json_array_append_new(tables, table_json(compare_figures[f].title, compare_figures[f].note, "length",
+                                                 "positions", compare_figures[f].share,
+                                                 length_names(&lengths), columns, at, lengths.n, (size_t)n));
     }
+    free(at);
     for (int k = 0; k < n; k++) recall(tables, cells, seen[k]);
 }
 

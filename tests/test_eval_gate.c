@@ -104,14 +104,14 @@ static void the_gate(void **state) {
     }
     char *folder = make_folder();
     int n;
-    eval_params four = needles(4096, 3), sixteen = needles(16384, 1);
-    eval_report a = run(folder, (engine_options){0}, &four), b = run(folder, (engine_options){0}, &sixteen);
+    eval_params four = needles(4096, 3), far = needles(32768, 1);
+    eval_report a = run(folder, (engine_options){0}, &four), b = run(folder, (engine_options){0}, &far);
     double got = mean(&a, "contains", true, &n);
     hold(gate, "needle 4K", got, n);
     got = held(&a, &n);
     hold(gate, "needle 4K, span held", got, n);
     got = mean(&b, "contains", true, &n);
-    hold(gate, "needle 16K", got, n);
+    hold(gate, "needle 32K", got, n);
     eval_params qa = {.kind = EVAL_QA,
                       .over = EVAL_QA,
                       .lengths = {4096},
