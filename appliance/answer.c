@@ -157,6 +157,13 @@ static int look_twice(session *s, engine *e, const char *question, asking *a, ph
     return code;
 }
 
+/* The written bytes as a string of the same length: a byte 0 would end the answer for everybody who reads it. */
+static char *answer_text(const answer_trace *t) {
+    char *out = calloc(t->text_len + 1, 1);
+    for (size_t i = 0; out && i < t->text_len; i++) out[i] = t->text[i] ? t->text[i] : '?';
+    return out;
+}
+
 static int ask_pack(answer *out, int64_t pack, const choice *c, store *s, engine *e, const char *question,
                     const answer_options *o, ph_error *err) {
     asking a = {.options = o, .choice = c, .answer = out, .err = err, .started = now_ms(), .quiet = c->n > 1};
@@ -174,7 +181,7 @@ static int ask_pack(answer *out, int64_t pack, const choice *c, store *s, engine
     store_answer *row = &out->row;
     row->pack = pack;
     row->question = strdup(question);
-    row->answer = strdup(out->trace.text ? out->trace.text : "");
+    row->answer = answer_text(&out->trace);
     row->model = strdup(engine_model_name(e));
     if (!row->question || !row->answer || !row->model)
         return ph_fail(err, PH_MEMORY, "no memory for an answer");

@@ -83,6 +83,17 @@ static int older_version(intake *in, const char *source, int64_t *old) {
     return code == PH_NOT_FOUND ? PH_OK : code;
 }
 
+/* What is wrong with a file, said where its name stands already: the sentence names it again. */
+static const char *without_name(const char *sentence, const char *name) {
+    const char *base = strrchr(name, '/');
+    const char *const names[] = {name, base ? base + 1 : name};
+    for (int i = 0; i < 2; i++) {
+        size_t n = strlen(names[i]);
+        if (!strncmp(sentence, names[i], n) && !strncmp(sentence + n, ": ", 2)) return sentence + n + 2;
+    }
+    return sentence;
+}
+
 /* Hash, notice, extract, store. What is wrong with this file is an event; what is wrong with the store is a
  * code. */
 static int take_file(intake *in, const char *path, const char *name, const char *source) {
@@ -92,7 +103,7 @@ static int take_file(intake *in, const char *path, const char *name, const char 
     store_document d = {0};
     document_text text = {0};
     if (ingest_hash_file(hash, &size, path, &why)) {
-        event(in, INTAKE_FAILED, name, why.text, NULL);
+        event(in, INTAKE_FAILED, name, without_name(why.text, name), NULL);
         return PH_OK;
     }
     int code = store_document_by_hash(in->store, hash, &d, in->err);
@@ -109,7 +120,7 @@ static int take_file(intake *in, const char *path, const char *name, const char 
     code = ingest_extract(&text, path, &in->options->limits, extracting, in, &why);
     if (code == PH_INTERRUPTED) return ph_fail(in->err, code, "%s", why.text);
     if (code) {
-        event(in, INTAKE_FAILED, name, why.text, NULL);
+        event(in, INTAKE_FAILED, name, without_name(why.text, name), NULL);
         return PH_OK;
     }
     int64_t old = 0, existing = 0;

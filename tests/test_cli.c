@@ -317,6 +317,7 @@ static void a_broken_file_does_not_stop_the_others(void **state) {
     result r = pharos(w, "add", w->documents, NULL);
     expect_status(&r, PH_FAIL);
     assert_non_null(strstr(r.err, "broken.pdf"));
+    assert_null(strstr(strstr(r.err, "broken.pdf") + 1, "broken.pdf")); /* named once */
     assert_null(strstr(r.out, "broken.pdf"));
     assert_non_null(strstr(r.out, "2 added"));
     result_free(&r);

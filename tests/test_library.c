@@ -718,6 +718,21 @@ static void a_question_can_be_stopped_in_every_phase(void **state) {
     answer_free(&a);
 }
 
+/* A byte 0 among the bytes that a model writes must not swallow what comes after it. */
+static void every_written_byte_is_in_the_answer(void **state) {
+    world *w = *state;
+    add_text(w->store, "one", 400, 1);
+    for (uint64_t seed = 0, met = 0; !met; seed++) {
+        answer_options o = {.max_tokens = 100, .temperature = 50, .top_p = 1, .seed = seed};
+        answer a;
+        assert_true(seed < 100);
+        MUST(answer_question(&a, w->store, w->engine, "Which ship?", &o, &err));
+        met = memchr(a.trace.text, 0, a.trace.text_len) != NULL;
+        assert_int_equal(strlen(a.row.answer), a.trace.text_len);
+        answer_free(&a);
+    }
+}
+
 static void a_kept_answer_comes_back_whole(void **state) {
     world *w = *state;
     add_text(w->store, "one", 1000, 1);
@@ -781,6 +796,7 @@ int main(void) {
         IN_A_WORLD(several_packs_are_asked_and_counted),
         IN_A_WORLD(a_question_that_does_not_fit_is_refused_with_both_sizes),
         IN_A_WORLD(a_question_can_be_stopped_in_every_phase),
+        IN_A_WORLD(every_written_byte_is_in_the_answer),
         IN_A_WORLD(a_kept_answer_comes_back_whole),
     };
     return cmocka_run_group_tests(tests, make_models, remove_models);
