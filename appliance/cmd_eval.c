@@ -137,11 +137,19 @@ static uint32_t task_list(const char *arg, struct argp_state *state) {
     return all;
 }
 
+/* Absolute, so that a run can be gone on with from anywhere; as it is where nothing is there. Owned. */
+static char *absolute(const char *path, struct argp_state *state) {
+    char *out = realpath(path, NULL);
+    if (!out) out = strdup(path);
+    if (!out) argp_failure(state, PH_MEMORY, 0, "out of memory");
+    return out;
+}
+
 static void add_file(eval_params *p, const char *path, struct argp_state *state) {
     char **more = realloc(p->files, (p->n_files + 1) * sizeof *more);
     if (more) p->files = more;
-    if (!more || !(p->files[p->n_files] = strdup(path))) argp_failure(state, PH_MEMORY, 0, "out of memory");
-    p->n_files++;
+    if (!more) argp_failure(state, PH_MEMORY, 0, "out of memory");
+    p->files[p->n_files++] = absolute(path, state);
 }
 
 /* --data is the folder of every command; an evaluation's questions are a file. */
@@ -218,7 +226,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         /* fall through */
     case OPTION_QA:
         free(p->data);
-        if (!(p->data = strdup(arg))) argp_failure(state, PH_MEMORY, 0, "out of memory");
+        p->data = absolute(arg, state);
         break;
     case OPTION_SOURCE:
         free(p->source);
