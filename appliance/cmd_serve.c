@@ -1,12 +1,13 @@
 /* cmd_serve.c - `pharos serve`: starts the server (serve.h) and waits for the signal that ends it. */
 #include "appliance/command.h"
 #include "appliance/serve.h"
+#include "engine/nano.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_NAMES = 8 };
+enum { MOST_NAMES = 8, STEP_TOKENS = 256 };
 
 typedef struct serve_command {
     common_options common;
@@ -66,8 +67,18 @@ static const struct argp serve_argp = {
     NULL,
     NULL};
 
+/* As open_engine(), with shorter steps: between two of them it is noticed that a client has left, and that is
+ * to be within a second on a slow machine too. */
 static int open_for_worker(void *user, engine **out, ph_error *err) {
-    return open_engine(out, user, err);
+    const common_options *o = user;
+    engine_options e = {.model_dir = o->model_dir,
+                        .files = nano_files(),
+                        .backend = o->backend,
+                        .threads = o->threads,
+                        .topk = o->topk,
+                        .dense = o->dense,
+                        .chunk = STEP_TOKENS};
+    return engine_open(out, &e, err);
 }
 
 static void say_where(const serve_command *o, const serve *s) {

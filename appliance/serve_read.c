@@ -46,10 +46,12 @@ json_t *reading_json(reading_now *r) {
     pthread_mutex_lock(&r->lock);
     double seconds = seconds_now() - r->started;
     double rate = r->first >= 0 && seconds > 0.05 ? (double)(r->done - r->first) / seconds : 0;
-    json_t *out = r->pack ? json_pack("{s:I, s:I, s:I, s:I, s:f}", "pack", (json_int_t)r->pack, "done",
-                                      (json_int_t)r->done, "total", (json_int_t)r->total, "cached",
-                                      (json_int_t)r->cached, "rate", rate)
-                          : json_null();
+    json_t *out = json_null();
+    if (r->pack) /* a question does not say which pack it reads */
+        out = json_pack("{s:o, s:I, s:I, s:I, s:f}", "pack",
+                        r->pack > 0 ? json_integer((json_int_t)r->pack) : json_null(), "done",
+                        (json_int_t)r->done, "total", (json_int_t)r->total, "cached", (json_int_t)r->cached,
+                        "rate", rate);
     pthread_mutex_unlock(&r->lock);
     return out;
 }
