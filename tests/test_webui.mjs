@@ -84,6 +84,13 @@ fs.writeFileSync(path.join(docs, 'long.txt'), filler(5200));
 
 /* ---- server and browser ---- */
 
+let evaluated = true;
+try {
+  execFileSync(pharos, ['eval', 'needle', '--generated', '--lengths=512,1K', '--depths=2', '--data', path.join(folder, 'data')], { stdio: 'ignore' });
+} catch {
+  evaluated = false; // no model, or no such command: said below
+}
+
 const server = spawn(pharos, ['serve', '--port', '0', '--data', path.join(folder, 'data'), '--threads', '2'], {
   stdio: ['ignore', 'pipe', 'inherit'],
 });
@@ -95,6 +102,11 @@ async function end(status) {
     server.kill('SIGTERM');
     await Promise.race([gone, new Promise((resolve) => setTimeout(resolve, 10000))]);
     server.kill('SIGKILL');
+  }
+  // Also what a sanitizer has to say at the end.
+  if (server.exitCode !== 0 && status === 0) {
+    console.log(`not ok - the server ended with ${server.exitCode ?? server.signalCode}`);
+    status = 1;
   }
   fs.rmSync(folder, { recursive: true, force: true });
   process.exit(status);
@@ -438,7 +450,7 @@ await step('erasing a document shows what was erased', async () => {
   const notice = page.locator('.notice', { hasText: 'Erased long.txt' });
   await notice.waitFor({ timeout: 60000 });
   ok(/1 document/.test(await notice.innerText()), `the receipt: ${await notice.innerText()}`);
-  equal(await row(page, 'long.txt').count(), 0, 'it is gone from the list');
+  await row(page, 'long.txt').waitFor({ state: 'detached' });
   ok(!(await api('documents')).documents.some((d) => d.name === 'long.txt'), 'and from the server');
   await axe(page, 'with a receipt');
   await notice.getByRole('button').click();
@@ -494,6 +506,56 @@ await step('history is on the server: another browser sees it; erasing a questio
   await until('one fewer', async () => (await rows.count()) === before - 1);
   equal((await api('answers')).answers.length, before - 1, 'on the server too');
   await other.context().close();
+});
+
+if (evaluated)
+  await step('an evaluation run: the grid of lengths and depths, a cell and its question', async () => {
+    await page.getByRole('button', { name: 'Runs' }).click();
+    await page.locator('.question-row .open').first().click();
+    await page.locator('.grid td button').first().waitFor();
+    equal(await page.locator('.grid td button').count(), 4, 'two lengths at two depths');
+    await page.locator('.grid td button').last().click();
+    ok(/Expected: .*Answered: /s.test(await page.locator('.cell-questions').innerText()), 'the question of the cell');
+    await axe(page, 'with an evaluation run');
+    await picture(page, 'desktop-run-light');
+    await page.reload();
+    await page.locator('.grid').waitFor();
+    await page.getByRole('button', { name: 'Documents', exact: true }).click();
+  });
+else console.log('left out: evaluation runs (pharos eval does not run here)');
+
+await step('a server with tokens asks for one; a token for asking cannot erase', async () => {
+  const tokens = path.join(folder, 'tokens');
+  const secret = 'a'.repeat(40);
+  fs.writeFileSync(tokens, `ask ${secret}\nmanage ${'b'.repeat(40)}\n`, { mode: 0o600 });
+  const guarded = spawn(pharos, ['serve', '--port', '0', '--data', path.join(folder, 'guarded'), '--token-file', tokens, '--threads', '1'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  try {
+    let text = '';
+    guarded.stdout.on('data', (d) => (text += d));
+    const address = await until('the second server is there', () => /http:\/\/\S+/.exec(text)?.[0]);
+    await fetch(`${address}api/v1/documents?name=one.txt`, {
+      method: 'PUT', body: 'One ship.', headers: { authorization: `Bearer ${'b'.repeat(40)}` },
+    });
+    const context = await browser.newContext();
+    const p = await context.newPage();
+    await p.goto(address);
+    const dialog = p.getByRole('dialog', { name: 'This server asks for a token' });
+    await dialog.waitFor();
+    await dialog.getByLabel('Token').fill('not the right one at all, but long enough');
+    await dialog.getByRole('button', { name: 'Go on' }).click();
+    await dialog.getByText('That token was refused.').waitFor();
+    await dialog.getByLabel('Token').fill(secret);
+    await dialog.getByRole('button', { name: 'Go on' }).click();
+    await dialog.waitFor({ state: 'detached' });
+    await p.locator('.row').first().waitFor();
+    equal(await p.getByRole('button', { name: /^Erase/ }).count(), 0, 'nothing offers to erase');
+    equal(await p.getByRole('button', { name: 'Choose files' }).count(), 0, 'nothing offers to add');
+    await context.close();
+  } finally {
+    guarded.kill('SIGTERM');
+  }
 });
 
 await step('360 pixels wide, dark: nothing scrolls sideways', async () => {

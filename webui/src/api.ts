@@ -1,7 +1,7 @@
 // api.ts - every request that the page makes. Nothing else calls fetch.
 import { events } from './sse';
 import type {
-  Answer, Job, Packs, PharosDocument, Progress, Reading, Receipt, Segment, Status, TextStretch, Trace,
+  Answer, Job, Packs, PharosDocument, Progress, Reading, Receipt, Run, Segment, Status, TextStretch, Trace,
 } from './types';
 
 export class ApiError extends Error {
@@ -91,6 +91,10 @@ export const getTrace = (id: number, layer: number | null, signal?: AbortSignal)
   );
 export const getFile = async (id: number, signal?: AbortSignal) =>
   (await send('GET', `/api/v1/documents/${id}/file`, undefined, signal)).blob();
+
+export const getRuns = async () => (await call<{ runs: Run[] }>('GET', '/api/v1/runs')).runs;
+export const getRun = (id: number) => call<Run>('GET', `/api/v1/runs/${id}`);
+export const deleteRun = (id: number) => call<{ runs: number }>('DELETE', `/api/v1/runs/${id}`);
 
 /** One file, as its raw bytes. XMLHttpRequest, because fetch does not tell how much has been sent. */
 export function upload(

@@ -4,7 +4,7 @@ import { batch, computed, signal } from '@preact/signals';
 import * as api from './api';
 import { ApiError } from './api';
 import { receipt } from './format';
-import type { Answer, Job, Packs, PharosDocument, Progress, Reading, Status } from './types';
+import type { Answer, Job, Packs, PharosDocument, Progress, Reading, Run, Status } from './types';
 
 export const status = signal<Status | null>(null);
 export const documents = signal<PharosDocument[]>([]);
@@ -12,20 +12,25 @@ export const jobs = signal<Job[]>([]);
 export const reading = signal<Reading | null>(null);
 export const packs = signal<Packs | null>(null);
 export const answers = signal<Answer[]>([]);
+export const runs = signal<Run[]>([]);
 export const loaded = signal(false);
 /** Why the server could not be asked; '' when it could. */
 export const offline = signal('');
 export const tokenWanted = signal(false);
+/** A token may be for asking only; then nothing can be added or erased with it. */
+export const mayManage = computed(() => status.value?.role !== 'ask');
 
 /* ---- what stands where ---- */
 
-export type View = 'ask' | 'documents' | 'questions';
+export type View = 'ask' | 'documents' | 'questions' | 'runs';
 export const view = signal<View>('ask');
-export const side = signal<'documents' | 'questions'>('documents');
+export const side = signal<Exclude<View, 'ask'>>('documents');
 
 export function show(v: View): void {
   view.value = v;
   if (v !== 'ask') side.value = v;
+  // Other tabs, other people and the command line ask too.
+  if (v === 'questions' || v === 'runs') void refreshAnswers();
 }
 
 /* ---- notices: what happened, until they are put away ---- */
@@ -104,7 +109,7 @@ export async function refresh(): Promise<void> {
 
 export async function refreshAnswers(): Promise<void> {
   try {
-    answers.value = await api.getAnswers();
+    [answers.value, runs.value] = await Promise.all([api.getAnswers(), api.getRuns()]);
   } catch (error) {
     if (!(error instanceof ApiError && error.status === 401)) notify('problem', sentenceOf(error));
   }
@@ -145,7 +150,7 @@ function change(key: number, with_: Partial<Upload>): void {
 }
 
 export function addFiles(files: { file: File; name: string }[]): void {
-  if (!files.length) return;
+  if (!files.length || !mayManage.value) return;
   const fresh = files.map(({ file, name }) => ({
     key: ++lastUpload, name, file, share: -1, error: '', stop: new AbortController(),
   }));
@@ -222,6 +227,7 @@ export async function addAddress(url: string): Promise<boolean> {
 export async function eraseDocument(d: PharosDocument): Promise<void> {
   try {
     const r = await api.deleteDocument(d.id);
+    documents.value = documents.value.filter((x) => x.id !== d.id);
     notify('done', `Erased ${d.name}: ${receipt(r)}.`);
     if (panel.value?.document === d.id) panel.value = null;
     excluded.value = new Set([...excluded.value].filter((id) => id !== d.id));
@@ -291,6 +297,7 @@ export async function ask(question: string): Promise<void> {
   batch(() => {
     asking.value = { question, text: '', place: 0, progress: null, note: '' };
     current.value = null;
+    run.value = null;
     problem.value = null;
     panel.value = null;
     announcement.value = 'The question was sent.';
@@ -367,6 +374,7 @@ export function openAnswer(a: Answer | null): void {
   if (asking.value) stop();
   batch(() => {
     current.value = a;
+    run.value = null;
     problem.value = null;
     panel.value = null;
     view.value = 'ask';
@@ -374,7 +382,46 @@ export function openAnswer(a: Answer | null): void {
   history.replaceState(null, '', a?.id ? `#/answers/${a.id}` : location.pathname);
 }
 
+/* ---- evaluation runs: made on the command line, looked at here ---- */
+
+/** The run that is shown instead of an answer. */
+export const run = signal<Run | null>(null);
+
+export async function openRun(r: Run): Promise<void> {
+  if (asking.value) stop();
+  try {
+    const whole = await api.getRun(r.id);
+    batch(() => {
+      run.value = whole;
+      current.value = null;
+      problem.value = null;
+      panel.value = null;
+      view.value = 'ask';
+    });
+    history.replaceState(null, '', `#/runs/${r.id}`);
+    // One that is not finished fills while it is looked at.
+    if (whole.state === 'unfinished' && whole.done < whole.cells)
+      setTimeout(() => run.value?.id === r.id && !document.hidden && void openRun(r), 5000);
+  } catch (error) {
+    notify('problem', sentenceOf(error));
+  }
+}
+
+export async function eraseRun(r: Run): Promise<void> {
+  try {
+    await api.deleteRun(r.id);
+    notify('done', `Erased run ${r.id} with its ${r.done} cells.`);
+    if (run.value?.id === r.id) openAnswer(null);
+  } catch (error) {
+    notify('problem', sentenceOf(error));
+  }
+  await refreshAnswers();
+}
+
 async function openFromHash(): Promise<void> {
+  const numbered = Number(/^#\/runs\/(\d+)$/.exec(location.hash)?.[1] ?? 0);
+  const known = runs.value.find((r) => r.id === numbered);
+  if (known && run.value?.id !== numbered) return openRun(known);
   const id = Number(/^#\/answers\/(\d+)$/.exec(location.hash)?.[1] ?? 0);
   if (!id || current.value?.id === id || asking.value) return;
   try {

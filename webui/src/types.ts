@@ -173,6 +173,37 @@ export interface Status {
   reading: Reading | null;
   limits?: { upload_bytes: number; question_bytes: number; max_tokens: number };
   token_required?: boolean;
+  role?: 'ask' | 'manage';
+}
+
+/** An evaluation run as the command line made it; `results` when one is asked for. */
+export interface Run {
+  id: number;
+  kind: string;
+  command: string;
+  model: string;
+  seed: number;
+  started_at: number;
+  updated_at: number;
+  cells: number;
+  done: number;
+  state: 'unfinished' | 'done' | 'failed';
+  note: string;
+  results?: { number: number; result: RunResult | null }[];
+}
+
+export interface RunResult {
+  task: string;
+  length: number;
+  depth: number; /* percent of the haystack, below 0 = has none */
+  variant: string;
+  question: string;
+  expected: string[];
+  answer: string;
+  score: number;
+  right: boolean;
+  verdict: string;
+  detail: string;
 }
 
 export interface Progress {

@@ -2,7 +2,7 @@
 import { useEffect, useState } from 'preact/hooks';
 import { fromDrop } from '../drop';
 import {
-  addFiles, announcement, asking, closePanel, dismissNotice, keysShown, notices, offline, panel, show, side, singleKeys,
+  addFiles, announcement, asking, closePanel, dismissNotice, keysShown, notices, offline, panel, runs, show, side, singleKeys,
   status, tokenWanted, uploads, view,
 } from '../state';
 import { Ask } from './Ask';
@@ -11,6 +11,7 @@ import { Icon, Lighthouse } from './Icon';
 import { Keys } from './Keys';
 import { Panel } from './Panel';
 import { Questions } from './Questions';
+import { Runs } from './Runs';
 import { Token } from './Token';
 
 function State() {
@@ -37,12 +38,13 @@ const places = [
   ['ask', 'Ask'],
   ['documents', 'Documents'],
   ['questions', 'Questions'],
+  ['runs', 'Runs'],
 ] as const;
 
 function Places() {
   return (
     <nav class="places" aria-label="Parts of the page">
-      {places.map(([key, label]) => (
+      {places.filter(([key]) => key !== 'runs' || runs.value.length > 0).map(([key, label]) => (
         <button
           type="button"
           key={key}
@@ -157,8 +159,8 @@ export function App() {
       <Notices />
       <Places />
       <main>
-        <section class="side" aria-label={side.value === 'documents' ? 'Documents' : 'Questions'}>
-          {side.value === 'documents' ? <Documents /> : <Questions />}
+        <section class="side" aria-label={places.find(([key]) => key === side.value)?.[1]}>
+          {side.value === 'documents' ? <Documents /> : side.value === 'questions' ? <Questions /> : <Runs />}
         </section>
         <Ask />
       </main>

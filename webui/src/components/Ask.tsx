@@ -1,7 +1,9 @@
 // Ask.tsx - the middle of the page: the question that is asked, how far it is, its answer.
-import { useEffect, useLayoutEffect, useRef } from 'preact/hooks';
+import type { ComponentType } from 'preact';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { count, percent, plural, seconds } from '../format';
-import { ask, asking, current, documents, draft, problem, show, sources, status, stop, type Asking } from '../state';
+import { ask, asking, current, documents, draft, problem, run, show, sources, status, stop, type Asking } from '../state';
+import type { Run } from '../types';
 import { AnswerView } from './Answer';
 import { Icon, Lighthouse } from './Icon';
 import { Streaming } from './Streaming';
@@ -63,6 +65,13 @@ function Advance({ a }: { a: Asking }) {
   );
 }
 
+/* Few look at evaluation runs: the view comes when it is wanted. */
+function LazyRun(props: { run: Run }) {
+  const [View, setView] = useState<ComponentType<{ run: Run }> | null>(null);
+  useEffect(() => void import('./RunView').then((m) => setView(() => m.RunView), () => undefined), []);
+  return View ? <View {...props} /> : <p class="muted">Loading</p>;
+}
+
 function Exchange() {
   const a = asking.value;
   if (a)
@@ -81,6 +90,7 @@ function Exchange() {
         <p class="failure"><Icon name="warn" />{problem.value.text}</p>
       </article>
     );
+  if (run.value) return <LazyRun run={run.value} />;
   if (current.value) return <AnswerView key={current.value.id} answer={current.value} />;
   return <Welcome />;
 }

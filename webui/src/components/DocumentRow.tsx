@@ -3,7 +3,7 @@
 import { useState } from 'preact/hooks';
 import { bytes, count, percent, plural } from '../format';
 import {
-  canRetry, dismiss, eraseDocument, include, openPanel, packs, removeUpload, retryJob, retryUpload, type Upload,
+  canRetry, dismiss, eraseDocument, include, mayManage, openPanel, packs, removeUpload, retryJob, retryUpload, type Upload,
 } from '../state';
 import type { Job, PharosDocument } from '../types';
 import { Icon, type IconName } from './Icon';
@@ -80,7 +80,7 @@ export function DocumentRow({ d, asked }: { d: PharosDocument; asked: boolean })
           </div>
         )}
       </div>
-      {!sure && (
+      {!sure && mayManage.value && (
         <button type="button" class="quiet" aria-label={`Erase ${d.name}`} title="Erase" onClick={() => setSure(true)}>
           <Icon name="bin" />
         </button>
@@ -121,18 +121,19 @@ export function JobRow({ j }: { j: Job }) {
           {j.total > 0 && !ended && <Advance share={j.done / j.total} label={`${j.name}: read`} />}
         </div>
         {j.detail && <p class={bad ? 'small reason' : 'small muted'}>{j.detail}</p>}
+        {bad && !canRetry(j) && <p class="small muted">To try again, add the file again.</p>}
       </div>
       {bad && canRetry(j) && (
         <button type="button" class="quiet" aria-label={`Try ${j.name} again`} title="Try again" onClick={() => void retryJob(j)}>
           <Icon name="again" />
         </button>
       )}
-      <button
+      {mayManage.value && <button
         type="button" class="quiet" aria-label={ended ? `Put ${j.name} away` : `Stop reading ${j.name}`}
         title={ended ? 'Put away' : 'Stop'} onClick={() => void dismiss(j)}
       >
         <Icon name="close" />
-      </button>
+      </button>}
     </li>
   );
 }

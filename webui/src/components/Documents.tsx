@@ -2,7 +2,7 @@
 import { useRef, useState } from 'preact/hooks';
 import { fromList } from '../drop';
 import { bytes, count, plural } from '../format';
-import { addAddress, addFiles, documents, excluded, include, jobs, loaded, sources, uploads } from '../state';
+import { addAddress, addFiles, documents, excluded, include, jobs, loaded, mayManage, sources, uploads } from '../state';
 import { DocumentRow, JobRow, UploadRow } from './DocumentRow';
 import { Meter } from './Meter';
 
@@ -78,7 +78,7 @@ export function Documents() {
         </h2>
         {list.length > 0 && <span class="muted small">{bytes(total)} of text</span>}
       </div>
-      <Add />
+      {mayManage.value && <Add />}
       <Meter />
       {list.length > 1 && <AllSources />}
       {list.length + open.length + uploads.value.length > 0 ? (
