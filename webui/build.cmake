@@ -1,8 +1,8 @@
-# build.cmake - run at build time: makes webui/dist where it is missing or older than its sources, then touches STAMP.
-# Without npm, without a network or when the build fails, it says so and dist stays as it is (or away): the program is
-# built all the same, and tells a browser when it has no page.
+# build.cmake - run at build time: makes webui/dist where it is missing or older than its sources, copies it to COPY and
+# touches STAMP. Without npm, without a network or when the build fails, it says so and dist stays as it is (or away):
+# the program is built all the same, and tells a browser when it has no page.
 #
-#   cmake -DSOURCE=.../webui -DSTAMP=FILE [-DNPM=...] -P build.cmake
+#   cmake -DSOURCE=.../webui -DCOPY=FOLDER -DSTAMP=FILE [-DNPM=...] -P build.cmake
 
 set(dist "${SOURCE}/dist")
 
@@ -64,5 +64,10 @@ if(failed)
     message("The page is not in this build: ${failed}")
   endif()
   message("(To try again: touch ${SOURCE}/package.json and build.)")
+endif()
+# A copy for each build folder: another one may make dist anew while this one's compiler still reads it.
+file(REMOVE_RECURSE "${COPY}")
+if(EXISTS "${dist}/index.html")
+  file(COPY "${dist}/" DESTINATION "${COPY}")
 endif()
 file(TOUCH "${STAMP}")

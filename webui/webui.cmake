@@ -1,5 +1,5 @@
 # webui.cmake - builds the page before it is linked into the program, and its test. Included by the CMakeLists.txt above,
-# after the rule that makes static_files.c out of webui/dist.
+# after the rule that makes static_files.c out of the build folder's copy of webui/dist.
 
 find_program(NPM npm)
 find_program(NODE NAMES node nodejs)
@@ -8,7 +8,8 @@ file(GLOB_RECURSE webui_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/webui/src/
 list(TRANSFORM webui_sources REPLACE "^${CMAKE_SOURCE_DIR}/" "")
 set(webui_stamp ${CMAKE_BINARY_DIR}/webui.stamp)
 add_custom_command(OUTPUT ${webui_stamp}
-  COMMAND ${CMAKE_COMMAND} -DSOURCE=${CMAKE_SOURCE_DIR}/webui -DSTAMP=${webui_stamp} -DNPM=${NPM}
+  COMMAND ${CMAKE_COMMAND} -DSOURCE=${CMAKE_SOURCE_DIR}/webui -DCOPY=${CMAKE_BINARY_DIR}/page
+    -DSTAMP=${webui_stamp} -DNPM=${NPM}
     -P ${CMAKE_SOURCE_DIR}/webui/build.cmake
   DEPENDS ${webui_sources} webui/build.cmake webui/index.html webui/package.json webui/package-lock.json
     webui/tsconfig.json webui/vite.config.js
