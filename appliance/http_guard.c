@@ -6,12 +6,13 @@
 #include <strings.h>
 #include <utf8proc.h>
 
-enum { NAME_BYTES = 1000, OWN_NAMES = 4 };
+enum { NAME_BYTES = 1000 };
 
 void guard_start(guard *g, const char *listen, uint16_t port) {
     *g = (guard){.names = {"localhost", "127.0.0.1", "[::1]"}, .n_names = 3, .port = port};
     /* Nobody names the wildcard addresses. */
     if (listen && strcmp(listen, "0.0.0.0") && strcmp(listen, "[::]")) g->names[g->n_names++] = listen;
+    g->n_own = g->n_names;
 }
 
 bool guard_add(guard *g, const char *name) {
@@ -38,7 +39,7 @@ bool guard_host(const guard *g, const char *host, size_t len) {
         if (len == n) return true;
         uint16_t port = 0;
         if (host[n] == ':' && read_port(host + n + 1, len - n - 1, &port) &&
-            (port == g->port || i >= OWN_NAMES))
+            (port == g->port || i >= g->n_own))
             return true;
     }
     return false;

@@ -15,7 +15,7 @@ enum { GUARD_NAMES = 16 };
 
 typedef struct guard {
     const char *names[GUARD_NAMES]; /* without port; IPv6 in brackets; borrowed */
-    int n_names;
+    int n_names, n_own;             /* the first n_own are our addresses; the others were added by hand */
     uint16_t port;
 } guard;
 

@@ -107,7 +107,7 @@ static void prune(uploads *u) {
     for (item *i = u->items; i; i = i->next) kept += ended(i);
     for (item *i = u->items, *next; i; i = next) {
         next = i->next;
-        if (!ended(i)) continue;
+        if (!ended(i) || i == u->running) continue;
         if (kept > KEPT_ENDED || (i->state != FAILED && now - i->ended > KEPT_SECONDS)) {
             forget(u, i);
             kept--;

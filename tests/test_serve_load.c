@@ -144,6 +144,26 @@ static void leaving_the_queue_frees_a_place(void **state) {
     world_free(w);
 }
 
+/* Who waits for an answer longer than a connection may idle is not sent away. */
+static void waiting_is_not_idling(void **state) {
+    (void)state;
+    world *w = long_world(&(serve_options){.idle_seconds = 1, .header_seconds = 1, .heartbeat_ms = 200});
+    add_long(w, "ships.txt");
+    async a[2] = {{.call = {.method = "POST", .path = "/api/v1/ask", .json = ASK}},
+                  {.call = {.method = "POST", .path = "/api/v1/ask", .json = ASK_STREAM}}};
+    for (int i = 0; i < 2; i++) start_async(&a[i], w);
+    for (int i = 0; i < 2; i++) {
+        join_async(&a[i]);
+        assert_int_equal(a[i].reply.code, CURLE_OK);
+        assert_int_equal(a[i].reply.status, 200);
+    }
+    print_message("waited %.1f s\n", a[0].reply.seconds);
+    assert_non_null(strstr(a[1].reply.body, "event: done\n"));
+    assert_non_null(strstr(a[1].reply.body, ":\n\n")); /* a heartbeat while it waited for its turn */
+    for (int i = 0; i < 2; i++) reply_free(&a[i].reply);
+    world_free(w);
+}
+
 /* ---- the queue ---- */
 
 static void a_full_queue_says_when_to_come_back(void **state) {
@@ -438,6 +458,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(leaving_stops_the_computation),
         cmocka_unit_test(leaving_the_queue_frees_a_place),
+        cmocka_unit_test(waiting_is_not_idling),
         cmocka_unit_test(a_full_queue_says_when_to_come_back),
         cmocka_unit_test(a_slow_reader_blocks_nobody),
         cmocka_unit_test(erasing_does_not_wait_for_reading),
