@@ -27,6 +27,7 @@ enum {
     OPTION_SAMPLES,
     OPTION_SEED,
     OPTION_TOGETHER,
+    OPTION_REWORDED,
     OPTION_NEEDLE,
     OPTION_QUESTION,
     OPTION_ANSWER,
@@ -67,6 +68,8 @@ static const struct argp_option options[] = {
     {"together", OPTION_TOGETHER, NULL, 0,
      "All depths of a length in one haystack, each needle with its own key: one reading a row; ruler: the "
      "tasks over essays",
+     2},
+    {"reworded", OPTION_REWORDED, NULL, 0, "Ask for needles with their own keys in other words than theirs",
      2},
     {"needle", OPTION_NEEDLE, "TEXT", 0, "Sentence to hide, with --question and --answer", 2},
     {"question", OPTION_QUESTION, "TEXT", 0, "What is asked", 2},
@@ -187,6 +190,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case OPTION_TOGETHER:
         p->together = true;
+        break;
+    case OPTION_REWORDED:
+        p->reworded = true;
         break;
     case OPTION_NEEDLE:
         o->needle = arg;

@@ -53,6 +53,7 @@ typedef struct eval_params {
 
     int depths;    /* needle */
     bool together; /* one needle with its own key for each depth, all in one haystack */
+    bool reworded; /* the drawn needles are asked for in other words than their own */
     eval_needle *needles;
     size_t n_needles;
 

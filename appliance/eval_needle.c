@@ -15,34 +15,49 @@ static const struct {
     "What is the best thing to do in San Francisco?",
     "eat a sandwich and sit in Dolores Park on a sunny day"};
 
-/* Facts that no text tells: key and value are drawn, the wording is one of these. Both have one %s a time. */
+/* Facts that no text tells: key and value are drawn, the wording is one of these. */
 typedef enum value_kind { NUMBER, PERSON, PLACE, DATE, PHRASE } value_kind;
 static const struct wording {
-    const char *needle; /* key, value */
-    const char *question;
+    const char *needle;   /* key, value */
+    const char *question; /* in the needle's words */
+    const char *reworded; /* in others */
     value_kind value;
 } wordings[] = {
-    {"The best thing to do in %s is %s.", "What is the best thing to do in %s?", PHRASE},
+    {"The best thing to do in %s is %s.", "What is the best thing to do in %s?",
+     "Which activity do you recommend to a visitor of %s above all?", PHRASE},
     {"In %s, the spare key to the town archive is kept in %s.",
-     "Where is the spare key to the town archive kept in %s?", PLACE},
-    {"The bell tower of %s was last repaired on %s.", "When was the bell tower of %s last repaired?", DATE},
-    {"The only piano tuner in %s is called %s.", "What is the only piano tuner in %s called?", PERSON},
-    {"The storm in %s broke exactly %s windows.", "How many windows did the storm in %s break?", NUMBER},
+     "Where is the spare key to the town archive kept in %s?",
+     "I lost my key to the archive of %s. Where do I find another?", PLACE},
+    {"The bell tower of %s was last repaired on %s.", "When was the bell tower of %s last repaired?",
+     "What is the date of the most recent work on the belfry of %s?", DATE},
+    {"The only piano tuner in %s is called %s.", "What is the only piano tuner in %s called?",
+     "Who can put my piano in tune in %s?", PERSON},
+    {"The storm in %s broke exactly %s windows.", "How many windows did the storm in %s break?",
+     "What number of panes was smashed by bad weather in %s?", NUMBER},
     {"Anyone who visits %s should remember to %s.", "What should anyone who visits %s remember to do?",
-     PHRASE},
+     "A tourist in %s must not forget one thing. Which?", PHRASE},
     {"The recipe for the famous soup of %s lies hidden in %s.",
-     "Where does the recipe for the famous soup of %s lie hidden?", PLACE},
-    {"The mayor of %s retired on %s.", "When did the mayor of %s retire?", DATE},
+     "Where does the recipe for the famous soup of %s lie hidden?",
+     "In what place was the instruction for cooking the well-known broth of %s put away?", PLACE},
+    {"The mayor of %s retired on %s.", "When did the mayor of %s retire?",
+     "On which day did the head of the town of %s leave office?", DATE},
     {"The first prize of the kite festival in %s went to %s.",
-     "Who won the first prize of the kite festival in %s?", PERSON},
+     "Who won the first prize of the kite festival in %s?", "Whose kite was judged the best one in %s?",
+     PERSON},
     {"The public library of %s lends out %s umbrellas.",
-     "How many umbrellas does the public library of %s lend out?", NUMBER},
-    {"Children in %s learn very early to %s.", "What do children in %s learn very early?", PHRASE},
-    {"The oldest clock of %s now stands in %s.", "Where does the oldest clock of %s stand now?", PLACE},
+     "How many umbrellas does the public library of %s lend out?",
+     "If it rains in %s, how many people can borrow something against it where books are kept?", NUMBER},
+    {"Children in %s learn very early to %s.", "What do children in %s learn very early?",
+     "Which skill is taught to the young ones of %s before most others?", PHRASE},
+    {"The oldest clock of %s now stands in %s.", "Where does the oldest clock of %s stand now?",
+     "Where has the most ancient timepiece of %s ended up?", PLACE},
     {"The new ferry to %s will sail for the first time on %s.",
-     "When will the new ferry to %s sail for the first time?", DATE},
-    {"The lighthouse near %s is looked after by %s.", "Who looks after the lighthouse near %s?", PERSON},
-    {"A census counted %s beehives in %s.", "How many beehives did a census count in %s?", NUMBER},
+     "When will the new ferry to %s sail for the first time?",
+     "On what date does the maiden voyage of the boat to %s take place?", DATE},
+    {"The lighthouse near %s is looked after by %s.", "Who looks after the lighthouse near %s?",
+     "What is the name of the keeper of the beacon by %s?", PERSON},
+    {"A census counted %s beehives in %s.", "How many beehives did a census count in %s?",
+     "How many homes of bees were found in %s when somebody went and looked?", NUMBER},
 };
 enum {
     WORDINGS = sizeof wordings / sizeof *wordings,
@@ -117,7 +132,7 @@ typedef struct drawn {
     char needle[320], question[240], answer[120];
 } drawn;
 
-static void draw(drawn *out, const char *key, size_t number, eval_random *r) {
+static void draw(drawn *out, const char *key, size_t number, bool reworded, eval_random *r) {
     const struct wording *w = &wordings[number % WORDINGS];
     draw_value(out->answer, w->value, r);
     bool swapped = number % WORDINGS == SWAPPED;
@@ -126,7 +141,7 @@ static void draw(drawn *out, const char *key, size_t number, eval_random *r) {
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
     snprintf(out->needle, sizeof out->needle, w->needle, swapped ? out->answer : key,
              swapped ? key : out->answer);
-    snprintf(out->question, sizeof out->question, w->question, key);
+    snprintf(out->question, sizeof out->question, reworded ? w->reworded : w->question, key);
 #pragma GCC diagnostic pop
 }
 
@@ -156,7 +171,8 @@ static int draw_needles(drawn *out, int n, const eval_params *p, int64_t length,
     size_t start = eval_below(&r, WORDINGS);
     eval_random turn = eval_stream(p->seed, "turn of the needles", length, sample);
     int first = (int)eval_below(&turn, (uint64_t)n);
-    for (int i = 0; i < n; i++) draw(&out[(first + i) % n], keys[order[i]], start + (size_t)i, &r);
+    for (int i = 0; i < n; i++)
+        draw(&out[(first + i) % n], keys[order[i]], start + (size_t)i, p->reworded, &r);
     return PH_OK;
 }
 

@@ -41,14 +41,14 @@ json_t *eval_params_json(const eval_params *p) {
     for (int i = 0; i < p->n_ks; i++) json_array_append_new(ks, json_integer(p->ks[i]));
     return json_pack("{s:s, s:s, s:o, s:I, s:i, s:i, s:o, s:b, s:b, s:i, s:b, s:o, s:I, s:b, s:b, s:s*, "
                      "s:s*, s:i, s:i, s:o,"
-                     " s:i, s:b, s:s}",
+                     " s:i, s:b, s:s, s:b}",
                      "kind", eval_kind_name(p->kind), "over", eval_kind_name(p->over), "lengths", lengths,
                      "seed", (json_int_t)p->seed, "samples", p->samples, "max_tokens", p->max_tokens, "files",
                      files, "documents", p->documents, "generated", p->generated, "depths", p->depths,
                      "together", p->together, "needles", needles, "tasks", (json_int_t)p->tasks,
                      "answer_prefix", p->answer_prefix, "plain", p->plain, "data", p->data, "source",
                      p->source, "limit", p->limit, "per_haystack", p->per_haystack, "ks", ks, "topk", p->topk,
-                     "dense", p->dense, "text_hash", p->text_hash);
+                     "dense", p->dense, "text_hash", p->text_hash, "reworded", p->reworded);
 }
 
 static int64_t number(const json_t *j, const char *key) {
@@ -113,6 +113,7 @@ int eval_params_parse(eval_params *p, const char *json, ph_error *err) {
     p->documents = flag(j, "documents");
     p->generated = flag(j, "generated");
     p->together = flag(j, "together");
+    p->reworded = flag(j, "reworded");
     p->answer_prefix = flag(j, "answer_prefix");
     p->plain = flag(j, "plain");
     p->dense = flag(j, "dense");

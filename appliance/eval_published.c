@@ -70,6 +70,8 @@ const char *eval_protocol_note(const json_t *params, int i) {
         {needle && together,
          "All depths of a length stand in one haystack, each with its own needle and key, so that a row "
          "costs one reading; the original plants one needle a prompt."},
+        {needle && set(params, "reworded"),
+         "The questions use other words than the needles; the original's uses its needle's."},
         {needle, "The prompt ends 200 tokens before the length, as the original's does."},
         {!given && !qa,
          "The haystack is the licence texts of this machine, repeated; the original repeats essays."},

@@ -242,7 +242,10 @@ static bool all_depths(const json_t *c, double *v, int number) {
 
 static void needle(json_t *tables, const json_t *cells, const json_t *params) {
     grid(tables, cells, "Needle found",
-         truth(params, "together")
+         truth(params, "together") && truth(params, "reworded")
+             ? "substring match; one needle with its own key for each depth, all in one haystack, asked for "
+               "in other words"
+         : truth(params, "together")
              ? "substring match; one needle with its own key for each depth, all in one haystack"
              : "substring match; one needle a prompt",
          score);
