@@ -192,7 +192,7 @@ const noSideways = async (page, where) => {
 };
 
 const row = (page, name) => page.locator('.row', { has: page.locator('.name', { hasText: name }) });
-const ready = (page, name) => row(page, name).locator('.badge.good', { hasText: 'Ready' }).waitFor({ timeout: 120000 });
+const ready = (page, name) => row(page, name).locator('.badge.good', { hasText: /^Ready$/ }).waitFor({ timeout: 120000 });
 
 async function step(name, run) {
   number++;
@@ -202,6 +202,8 @@ async function step(name, run) {
   } catch (error) {
     console.log(`not ok ${number} - ${name}\n  ${error.stack}`);
     if (complaints.length) console.log(`  console: ${complaints.join('\n  ')}`);
+    for (const route of ['status', 'documents', 'jobs'])
+      console.log(`  ${route}: ${JSON.stringify(await api(route).catch((e) => String(e)))}`);
     for (const [i, p] of browser.contexts().flatMap((c) => c.pages()).entries()) await picture(p, `failed-${i}`);
     await end(1);
   }
@@ -288,6 +290,9 @@ await step('a citation shows its quote on hover and opens the document at the sp
   const mark = page.locator('.mark').first();
   await mark.hover();
   equal(await page.locator('.tip q').innerText(), answer.citations[0].quote, 'the quote');
+  const tip = await page.locator('.tip').boundingBox();
+  const around = await page.locator('.scroll').boundingBox();
+  ok(tip.y >= around.y && tip.x >= around.x && tip.y + tip.height <= around.y + around.height, 'it is seen whole');
   await page.keyboard.press('Escape');
   equal(await page.locator('.tip').count(), 0, 'Esc puts it away');
   await page.mouse.move(5, 500);

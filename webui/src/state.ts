@@ -109,7 +109,9 @@ export async function refresh(): Promise<void> {
 
 export async function refreshAnswers(): Promise<void> {
   try {
-    [answers.value, runs.value] = await Promise.all([api.getAnswers(), api.getRuns()]);
+    const [a, r] = await Promise.all([api.getAnswers(), api.getRuns().catch(() => [])]);
+    answers.value = a;
+    runs.value = r;
   } catch (error) {
     if (!(error instanceof ApiError && error.status === 401)) notify('problem', sentenceOf(error));
   }

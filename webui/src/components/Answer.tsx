@@ -8,6 +8,9 @@ import type { Answer, Citation } from '../types';
 import { Icon } from './Icon';
 import { Mark } from './Mark';
 
+/* The model's own words for it, which need not be said twice. */
+const NOT_FOUND = 'Not found in the documents.';
+
 export const openCitation = (c: Citation) =>
   openPanel({ document: c.document_id, name: c.document, start: c.start, end: c.end, page: c.page, quote: c.quote });
 
@@ -144,7 +147,10 @@ export function AnswerView({ answer: a }: { answer: Answer }) {
       ) : (
         <div class="nothing">
           <p class="verdict-line"><Icon name="cross" /><strong>Not in the documents</strong></p>
-          <p>Nothing in the documents that were asked answers this. {a.answer && <span class="muted">The model wrote: {a.answer}</span>}</p>
+          <p>
+            Nothing in the documents that were asked answers this.{' '}
+            {a.answer && a.answer !== NOT_FOUND && <span class="muted">The model wrote: {a.answer}</span>}
+          </p>
         </div>
       )}
       {a.cut_off && <p class="caution"><Icon name="warn" />The answer was cut off at the greatest length allowed.</p>}

@@ -1,5 +1,5 @@
 // Mark.tsx - the number of a citation in an answer: hover or focus shows the quote, a click opens the document.
-import { useEffect, useId, useRef, useState } from 'preact/hooks';
+import { useEffect, useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { place, verdictRead, verdictText } from '../format';
 import type { Citation } from '../types';
 
@@ -19,10 +19,13 @@ export function Mark({ number, citation: c, onOpen }: { number: number; citation
     window.addEventListener('keydown', key, true);
     return () => window.removeEventListener('keydown', key, true);
   }, [shown]);
-  // Kept within the page, however near its edge the number stands.
-  useEffect(() => {
+  // Kept within the page, however near its edge the number stands: aside where it would leave it, below the number
+  // where there is no room above.
+  useLayoutEffect(() => {
     const t = tip.current;
     if (!shown || !t) return;
+    const top = t.closest('.scroll')?.getBoundingClientRect().top ?? 0;
+    t.classList.toggle('below', t.getBoundingClientRect().top < top);
     t.style.setProperty('--shift', '0px');
     const box = t.getBoundingClientRect();
     const room = document.documentElement.clientWidth - 8;
