@@ -85,6 +85,9 @@ void api_answers_trace(api_call *c); /* api_trace.c */
 void api_runs_list(api_call *c);     /* api_runs.c */
 void api_runs_get(api_call *c);
 void api_runs_delete(api_call *c);
+void api_runs_start(api_call *c);
+void api_runs_resume(api_call *c);
+void api_runs_stop(api_call *c);
 void api_status(api_call *c); /* api_status.c */
 void api_health(api_call *c);
 void api_metrics(api_call *c);

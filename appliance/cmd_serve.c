@@ -113,7 +113,8 @@ int cmd_serve(int argc, char **argv) {
                                        .names = o.names,
                                        .token_file = o.token_file,
                                        .open_engine = open_for_worker,
-                                       .user = &o.common};
+                                       .user = &o.common,
+                                       .dense = o.common.dense};
     int code = data_folder(dir, sizeof dir, &o.common, &err);
     if (!code) code = serve_start(&s, &options_of_server, &err);
     if (code) return command_failed("serve", &o.common, &err);

@@ -38,7 +38,8 @@ struct jobs {
     atomic_bool stopping;
     job *waiting, **last; /* in order of arrival */
     job *running;
-    bool reading, read_wanted;
+    bool reading;
+    atomic_bool read_wanted;
     atomic_int before; /* erasing jobs that wait: read between steps without the lock */
     atomic_int asking;
     turn turns[CLIENTS];
@@ -65,21 +66,25 @@ static turn *turn_of(turn *turns, const char *client) {
     return oldest;
 }
 
-/* Erasing first; then of each client its oldest, the client that was served longest ago first. Those counted
- * already are passed over. */
+/* Erasing first; then of each client its oldest question, the client that was served longest ago first; then
+ * a run. Those counted already are passed over. */
 static job *next_of(job *list, turn *turns) {
-    job *best = NULL;
+    job *best = NULL, *run = NULL;
     uint64_t best_served = 0;
     for (job *j = list; j; j = j->next) {
         if (j->counted) continue;
         if (j->class->kind == JOB_ERASE) return j;
+        if (j->class->kind == JOB_RUN) {
+            if (!run) run = j;
+            continue;
+        }
         uint64_t served = turn_of(turns, j->client)->served;
         if (!best || served < best_served) {
             best = j;
             best_served = served;
         }
     }
-    return best;
+    return best ? best : run;
 }
 
 /* Plays the queue through and tells each job how many go before it. Locked. */
@@ -127,9 +132,16 @@ static bool unlink_job(jobs *q, job *j) {
 
 static void count(jobs *q) {
     int asks = 0, erases = 0;
-    for (job *j = q->waiting; j; j = j->next) *(j->class->kind == JOB_ERASE ? &erases : &asks) += 1;
+    for (job *j = q->waiting; j; j = j->next) {
+        asks += j->class->kind == JOB_ASK;
+        erases += j->class->kind == JOB_ERASE;
+    }
     q->before = erases;
     q->asking = asks;
+}
+
+void job_hold(job *j) {
+    atomic_fetch_add(&j->holders, 1);
 }
 
 void job_drop(job *j) {
@@ -211,6 +223,7 @@ static void *work(void *user) {
         job *j = NULL;
         for (job *k = q->waiting; k; k = k->next) k->counted = false;
         j = next_of(q->waiting, q->turns);
+        if (j && j->class->kind == JOB_RUN && q->read_wanted) j = NULL; /* reading goes before it */
         double began = seconds_now();
         if (j) {
             unlink_job(q, j);
@@ -307,7 +320,12 @@ engine *jobs_engine_borrow(jobs *q) {
 
 static jobs_answer admit(jobs *q, const job *j) {
     if (q->stopping) return JOBS_STOPPING;
-    if (j->class->kind != JOB_ASK) return JOBS_TAKEN;
+    if (j->class->kind == JOB_ERASE) return JOBS_TAKEN;
+    if (j->class->kind == JOB_RUN) {
+        bool there = q->running && q->running->class && q->running->class->kind == JOB_RUN;
+        for (job *k = q->waiting; k; k = k->next) there |= k->class->kind == JOB_RUN;
+        return there ? JOBS_CLIENT_FULL : JOBS_TAKEN;
+    }
     int same = 0;
     for (job *k = q->waiting; k; k = k->next)
         same += k->class->kind == JOB_ASK && !strcmp(k->client, j->client);
@@ -359,7 +377,9 @@ void job_cancel(job *j) {
 bool job_stops(job *j, bool may_wait) {
     jobs *q = j->queue;
     if (j->cancelled || q->stopping) return true;
-    if (may_wait && (q->before || (!j->class && q->asking))) j->yielded = true;
+    bool last = !j->class || j->class->kind == JOB_RUN;
+    if (may_wait && (q->before || (last && q->asking) || (j->class && last && q->read_wanted)))
+        j->yielded = true;
     return j->yielded;
 }
 
@@ -377,6 +397,7 @@ void jobs_look(jobs *q, jobs_figures *out) {
     out->busy = !q->running                            ? NULL
                 : q->reading                           ? "read"
                 : q->running->class->kind == JOB_ERASE ? "erase"
+                : q->running->class->kind == JOB_RUN   ? "run"
                                                        : "ask";
     pthread_mutex_unlock(&q->lock);
 }

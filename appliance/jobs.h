@@ -1,9 +1,9 @@
 /* jobs.h - one thread that has the engine, and the queue before it.
  *
- * Erasing comes first, then questions in turn among clients, then reading what has not been read, whenever
- * nobody asks. A running job is told to stop through job_stops(), which it calls between steps: because its
- * client has left, because the server ends, or because something that goes first is waiting (then it is run
- * again later; what it has read is kept by the snapshot).
+ * Erasing comes first, then questions in turn among clients, then reading what has not been read, then an
+ * evaluation run. A running job is told to stop through job_stops(), which it calls between steps: because
+ * its client has left, because the server ends, or because something that goes first is waiting (then it is
+ * run again later; what it has read is kept by the snapshot).
  */
 #ifndef PHAROS_JOBS_H
 #define PHAROS_JOBS_H
@@ -17,7 +17,11 @@
 typedef struct jobs jobs;
 typedef struct job job;
 
-typedef enum job_kind { JOB_ERASE, JOB_ASK } job_kind;
+typedef enum job_kind {
+    JOB_ERASE,
+    JOB_ASK,
+    JOB_RUN
+} job_kind; /* JOB_RUN: one at a time, when nothing else is to do */
 typedef enum jobs_state { JOBS_LOADING, JOBS_READY, JOBS_FAILED } jobs_state;
 
 typedef struct job_class {
@@ -63,6 +67,7 @@ typedef enum jobs_answer {
 /* The caller holds the job (job_drop) whatever the answer; NULL only with JOBS_NO_MEMORY, and then `user` is
  * the caller's still. */
 jobs_answer jobs_submit(jobs *q, const job_class *class, void *user, const char *client, job **out);
+void job_hold(job *j); /* once more */
 void job_drop(job *j);
 /* Its client has left: it ends at its next step, or at once when it has not begun. */
 void job_cancel(job *j);
@@ -76,7 +81,7 @@ void jobs_want_read(jobs *q);
 
 typedef struct jobs_figures {
     int waiting, capacity;
-    const char *busy; /* "ask", "read", "erase", or NULL */
+    const char *busy; /* "ask", "read", "erase", "run", or NULL */
     uint64_t asked, refused, cancelled, failed;
     double busy_seconds;
 } jobs_figures;

@@ -71,6 +71,7 @@ int serve_start(serve **out, const serve_options *o, ph_error *err) {
     fill_in(&s->options);
     s->started_at = (int64_t)time(NULL);
     pthread_mutex_init(&s->reading.lock, NULL);
+    pthread_mutex_init(&s->run.lock, NULL);
     pthread_mutex_init(&s->figures.lock, NULL);
     int code = PH_OK;
     if (o->token_file)
@@ -101,6 +102,7 @@ void serve_stop(serve *s) {
     stores_close(s->stores);
     tokens_free(s->tokens);
     pthread_mutex_destroy(&s->figures.lock);
+    pthread_mutex_destroy(&s->run.lock);
     pthread_mutex_destroy(&s->reading.lock);
     free(s);
 }

@@ -10,6 +10,8 @@
 #include "engine/engine.h"
 #include "kernels/error.h"
 
+#include <stdbool.h>
+
 typedef struct serve serve;
 
 typedef struct serve_options {
@@ -20,6 +22,7 @@ typedef struct serve_options {
     const char *token_file;   /* NULL = no tokens; see serve_tokens.h */
     int (*open_engine)(void *user, engine **out, ph_error *err); /* on the worker's thread */
     void *user;
+    bool dense; /* how open_engine opens it: an evaluation run switches, and switches back */
     /* 0 = as in the brackets */
     uint64_t upload_bytes; /* (2 GiB) */
     int queue, per_client; /* questions waiting (64), of one client (16) */

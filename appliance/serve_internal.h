@@ -6,6 +6,7 @@
 #include "appliance/jobs.h"
 #include "appliance/serve.h"
 #include "appliance/serve_read.h"
+#include "appliance/serve_run.h"
 #include "appliance/serve_stores.h"
 #include "appliance/serve_tokens.h"
 #include "appliance/serve_uploads.h"
@@ -40,6 +41,7 @@ struct serve {
     stores *stores;
     tokens *tokens; /* NULL: none needed */
     reading_now reading;
+    run_now run;
     figures figures;
     int64_t started_at; /* Unix seconds */
 };

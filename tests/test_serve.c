@@ -468,6 +468,78 @@ static void openai_errors(void **state) {
     free(body);
 }
 
+/* ---- evaluation runs ---- */
+
+/* Waits until no run is under way; whether one had a number. */
+static int64_t run_ended(world *w, bool stop_it) {
+    int64_t id = 0;
+    for (double until = seconds_now() + 120; seconds_now() < until; usleep(10000)) {
+        json_t *s = GET_JSON(w, "/api/v1/status"), *run = json_object_get(s, "run");
+        bool active = json_is_true(json_object_get(run, "active"));
+        int64_t cells = json_integer_value(json_object_get(run, "cells"));
+        if (json_integer_value(json_object_get(run, "id")))
+            id = json_integer_value(json_object_get(run, "id"));
+        json_decref(s);
+        if (!active) return id;
+        if (stop_it && id && cells) {
+            char path[64];
+            snprintf(path, sizeof path, "/api/v1/runs/%lld/stop", (long long)id);
+            json_decref(POST_JSON(w, path, "{}", 202));
+            stop_it = false;
+        }
+    }
+    fail_msg("the run does not end");
+    return 0;
+}
+
+static void a_run_starts_stops_and_goes_on(void **state) {
+    world *w = *state;
+    static const char *const bad[] = {
+        "{}",
+        "{\"kind\":\"qa\",\"text\":\"generated\",\"lengths\":[512]}",
+        "{\"kind\":\"needle\",\"text\":\"/etc/passwd\",\"lengths\":[512]}",
+        "{\"kind\":\"needle\",\"text\":\"generated\",\"lengths\":[-1]}",
+        "{\"kind\":\"needle\",\"text\":\"generated\",\"lengths\":[99999]}",
+        "{\"kind\":\"needle\",\"text\":\"generated\",\"lengths\":[]}",
+        "{\"kind\":\"needle\",\"text\":\"generated\",\"lengths\":[512],\"files\":[\"/etc/passwd\"]}",
+        "{\"kind\":\"compare\",\"text\":\"generated\",\"lengths\":[512],\"ks\":[1000000]}"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        expect_refused(SEND(w, .method = "POST", .path = "/api/v1/runs", .json = bad[i]), 400, bad[i]);
+    json_decref(POST_JSON(
+        w, "/api/v1/runs",
+        "{\"kind\":\"needle\",\"text\":\"generated\",\"lengths\":[2048,3072],\"depths\":6,\"max_tokens\":8}",
+        202));
+    expect_refused(SEND(w, .method = "POST", .path = "/api/v1/runs",
+                        .json = "{\"kind\":\"needle\",\"text\":\"generated\",\"lengths\":[2048]}"),
+                   409, "a second run");
+    int64_t id = run_ended(w, true);
+    assert_int_not_equal(id, 0);
+    char path[64];
+    snprintf(path, sizeof path, "/api/v1/runs/%lld", (long long)id);
+    json_t *run = GET_JSON(w, path);
+    assert_string_equal(text_of(run, "kind"), "needle");
+    assert_int_equal(integer_of(run, "cells"), 12);
+    bool stopped = integer_of(run, "done") < 12;
+    assert_int_equal(json_array_size(json_object_get(run, "results")), integer_of(run, "done"));
+    json_decref(run);
+    if (stopped) {
+        snprintf(path, sizeof path, "/api/v1/runs/%lld/resume", (long long)id);
+        json_decref(POST_JSON(w, path, "{}", 202));
+        /* A question does not wait for it. */
+        add_document(w, "light.txt", LIGHTHOUSE);
+        json_decref(POST_JSON(w, "/api/v1/ask", "{\"question\":\"x\",\"max_tokens\":4}", 200));
+        run_ended(w, false);
+    }
+    snprintf(path, sizeof path, "/api/v1/runs/%lld", (long long)id);
+    run = GET_JSON(w, path);
+    assert_int_equal(integer_of(run, "done"), 12);
+    assert_string_equal(text_of(run, "state"), "done");
+    json_decref(run);
+    json_decref(json_reply(SEND(w, .method = "DELETE", .path = path), 200, path));
+    expect_refused(SEND(w, .method = "GET", .path = path), 404, path);
+    print_message("%s\n", stopped ? "stopped, and gone on with" : "it was too fast to be stopped");
+}
+
 /* ---- the server itself ---- */
 
 static void health_status_metrics(void **state) {
@@ -557,13 +629,21 @@ static void loading_and_failing(void **state) {
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        IN_A_WORLD(a_file_goes_in),          IN_A_WORLD(known_content_is_noticed),
-        IN_A_WORLD(a_bad_file_says_why),     IN_A_WORLD(urls_stay_outside),
-        IN_A_WORLD(an_answer_and_its_trace), IN_A_WORLD(a_stream_in_order),
-        IN_A_WORLD(a_restriction_holds),     IN_A_WORLD(a_delete_means_everywhere),
-        IN_A_WORLD(openai_models),           IN_A_WORLD(openai_chat),
-        IN_A_WORLD(openai_stream),           IN_A_WORLD(openai_errors),
-        IN_A_WORLD(health_status_metrics),   IN_A_WORLD(loading_and_failing),
+        IN_A_WORLD(a_file_goes_in),
+        IN_A_WORLD(known_content_is_noticed),
+        IN_A_WORLD(a_bad_file_says_why),
+        IN_A_WORLD(urls_stay_outside),
+        IN_A_WORLD(an_answer_and_its_trace),
+        IN_A_WORLD(a_stream_in_order),
+        IN_A_WORLD(a_restriction_holds),
+        IN_A_WORLD(a_delete_means_everywhere),
+        IN_A_WORLD(openai_models),
+        IN_A_WORLD(openai_chat),
+        IN_A_WORLD(openai_stream),
+        IN_A_WORLD(openai_errors),
+        IN_A_WORLD(a_run_starts_stops_and_goes_on),
+        IN_A_WORLD(health_status_metrics),
+        IN_A_WORLD(loading_and_failing),
     };
     if (argc > 1 && !strcmp(argv[1], INGEST_CHILD_ARGUMENT)) return ingest_child_main(argc, argv);
     signal(SIGPIPE, SIG_IGN);

@@ -1,0 +1,35 @@
+/* serve_run.h - an evaluation run as a job: it stands back for everything else, and goes on where it was. */
+#ifndef PHAROS_SERVE_RUN_H
+#define PHAROS_SERVE_RUN_H
+
+#include "appliance/eval.h"
+#include "appliance/jobs.h"
+
+#include <pthread.h>
+
+/* How far the run is, for others to look at; one for each server. */
+typedef struct run_now {
+    pthread_mutex_t lock;
+    job *job;    /* held while it is queued or runs; NULL = none */
+    int64_t run; /* 0 = it has no number yet */
+    size_t cells, all;
+    int64_t tokens, all_tokens;
+    char failed[480]; /* why the last one ended, or "" */
+} run_now;
+
+typedef struct evaluation {
+    eval_params params; /* owned */
+    int64_t resume;     /* the run to go on with; 0 = a new one */
+    bool dense;         /* what the engine is to be switched back to */
+    char command[200];  /* for the record */
+    run_now *now;
+} evaluation;
+
+void evaluation_free(void *x);
+extern const job_class evaluation_class; /* user is an evaluation */
+
+json_t *run_now_json(run_now *r); /* null when there is none */
+/* Stops the run `id`; false: it is not under way. */
+bool run_now_stop(run_now *r, int64_t id);
+
+#endif
