@@ -44,6 +44,7 @@ typedef struct item {
     int64_t document;
     time_t added, ended;
     atomic_bool cancelled;
+    bool dismissed; /* while the thread still has it: gone for everybody else */
 } item;
 
 struct uploads {
@@ -117,7 +118,7 @@ static void prune(uploads *u) {
 
 static item *find(uploads *u, int64_t id) {
     for (item *i = u->items; i; i = i->next)
-        if (i->id == id) return i;
+        if (i->id == id && !i->dismissed) return i;
     return NULL;
 }
 
@@ -438,6 +439,7 @@ static void process(uploads *u, item *i) {
         end_item(u, i, FAILED);
     }
     bool stored = i->state == DONE;
+    if (i->dismissed) forget(u, i);
     pthread_mutex_unlock(&u->lock);
     if (stored && u->options.stored) u->options.stored(u->options.user);
 }
@@ -583,7 +585,8 @@ json_t *uploads_list(uploads *u) {
     json_t *rows = json_array();
     pthread_mutex_lock(&u->lock);
     prune(u);
-    for (item *i = u->items; i; i = i->next) json_array_append_new(rows, item_json(i));
+    for (item *i = u->items; i; i = i->next)
+        if (!i->dismissed) json_array_append_new(rows, item_json(i));
     pthread_mutex_unlock(&u->lock);
     return rows;
 }
@@ -603,8 +606,10 @@ json_t *uploads_cancel(uploads *u, int64_t id) {
     if (i && i->state == QUEUED && u->running != i) {
         remove_files(u, id, i->name);
         end_item(u, i, STOPPED);
-    } else if (i && u->running == i)
+    } else if (i && u->running == i && !ended(i))
         i->cancelled = true; /* it ends at its next step */
+    else if (i && u->running == i)
+        i->dismissed = true;
     else if (i)
         forget(u, i);
     pthread_mutex_unlock(&u->lock);

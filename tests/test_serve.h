@@ -116,7 +116,7 @@ typedef struct call {
     const void *bytes;
     size_t n;                                      /* body as it is, of a PUT */
     const char *from;                              /* address of this end */
-    long timeout_ms;                               /* 0 = 60 s */
+    long timeout_ms;                               /* 0 = 200 s */
     int (*watch)(void *user, const reply *so_far); /* non-zero ends the connection */
     void *user;
 } call;
@@ -143,7 +143,7 @@ static inline reply send_call(int port, const call *c) {
     curl_easy_setopt(h, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(h, CURLOPT_PROXY, "");
-    curl_easy_setopt(h, CURLOPT_TIMEOUT_MS, c->timeout_ms ? c->timeout_ms : 60000L);
+    curl_easy_setopt(h, CURLOPT_TIMEOUT_MS, c->timeout_ms ? c->timeout_ms : 200000L);
     curl_easy_setopt(h, CURLOPT_HEADERFUNCTION, take_head);
     curl_easy_setopt(h, CURLOPT_HEADERDATA, &r);
     curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, take_body);

@@ -6,7 +6,11 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#ifdef __SANITIZE_ADDRESS__
+enum { LONG_TEXT = 16000 }; /* takes as long there */
+#else
 enum { LONG_TEXT = 60000 };
+#endif
 
 static world *long_world(const serve_options *with) {
     world *w = world_new(with, 65536);
