@@ -20,8 +20,10 @@ if(TARGET appliance)
   add_custom_command(OUTPUT ${CMAKE_BINARY_DIR}/static_files.c APPEND DEPENDS ${webui_stamp})
 endif()
 
-# Drives the page in a browser; says why and is skipped where there is no Chromium, no Node or no model.
-if(TARGET pharos AND NODE)
+# Drives the page in a browser; says why and is skipped where there is no Chromium, no Node or no model. In the release
+# build only: its waits are a person's, and the server has tests of its own for the sanitizers.
+if(PHAROS_SANITIZE OR PHAROS_FUZZ)
+elseif(TARGET pharos AND NODE)
   add_test(NAME test_webui COMMAND ${NODE} ${CMAKE_SOURCE_DIR}/tests/test_webui.mjs $<TARGET_FILE:pharos>)
   set_tests_properties(test_webui PROPERTIES TIMEOUT 900 SKIP_RETURN_CODE 77)
 elseif(TARGET pharos)
