@@ -298,14 +298,22 @@ static int ask(running *r, session *s, size_t question, size_t cell, ph_error *e
     int code = session_rewind(s, context_length(r->context), err);
     if (!code) code = feed_question(r, s, a.question, err);
     double fed = now();
-    if (!code) code = session_generate(s, &o, &stop, err);
+    /* A question that finds no room behind a full haystack is a cell without an answer, not the end of a run.
+     */
+    bool no_room = code == PH_TOO_LARGE;
+    if (no_room) {
+        code = PH_OK;
+        stop = STOP_CONTEXT;
+    } else if (!code)
+        code = session_generate(s, &o, &stop, err);
     if (!code && a.failed) code = a.failed;
     double finished = now();
     if (!code) code = eval_score_answer(&score, r->plan->params->over, a.question, a.text ? a.text : "", err);
     json_t *result = code ? NULL : cell_json(r, &a, &score, stop);
     if (!code && !result) code = ph_fail(err, PH_MEMORY, "no memory for a cell");
     if (!code) code = add_sources(r, &a, result, err);
-    if (!code && r->plan->params->kind == EVAL_COMPARE) {
+    if (!code && no_room) json_object_set_new(result, "detail", json_string("the question finds no room"));
+    if (!code && !no_room && r->plan->params->kind == EVAL_COMPARE) {
         code = session_rewind(s, context_length(r->context), err);
         if (!code) code = feed_question(r, s, a.question, err);
         if (!code) code = compare_logits(r, s, question, result, err);
