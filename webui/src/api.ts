@@ -70,6 +70,7 @@ export const getDocuments = async () =>
   (await call<{ documents: PharosDocument[] }>('GET', '/api/v1/documents')).documents;
 export const getJobs = () => call<{ jobs: Job[]; reading: Reading | null }>('GET', '/api/v1/jobs');
 export const getPacks = () => call<Packs>('GET', '/api/v1/packs');
+export const readPacks = () => call<{ queued: boolean }>('POST', '/api/v1/packs/read');
 export const getAnswers = async () =>
   (await call<{ answers: Answer[] }>('GET', '/api/v1/answers?limit=200')).answers;
 export const getAnswer = (id: number) => call<Answer>('GET', `/api/v1/answers/${id}`);

@@ -85,6 +85,23 @@ async function load(): Promise<void> {
   });
 }
 
+/* The server reads by itself what was added. Where a document waits although nothing is under way (another process
+ * held the store just then), it is asked to, less and less often. */
+let idleTurns = 0;
+let patience = 3;
+
+function nudge(): void {
+  const s = status.value;
+  const waits = documents.value.some((d) => d.state === 'waiting' || d.state === 'packing');
+  const still = s?.state === 'ready' && !s.queue.busy && !s.queue.jobs && !reading.value;
+  idleTurns = waits && still ? idleTurns + 1 : 0;
+  if (!waits) patience = 3;
+  if (idleTurns < patience || !mayManage.value) return;
+  idleTurns = 0;
+  patience = Math.min(2 * patience, 120);
+  api.readPacks().catch(() => undefined);
+}
+
 /** Asks now, then again after a while: soon while something is under way. */
 export async function refresh(): Promise<void> {
   if (running) {
@@ -98,6 +115,7 @@ export async function refresh(): Promise<void> {
       again = false;
       await load();
     } while (again);
+    nudge();
   } catch (error) {
     if (error instanceof ApiError && error.status === 401) tokenWanted.value = true;
     else offline.value = sentenceOf(error);
