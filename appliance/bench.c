@@ -56,7 +56,8 @@ static int gather_text(gathering *g, ph_error *err) {
     for (g->round = 1; !code && (int64_t)g->prompt->tokens.n < g->want; g->round++) {
         size_t before = g->prompt->tokens.n;
         code = ingest_walk(TEXT_FOLDER, gather, NULL, g, err);
-        if (!code) code = g->code;
+        /* The walk says that it was stopped: by us, when there is enough, or by an error of its own in g->code. */
+        if (code == PH_INTERRUPTED) code = g->code;
         if (!code && g->prompt->tokens.n == before)
             code = ph_fail(err, PH_NOT_FOUND, "there is no text to read in %s", TEXT_FOLDER);
     }
