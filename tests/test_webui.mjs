@@ -393,6 +393,16 @@ await step('an error of the server is shown, and the question is not lost', asyn
   complaints.length = 0; // the browser itself reports a 413 on its console
 });
 
+await step('a pack that is in use for a moment is asked again', async () => {
+  let asked = 0;
+  await page.route('**/api/v1/ask', (route) => (++asked === 1
+    ? route.fulfill({ contentType: 'text/event-stream', body: 'event: error\ndata: {"error":{"code":"busy","message":"in use","type":"server_error"}}\n\n' })
+    : route.continue()));
+  await ask(QUESTION);
+  equal(asked, 2, 'it was asked twice');
+  await page.unroute('**/api/v1/ask');
+});
+
 await step('a citation of a PDF opens its page with the rectangles of the span', async () => {
   await page.setInputFiles('#pick-files', path.join(docs, 'survey.pdf'));
   await ready(page, 'survey.pdf');

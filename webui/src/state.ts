@@ -309,6 +309,30 @@ export function stop(): void {
   stopper?.abort();
 }
 
+/* A pack may be in use for a moment (the command line reads it, a file is being opened): then the question is asked
+ * again, as long as not a word of the answer has come. */
+async function askPatiently(
+  question: string, ids: number[] | null, on: api.AskEvents, signal: AbortSignal,
+): Promise<Answer> {
+  let written = false;
+  const heard: api.AskEvents = {
+    ...on,
+    token: (text) => {
+      written = true;
+      on.token(text);
+    },
+  };
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await api.ask(question, ids, heard, signal);
+    } catch (error) {
+      const inUse = error instanceof ApiError && error.status === 200 && error.code === 'busy';
+      if (!inUse || written || attempt === 4 || signal.aborted) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 500 * attempt));
+    }
+  }
+}
+
 export async function ask(question: string): Promise<void> {
   question = question.trim();
   if (!question || asking.value) return;
@@ -335,7 +359,7 @@ export async function ask(question: string): Promise<void> {
   };
   let said = 0;
   try {
-    const answer = await api.ask(
+    const answer = await askPatiently(
       question,
       all ? null : sources.value.map((d) => d.id),
       {
