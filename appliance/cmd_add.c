@@ -11,7 +11,7 @@
 
 typedef struct add_options {
     common_options common;
-    bool no_read, ocr;
+    bool no_read;
     const char *name;
     char **paths;
     int n_paths;
@@ -19,7 +19,6 @@ typedef struct add_options {
 
 static const struct argp_option options[] = {
     {"no-read", 'n', NULL, 0, "Store and pack only; the first question reads", 0},
-    {"ocr", 'o', NULL, 0, "Read pictures of pages with tesseract, where it is installed", 0},
     {"name", 'N', "NAME", 0, "Name of the document from standard input (-)", 0},
     {0},
 };
@@ -32,9 +31,6 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case 'n':
         o->no_read = true;
-        break;
-    case 'o':
-        o->ocr = true;
         break;
     case 'N':
         o->name = arg;
@@ -185,11 +181,8 @@ int cmd_add(int argc, char **argv) {
     json_t *read = NULL;
     progress_start(&r.line, o.common.quiet || o.common.json);
     int code = open_store(&s, &o.common, &err);
-    intake_options intake = {.limits = {.ocr = o.ocr},
-                             .stdin_name = o.name,
-                             .event = intake_event,
-                             .progress = intake_progress,
-                             .user = &r};
+    intake_options intake = {
+        .stdin_name = o.name, .event = intake_event, .progress = intake_progress, .user = &r};
     for (int i = 0; i < o.n_paths && !code; i++) code = intake_path(s, o.paths[i], &intake, &err);
     progress_end(&r.line);
     if (!code) code = pack_and_read(s, &r, &read, &err);

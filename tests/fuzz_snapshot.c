@@ -1,7 +1,8 @@
 /* fuzz_snapshot.c - a damaged snapshot is a miss, never a wrong answer.
  *
- * A good snapshot of a tiny shape is written once; the input says which bytes of it to overwrite, where to cut the
- * file, and it is opened again. Whatever prefix is then believed must hold exactly the bytes that were committed.
+ * A good snapshot of a tiny shape is written once; the input says which bytes of it to overwrite, where to
+ * cut the file, and it is opened again. Whatever prefix is then believed must hold exactly the bytes that
+ * were committed.
  */
 #include "engine/snapshot.h"
 
@@ -86,8 +87,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         /* Half of all offsets fall into the header and the commit slots, where the meaning is. */
         at = at & 1 ? (at >> 1) % (3 * 4096) : (at >> 1) % (uint32_t)(good_size + 64);
         if (at >= good_size) {
-            if (ftruncate(fd, (off_t)(good_size - (at - good_size) * 997 % good_size))) stop("cannot cut the file");
-        } else if (pwrite(fd, data + i + 4, 1, at) != 1) stop("cannot write the file");
+            if (ftruncate(fd, (off_t)(good_size - (at - good_size) * 997 % good_size)))
+                stop("cannot cut the file");
+        } else if (pwrite(fd, data + i + 4, 1, at) != 1)
+            stop("cannot write the file");
     }
     close(fd);
     snapshot s;
