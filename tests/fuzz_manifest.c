@@ -55,6 +55,7 @@ static void make(void) {
     if (store_document_add(s, &d, TEXT, NULL, 0, NULL, &existing, &err) || store_pack_put(s, &p, &err))
         stop(err.text);
     store_pack_free(&p);
+    if (d.name != name) free(d.name); /* the name finally given is ours */
     snprintf(path, sizeof path, "%s/pharos.db", dir);
     if (sqlite3_open(path, &behind) != SQLITE_OK) stop("cannot open the database a second time");
     run("PRAGMA foreign_keys = OFF; PRAGMA synchronous = OFF");
