@@ -268,7 +268,12 @@ int snapshot_open(snapshot *s, const char *path, const uint8_t key[32], int64_t 
 
 void snapshot_close(snapshot *s) {
     if (s->map) munmap(s->map, s->layout.total);
-    if (s->fd >= 0) close(s->fd); /* gives the lock back */
+    if (s->fd >= 0) {
+        /* Given back by hand: a child process between its fork and its exec still has the file open, and closing
+         * alone would leave the lock with it. */
+        flock(s->fd, LOCK_UN);
+        close(s->fd);
+    }
     free(s->cache.latents);
     free(s->cache.keys);
     layout_free(&s->layout);
