@@ -173,6 +173,7 @@ static int show(const ask_options *o, const answer *a, const asking *state) {
     if (!state->wrote) fputs(a->row.answer, stdout);
     fputs("\n\n", stdout);
     show_sources(a, stdout);
+    fflush(stdout); /* the notes on stderr come after it, wherever both go */
     if (!o->common.quiet) {
         if (a->passages)
             fprintf(
