@@ -6,7 +6,7 @@
  *
  * A pack is looked at twice at most: first the indexer may select among the few passages that full text finds
  * (and nothing is read again for that: it is the same snapshot); where the model finds no answer there, among
- * everything. The embedded model is right more often so (CHANGELOG has the figures), and the answer says
+ * everything. The embedded model is right more often so (the README has the figure), and the answer says
  * which look it is from.
  *
  * Read answer_question() first; it is the path in order.
