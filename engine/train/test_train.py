@@ -29,7 +29,7 @@ import muon  # noqa: E402
 import sparse  # noqa: E402
 import tokenizer as tk  # noqa: E402
 from config import Config, toy_config  # noqa: E402
-from data import facts, natural, packs, prose_tasks  # noqa: E402
+from data import evidence, facts, natural, packs, prose_tasks  # noqa: E402
 from data import templates as T  # noqa: E402
 from data.words import ADJ, FIRST, LAST, NOUN, Stock, part  # noqa: E402
 from model import Model  # noqa: E402
@@ -161,9 +161,13 @@ class Data(unittest.TestCase):
         for _ in range(300):
             statements, qs = facts.group(r, stock)
             text = " ".join(statements)
-            for kind, q, a in qs:
+            for kind, q, a, shown in qs:
                 if kind in ("needle", "multikey"):
                     self.assertIn(a.lower(), text.lower())
+                if kind != "absent" and kind != "multiquery" and shown:
+                    self.assertIn(shown, text)
+                    for word in a.split(", "):
+                        self.assertIn(word.lower(), shown.lower())
 
     def test_rule_made_answers_stand_in_the_sentence(self):
         r = random.Random(1)
@@ -183,9 +187,56 @@ class Data(unittest.TestCase):
                      {"question": "What colour?", "answer": None}]}
         for _ in range(200):
             _, text, qs = natural.prepare(r, stock, p)
-            for kind, q, a in qs:
+            for kind, q, a, shown in qs:
                 if kind == "natural":
-                    self.assertIn(a, " ".join(text.split()))
+                    self.assertIn(a, shown)
+                    self.assertIn(shown, " ".join(text.split()))
+                else:
+                    self.assertEqual(shown, "")
+
+    def test_evidence_is_the_sentence_that_answers(self):
+        text = ("Mr. Berg sold 42 boats in May. The town of Orla bought 42 lamps,  and\nthe harbour master, who had asked for them since the winter of the "
+                "great storm, put every single one of them along the old stone pier before the first ships came home. Nothing else was sold.")
+        self.assertEqual(evidence.choose(text, "How many boats did Berg sell?", "42"), "Mr. Berg sold 42 boats in May.")
+        lamps = evidence.choose(text, "How many lamps were bought for Orla?", "42")
+        self.assertTrue(lamps.startswith("The town of Orla bought 42 lamps, and") and len(lamps) <= evidence.MOST)
+        late = evidence.choose(text, "When were they put there?", "before the first ships came home")
+        self.assertTrue(late.endswith("before the first ships came home.") and len(late) <= evidence.MOST)
+        self.assertIsNone(evidence.choose(text, "How many hats?", "43"))
+
+    @unittest.skipUnless(os.path.isdir(DATA), "no data")
+    def test_samples_quote_their_documents_before_they_answer(self):
+        from data.corpus import Corpus, prepare
+        with tempfile.TemporaryDirectory() as d:
+            prepare(DATA, "", d, 2, limit=40)
+            builder = packs.Builder(Corpus(d), tk.ByteTokenizer())
+            shown = direct = empty = stands = 0
+            for i in range(80):
+                ids, cls, _ = builder.sample(f"evidence/{i}", 8192)
+                say = lambda x: " ".join(bytes(int(t) - 7 for t in x if t >= 7).decode(errors="replace").split())
+                begin = int(np.argmax(cls == packs.QUESTION))
+                text = say(ids[:begin])
+                turns = np.split(ids[begin:], np.flatnonzero(ids[begin:] == tk.EOS) + 1)
+                for turn in turns[:-1]:
+                    turn = turn.tolist()
+                    at = turn.index(tk.ASSISTANT)
+                    if turn[at + 1] == tk.END_THINK:
+                        direct += 1
+                        continue
+                    self.assertEqual(turn[at + 1], tk.THINK)
+                    end = turn.index(tk.END_THINK)
+                    quoted, answer = say(turn[at + 2:end]), say(turn[end + 1:-1])
+                    shown += 1
+                    if answer == T.ABSENT:
+                        self.assertEqual(quoted, "")
+                        empty += 1
+                    else:
+                        self.assertTrue(quoted)
+                        stands += quoted in text
+                self.assertTrue(((cls == packs.EVIDENCE) <= (ids != tk.EOS)).all())
+            self.assertGreater(empty, 5)
+            self.assertGreater(stands, 0.85 * (shown - empty))  # the others put several sentences together
+            self.assertTrue(0.35 * direct < shown < 1.2 * direct)
 
     def test_positions_rise_and_stay_in_range(self):
         r = random.Random(3)

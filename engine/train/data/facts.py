@@ -1,9 +1,9 @@
 """Made-up facts: a group of statements to be hidden in documents, and the questions that ask for them.
 
-A group is a list of statements (each to be put somewhere, in order) and a list of (kind, question, answer).
-Kinds: needle, multikey, multivalue, multiquery, absent.
+A group is a list of statements (each to be put somewhere, in order) and a list of (kind, question, answer, evidence):
+the statements that hold the answer, "" for questions without one. Kinds: needle, multikey, multivalue, multiquery, absent.
 """
-from . import grammar
+from . import evidence, grammar
 from . import templates as T
 
 
@@ -87,34 +87,40 @@ def lookalikes(r, schema, n):
     return keys
 
 
+def held(statement, value):
+    """The part of a statement that is quoted before the answer."""
+    at = statement.lower().find(value.lower())
+    return evidence.window(statement, at, at + len(value)) if at >= 0 else None
+
+
 def group(r, stock):
     if r.random() < 0.4 and stock.split == "train":
         st, qs = grammar.story(r, stock, r.choice((1, 1, 2, 3, 5)))
-        out = [("needle", cap(q), a) for q, a in qs]
+        out = [("needle", cap(q), a, held(s, a)) for q, a, s in qs]
         if r.random() < 0.08:
-            out.append(("absent", cap(grammar.story(r, stock, 1)[1][0][0]), T.ABSENT))
+            out.append(("absent", cap(grammar.story(r, stock, 1)[1][0][0]), T.ABSENT, ""))
         return st, out
     s = Schema(r, stock)
     kind = r.choices(("needle", "multikey", "multivalue", "multiquery"), (5, 4, 1.6, 1.6))[0]
     if kind == "needle":
         k, v = s.key(), s.value()
-        st, qs = [s.state(k, v)], [(kind, s.ask(k), v)]
+        st = [s.state(k, v)]
+        qs = [(kind, s.ask(k), v, held(st[0], v))]
         if r.random() < 0.12:
             missing = lookalikes(r, s, 3)[-1]
             if missing != k:
-                qs.append(("absent", s.ask(missing), T.ABSENT))
+                qs.append(("absent", s.ask(missing), T.ABSENT, ""))
         return st, qs
     if kind == "multikey":
         keys = lookalikes(r, s, r.randint(2, 6))
         form = r.choice(s.states) if r.random() < 0.6 else None
         vals = [s.value() for _ in keys]
-        qs = [(kind, s.ask(k), v) for k, v in zip(keys, vals)]
+        st = [s.state(k, v, form) for k, v in zip(keys, vals)]
+        qs = [(kind, s.ask(k), v, held(t, v)) for k, v, t in zip(keys, vals, st)]
         if len(keys) > 2 and r.random() < 0.3:
             out = r.randrange(len(keys))
-            st = [s.state(k, v, form) for i, (k, v) in enumerate(zip(keys, vals)) if i != out]
-            qs[out] = ("absent", qs[out][1], T.ABSENT)
-        else:
-            st = [s.state(k, v, form) for k, v in zip(keys, vals)]
+            st = st[:out] + st[out + 1:]
+            qs[out] = ("absent", qs[out][1], T.ABSENT, "")
         return st, r.sample(qs, min(len(qs), 3))
     s = Schema(r, stock, attribute=True)
     n = r.randint(2, 4)
@@ -126,17 +132,18 @@ def group(r, stock):
             v = s.value()
             if v not in vals:
                 vals.append(v)
-        return [s.state(k, v, form) for v in vals], [(kind, r.choice(T.MANY_ASK).format(a=s.qa, p=plural(s.qa), k=k), ", ".join(vals))]
+        st = [s.state(k, v, form) for v in vals]
+        return st, [(kind, r.choice(T.MANY_ASK).format(a=s.qa, p=plural(s.qa), k=k), ", ".join(vals), " ".join(st))]
     keys = lookalikes(r, s, n) if r.random() < 0.5 else list({s.key(): 0 for _ in range(n)})
     vals = [s.value() for _ in keys]
     order = r.sample(range(len(keys)), len(keys))
     ks = ", ".join(keys[i] for i in order[:-1]) + (" and " if len(order) > 1 else "") + keys[order[-1]]
-    return ([s.state(k, v, form) for k, v in zip(keys, vals)],
-            [(kind, r.choice(T.MULTI_ASK).format(a=s.qa, p=plural(s.qa), ks=ks), ", ".join(vals[i] for i in order))])
+    st = [s.state(k, v, form) for k, v in zip(keys, vals)]
+    return st, [(kind, r.choice(T.MULTI_ASK).format(a=s.qa, p=plural(s.qa), ks=ks), ", ".join(vals[i] for i in order), " ".join(st[i] for i in order))]
 
 
 def record_text(r, stock, rows):
-    """A document that is nothing but look-alike records: (text, questions)."""
+    """A document that is nothing but look-alike records: (text, questions); a record's line is the evidence."""
     s = Schema(r, stock, attribute=True)
     keys, seen = [], set()
     kind = r.choice(("key", "uuid", "code", "hyphen"))
@@ -164,12 +171,13 @@ def record_text(r, stock, rows):
     else:
         form = r.choice(s.states)
         lines = [s.state(k, v, form) for k, v in zip(keys, vals)]
+    held_in = dict(zip(keys, (x for x in lines if x not in ("{", "}", "|---|---|") and (style not in (0, 3) or x != lines[0]))))
     text = "\n".join(lines)
     if r.random() < 0.5:
         text = r.choice((f"{cap(s.a)} list\n\n", f"# {cap(plural(s.a))}\n", f"{cap(s.a)} of each:\n")) + text
-    qs = [("multikey", s.ask(k), v) for k, v in r.sample(list(zip(keys, vals)), min(len(keys), 6))]
+    qs = [("multikey", s.ask(k), v, held_in[k].strip()) for k, v in r.sample(list(zip(keys, vals)), min(len(keys), 6))]
     if r.random() < 0.25:
         k = s.key() if kind == "key" else getattr(stock, kind)(r)
         if k not in seen:
-            qs.append(("absent", s.ask(k), T.ABSENT))
+            qs.append(("absent", s.ask(k), T.ABSENT, ""))
     return text, qs

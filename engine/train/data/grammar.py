@@ -146,10 +146,10 @@ def attribute(r, stock):
 
 
 def story(r, stock, n):
-    """n statements about look-alike subjects and the questions on them."""
+    """n statements about look-alike subjects and the questions on them, [(question, answer, statement)]."""
     st, qs = [], []
     for _ in range(n):
         s, q = event(r, stock) if r.random() < 0.6 else attribute(r, stock)
         st.append(s)
-        qs += q
+        qs += [(*x, s) for x in q]
     return st, qs

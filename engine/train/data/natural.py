@@ -9,6 +9,7 @@ unanswerable; lines are wrapped as in plain-text files.
 import re
 import textwrap
 
+from . import evidence
 from . import templates as T
 from .facts import vary
 from .synonyms import reword, thin
@@ -51,8 +52,8 @@ def rename(r, stock, text, qas):
     return text, [(q, a) for q, a in qas if a is None or a in text]
 
 
-def prepare(r, stock, passage, augment=True):
-    """(name, text, [(kind, question, answer)]) of one passage."""
+def prepare(r, stock, passage, augment=True, most=99):
+    """(name, text, [(kind, question, answer, evidence)]) of one passage, with at most `most` of its questions."""
     name, text = passage["name"], passage["text"]
     qas = [(q["question"], q["answer"]) for q in passage["qas"]]
     if augment and r.random() < 0.45:
@@ -79,7 +80,8 @@ def prepare(r, stock, passage, augment=True):
             if 0 < len(kept) < len(parts) and len(kept) * 2 > len(parts):
                 text = " ".join(kept)
                 qas = [(q2, a2 if a2 is None or a2 in text else None) for q2, a2 in qas if a2 is None or a2 in text or q2 == q]
-    out = [("natural" if a else "absent", q, a or T.ABSENT) for q, a in qas]
+    out = [("natural", q, a, evidence.choose(text, q, a)) if a else ("absent", q, T.ABSENT, "")
+           for q, a in r.sample(qas, min(len(qas), most))]
     if augment and r.random() < 0.3:
         width, pad = r.choice((60, 66, 70, 72, 76, 79, 90)), r.choice(("", "", "", "  ", "   ", "    "))
         text = "\n".join(textwrap.wrap(text, width, initial_indent=pad + r.choice(("", "  ")), subsequent_indent=pad, break_long_words=False))

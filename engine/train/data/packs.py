@@ -1,28 +1,33 @@
 """Samples: documents, then questions with their answers, in the engine's own prompt format.
 
-    BOS <User> {header text footer}* question <Assistant> </think> answer EOS
-    [<User> question <Assistant> </think> answer EOS]*
+    BOS <User> {header text footer}* turn [<User> turn]*
+    turn = question <Assistant> </think> answer EOS
+         | question <Assistant> <think> evidence </think> answer EOS
 
+Evidence is what the documents say that holds the answer, word for word (nothing before "Not found").
 Every piece is tokenized by itself. A sample is three arrays of one length:
-token ids, classes (what the loss weighs; READING = answers to natural questions, ANSWER = all others) and
-positions, which leap at document starts so that short samples reach far.
+token ids, classes (what the loss weighs; READING = answers to natural questions, ANSWER = all others,
+EVIDENCE = evidence and the </think> after it) and positions, which leap at document starts so that short samples reach far.
 """
 import random
 
 import numpy as np
 
 import tokenizer as tk
-from . import facts, natural, prose_tasks
+from . import evidence, facts, natural, prose_tasks
 from . import templates as T
 from .words import Stock
 
-PAD, FRAME, TEXT, QUESTION, ANSWER, READING = range(6)
+PAD, FRAME, TEXT, QUESTION, ANSWER, READING, EVIDENCE = range(7)
 MAX_POSITION = 131072
 
 # chance of each kind of sample by length, and of each passage set; published in the model card
 FLAVOURS = {"short": (("natural", 34), ("prose", 26), ("mixed", 32), ("records", 8)),
             "long": (("mixed", 64), ("natural", 24), ("prose", 8), ("records", 4))}
 PASSAGES = (("written", 45), ("qed", 14), ("squad", 12), ("fairytaleqa", 8), ("covid-qa", 3), ("qamr", 18))
+
+
+SHOWN = 0.5  # share of the questions whose evidence is known that quote it first
 
 
 class Doc:
@@ -81,18 +86,17 @@ class Builder:
         if kind is None:
             return None, []
         p = r.choice(self.pools[kind])
-        name, text, qs = natural.prepare(r, self.stock, p, augment=ask)
+        name, text, qs = natural.prepare(r, self.stock, p, augment=ask, most=0 if not ask else 3 if long else 5)
         if kind in ("qamr", "covid-qa", "squad") or r.random() < 0.15:
             name = self.stock.file_name(r) if kind != "squad" or r.random() < 0.3 else name
         doc = Doc(name, [self.enc(text) if ask else self.cached(text)])
         if not ask:
             return doc, []
         must = kind == "qamr" or (kind in ("fairytaleqa", "covid-qa") and r.random() < 0.6)
-        qs = [(k, natural.ask(r, q, name, must), a) for k, q, a in qs]
-        qs = r.sample(qs, min(len(qs), 5 if not long else 3))
+        qs = [(k, natural.ask(r, q, name, must), a, e) for k, q, a, e in qs]
         if kind != "qamr" and r.random() < 0.5:
             made = prose_tasks.question(r, r.choice(natural.SENT.split(text)))
-            qs += [("prose", natural.other_words(r, made[0]), made[1])] if made else []
+            qs += [("prose", natural.other_words(r, made[0]), made[1], evidence.choose(text, made[0], made[1]))] if made else []
         return doc, qs
 
     def section_doc(self, r, n):
@@ -109,10 +113,10 @@ class Builder:
         ids = self.enc(text)
         if len(ids) > n * 1.6:
             return None, []
-        return Doc(self.stock.file_name(r), [ids]), [(k, facts.vary(r, q), a) for k, q, a in qs]
+        return Doc(self.stock.file_name(r), [ids]), [(k, facts.vary(r, q), a, e) for k, q, a, e in qs]
 
     def documents(self, r, budget, flavour, want):
-        """Documents of about `budget` tokens and candidate questions (kind, question, answer), about `want` of them."""
+        """Documents of about `budget` tokens and candidate questions (kind, question, answer, evidence), about `want` of them."""
         docs, qs, left, long = [], [], budget, budget > 6000
         plain = 0  # tries in a row that did not fit
         while left > 50:
@@ -159,7 +163,7 @@ class Builder:
             used += 24 * len(st)
             if not self.hide(r, docs, st):
                 memo += st
-            qs += [(k, facts.vary(r, q), a) for k, q, a in new]
+            qs += [(k, facts.vary(r, q), a, e) for k, q, a, e in new]
         if memo:
             docs.insert(r.randint(0, len(docs)), Doc(self.stock.file_name(r), [self.enc(" ".join(memo))]))
         return qs
@@ -170,18 +174,23 @@ class Builder:
         if not prose:
             return out
         weights = [len(d.pieces) for d in prose]
+        asked = {id(d): set() for d in prose}  # sentences that a question rests on: they stay
         names = [d.name for d in docs]
         for _ in range(n):
             d = r.choices(prose, weights)[0]
             j = r.randrange(len(d.pieces))
+            if not len(d.pieces[j]):
+                continue
+            kept = asked[id(d)]
             s = self.corpus.sentence(d.sentences[0] + j)
             if len(docs) > 1 and names.count(d.name) == 1 and r.random() < 0.14:
                 q = prose_tasks.which_document(r, s)
                 if q:
-                    out.append(("document", q, d.name))
+                    out.append(("document", q, d.name, None))
+                    kept.add(j)
                 continue
-            if r.random() < 0.22 and len(d.pieces) > 5:
-                q = self.recurring(r, d, j)
+            if r.random() < 0.22 and len(d.pieces) > 5 and j not in kept:
+                q = self.recurring(r, d, j, kept)
                 if q:
                     out.append(q)
                     continue
@@ -191,26 +200,35 @@ class Builder:
             q = natural.other_words(r, qa[0])
             if len(docs) > 1 and names.count(d.name) == 1 and r.random() < 0.08:
                 q = r.choice(T.ACCORDING).format(n=d.name, q=q[:1].lower() + q[1:], Q=q)
-            if r.random() < 0.04 and len(d.pieces) > 3:
+            if r.random() < 0.04 and len(d.pieces) > 3 and j not in kept:
                 d.pieces[j] = d.pieces[j][:0]
-                out.append(("absent", q, T.ABSENT))
+                out.append(("absent", q, T.ABSENT, ""))
             else:
-                out.append(("prose", q, qa[1]))
+                kept.add(j)
+                shown = None if len(qa[1]) * 3 > len(s) * 2 else evidence.choose(s, qa[0], qa[1])
+                out.append(("prose", q, qa[1], shown))
         return out
 
-    def recurring(self, r, d, j):
+    def recurring(self, r, d, j, kept):
         """Takes a sentence out and asks for a name or number of it that its neighbours mention as well."""
         first = d.sentences[0]
         s = prose_tasks.clean(self.corpus.sentence(first + j))
-        near = " ".join(self.corpus.sentence(first + i) for i in range(max(0, j - 12), min(len(d.pieces), j + 13)) if i != j and len(d.pieces[i]))
+        around = {i: " " + prose_tasks.clean(self.corpus.sentence(first + i)) for i in range(max(0, j - 12), min(len(d.pieces), j + 13)) if i != j and len(d.pieces[i])}
+        near = "".join(around.values())
         spans = [m.span(1) for p in (prose_tasks.NAME, prose_tasks.NUMBER) for m in p.finditer(s) if m.group(1).split()[0] not in prose_tasks.STARTERS]
         spans = [(a, b) for a, b in spans if " " + s[a:b] in near]
         if not spans or not 40 < len(s) < 400:
             return None
         a, b = r.choice(spans)
+        holders = [i for i, t in around.items() if evidence.places(t, s[a:b])]
+        if not holders:
+            return None
         d.pieces[j] = d.pieces[j][:0]
         before, after = prose_tasks.window(r, s, a, b, 16)
-        return "prose", r.choice(("Who or what is meant: {} ____ {}", "{} ____ {}", "Fill in from the documents: {} ____ {}", "{} which {}?")).format(before, after), s[a:b]
+        asked = evidence.stems(s)
+        shown = evidence.choose(around[max(holders, key=lambda i: len(evidence.stems(around[i]) & asked))], s, s[a:b])
+        kept.update(holders)
+        return "prose", r.choice(("Who or what is meant: {} ____ {}", "{} ____ {}", "Fill in from the documents: {} ____ {}", "{} which {}?")).format(before, after), s[a:b], shown
 
     def foreign_questions(self, r, docs, n, long):
         """Questions about passages and prose that are not here."""
@@ -221,11 +239,11 @@ class Builder:
                 name, lo, hi = self.corpus.section(r, 300, self.split)
                 qa = prose_tasks.question(r, self.corpus.sentence(r.randrange(lo, max(hi, lo + 1))))
                 if qa and name not in names:
-                    out.append(("absent", facts.vary(r, natural.other_words(r, qa[0])), T.ABSENT))
+                    out.append(("absent", facts.vary(r, natural.other_words(r, qa[0])), T.ABSENT, ""))
                 continue
             p = r.choice(self.pools[kind])
             if p["qas"] and (p["name"] not in names or not long):
-                out.append(("absent", facts.vary(r, natural.other_words(r, r.choice(p["qas"])["question"])), T.ABSENT))
+                out.append(("absent", facts.vary(r, natural.other_words(r, r.choice(p["qas"])["question"])), T.ABSENT, ""))
         return out
 
     def sample(self, seed, length):
@@ -250,7 +268,7 @@ class Builder:
         return self.assemble(r, docs, qs, length)
 
     def assemble(self, r, docs, qs, length):
-        parts, starts, n = [(FRAME, [tk.BOS, tk.USER])], [], 2
+        parts, starts, n, cut = [(FRAME, [tk.BOS, tk.USER])], [], 2, False
         for d in docs:
             starts.append(n)
             pieces = d.tokens()
@@ -258,25 +276,32 @@ class Builder:
             head = self.header(d.name)
             room = length - n - len(head) - len(self.footer) - 64
             if room < 8:
+                cut = True
                 break
+            cut = cut or room < len(body)
             for c, ids in ((FRAME, head), (TEXT, body[:room]), (FRAME, self.footer)):
                 parts.append((c, ids))
                 n += len(ids)
         starts.append(n)
+        if cut:
+            qs = self.still_answered(qs, parts)
         first, seen, absent = True, set(), 0
-        for kind, q, a in qs:
+        for kind, q, a, shown in qs:
             if q in seen or (kind == "absent" and absent > len(seen) // 9):
                 continue
             qi, ai = self.enc(q), self.cached(a) if a == T.ABSENT else self.enc(a)
-            size = len(qi) + len(ai) + 4
-            if n + size > length or len(qi) > 120 or len(ai) > 110 or not len(ai):
+            ei = self.enc(shown) if shown is not None and r.random() < SHOWN else None
+            size = len(qi) + len(ai) + 4 + (0 if ei is None else len(ei) + 1)
+            if n + size > length or len(qi) > 120 or len(ai) > 110 or not len(ai) or (ei is not None and len(ei) > 220):
                 continue
             seen.add(q)
             absent += kind == "absent"
             kind_class = READING if kind == "natural" else ANSWER
             if not first:
                 parts.append((FRAME, [tk.USER]))
-            parts += [(QUESTION, qi), (FRAME, [tk.ASSISTANT, tk.END_THINK]), (kind_class, ai), (kind_class, [tk.EOS])]
+            parts += [(QUESTION, qi), (FRAME, [tk.ASSISTANT, tk.END_THINK])] if ei is None else \
+                [(QUESTION, qi), (FRAME, [tk.ASSISTANT, tk.THINK]), (EVIDENCE, ei), (EVIDENCE, [tk.END_THINK])]
+            parts += [(kind_class, ai), (kind_class, [tk.EOS])]
             n += size - first
             first = False
         ids, cls = np.full(length, tk.PAD, np.uint16), np.zeros(length, np.uint8)
@@ -286,6 +311,11 @@ class Builder:
             cls[at:at + len(x)] = c
             at += len(x)
         return ids, cls, positions(r, starts, length)
+
+    def still_answered(self, qs, parts):
+        """The questions whose evidence, or where none is known whose answer, the documents hold after some of their text was cut off."""
+        text = evidence.clean(self.tok.decode([int(i) for c, x in parts if c in (FRAME, TEXT) for i in x]))
+        return [q for q in qs if q[0] in ("absent", "multivalue", "multiquery") or evidence.clean(q[3] or q[2]) in text]
 
 
 def positions(r, starts, length):
