@@ -38,6 +38,8 @@ enum {
     OPTION_TASKS,
     OPTION_PREFIX,
     OPTION_PLAIN,
+    OPTION_PUBLISHED,
+    OPTION_WORDS,
     OPTION_QA,
     OPTION_DATA,
     OPTION_SOURCE,
@@ -79,6 +81,11 @@ static const struct argp_option options[] = {
     {"tasks", OPTION_TASKS, "LIST", 0, "Names or parts of them: niah_single,vt (all; qa only with --qa)", 3},
     {"answer-prefix", OPTION_PREFIX, NULL, 0, "Begin the answer for the model, as published", 3},
     {"plain", OPTION_PLAIN, NULL, 0, "No file template around the text", 3},
+    {"published", OPTION_PUBLISHED, NULL, 0,
+     "Prompts as the published generator makes them: plain, with the answer's beginning, the example before "
+     "vt and cwe, and haystacks in its steps",
+     3},
+    {"words", OPTION_WORDS, "FILE", 0, "Words of keys and lists, a line each: \"adjective W\", noun, verb", 3},
     {NULL, 0, NULL, 0, "Questions:", 4},
     {"qa", OPTION_QA, "FILE", 0,
      "Passages with questions: SQuAD JSON or JSON lines {name, text, qas}; --data FILE too", 4},
@@ -223,6 +230,13 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case OPTION_PLAIN:
         p->plain = true;
+        break;
+    case OPTION_PUBLISHED:
+        p->published = p->plain = p->answer_prefix = true;
+        break;
+    case OPTION_WORDS:
+        free(p->words);
+        p->words = absolute(arg, state);
         break;
     case OPTION_DATA:
         if (!is_questions(arg)) {

@@ -60,6 +60,8 @@ typedef struct eval_params {
     uint32_t tasks;     /* ruler: bit i = task i of eval_ruler_name */
     bool answer_prefix; /* ruler: start the answer as published */
     bool plain;         /* ruler: without the file template around the text */
+    bool published;     /* ruler: the example before vt and cwe, and haystacks in the generator's steps */
+    char *words;        /* ruler: path of a word list (eval_words.h); NULL = our own words */
 
     char *data;       /* qa, and ruler's qa tasks: path */
     char *source;     /* qa: passages of this source only; NULL = all */
@@ -91,6 +93,8 @@ typedef struct eval_texts {
 } eval_texts;
 
 void eval_texts_free(eval_texts *t);
+/* A whole file and a NUL behind its len bytes; owned. */
+int eval_read_file(const char *path, char **out, size_t *len, ph_error *err);
 /* The haystack's texts as p names them; s is used for stored documents only. */
 int eval_texts_load(eval_texts *t, const eval_params *p, store *s, ph_error *err);
 /* Plain sentences about nothing, deterministic. Owned. */
@@ -168,6 +172,7 @@ typedef struct eval_plan {
     engine *engine;
     eval_texts texts;
     eval_rows rows;
+    struct eval_lexicon *lexicon; /* ruler's words; NULL = our own */
     eval_group *groups;
     size_t n_groups;
     eval_variant variants[EVAL_MAX_KS + 1];

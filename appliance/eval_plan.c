@@ -1,5 +1,6 @@
 /* eval_plan.c - from parameters to the list of haystacks and cells (eval.h). */
 #include "appliance/eval_haystack.h"
+#include "appliance/eval_words.h"
 
 #include <sodium.h>
 #include <stdio.h>
@@ -25,6 +26,8 @@ static int check_texts(eval_plan *plan, eval_params *p, ph_error *err) {
         for (size_t k = 0; k < r->n_qas; k++)
             hash_text(&h, "", r->qas[k].question, strlen(r->qas[k].question));
     }
+    for (size_t i = 0; plan->lexicon && i < plan->lexicon->n_words; i++)
+        hash_text(&h, "", plan->lexicon->words[i], strlen(plan->lexicon->words[i]));
     crypto_generichash_final(&h, hash, sizeof hash);
     sodium_bin2hex(hex, sizeof hex, hash, sizeof hash);
     if (p->text_hash[0] && strcmp(p->text_hash, hex))
@@ -76,6 +79,7 @@ int eval_plan_make(eval_plan *plan, eval_params *p, store *s, engine *e, ph_erro
     int code = check_lengths(p, e, err);
     if (!code) code = eval_texts_load(&plan->texts, p, s, err);
     if (!code && p->data) code = eval_rows_load(&plan->rows, p->data, p->source, err);
+    if (!code && p->words && p->over == EVAL_RULER) code = eval_lexicon_load(&plan->lexicon, p->words, err);
     if (!code) code = check_texts(plan, p, err);
     make_variants(plan);
     if (!code && p->over == EVAL_NEEDLE) code = eval_needle_plan(plan, err);
@@ -96,6 +100,7 @@ void eval_plan_free(eval_plan *plan) {
     free(plan->groups);
     eval_texts_free(&plan->texts);
     eval_rows_free(&plan->rows);
+    eval_lexicon_free(plan->lexicon);
     memset(plan, 0, sizeof *plan);
 }
 

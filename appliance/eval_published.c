@@ -75,12 +75,15 @@ const char *eval_protocol_note(const json_t *params, int i) {
         {needle, "The prompt ends 200 tokens before the length, as the original's does."},
         {!given && !qa,
          "The haystack is the licence texts of this machine, repeated; the original repeats essays."},
-        {ruler, "The words and the essays are ours, not the published generator's; templates, counts, limits "
-                "and length "
+        {ruler && !json_is_string(json_object_get(params, "words")),
+         "The words are ours, not the published generator's."},
+        {ruler, "The essays are ours, not the published generator's; templates, counts, limits and length "
                 "accounting are."},
+        {ruler && set(params, "published"),
+         "fwe keeps room for its answer within the length, where the published generator does not."},
         {ruler && !set(params, "answer_prefix"),
          "The answer is not begun for the model, where the published prompts do."},
-        {ruler, "The worked example before vt and cwe is left out."},
+        {ruler && !set(params, "published"), "The worked example before vt and cwe is left out."},
         {ruler && together,
          "The five tasks over essays share one haystack of each sample, so that their prompts hold "
          "each other's needles."},

@@ -4,8 +4,11 @@
  * Templates, numbers of needles, limits, depths (40 steps) and the length accounting (the prompt and the
  * generated tokens together are at most the length; one size of haystack for a task and length, made smaller
  * for a sample that does not fit) are the published generator's. What differs, and the report says so: words
- * are ours, the essays are the run's haystack, the text stands in the file template unless `plain`, the
- * example before vt and cwe is left out, and the answer is not begun for the model unless `answer_prefix`.
+ * are ours unless a list is given, the essays are the run's haystack, the text stands in the file template
+ * unless `plain`, and the answer is not begun for the model unless `answer_prefix`. With `published` the
+ * example stands before vt and cwe, and haystacks grow in the generator's steps until the prompt, its
+ * references and the tokens to generate no longer fit; fwe alone keeps room for its answer, where the
+ * generator lets it run past the length.
  *
  * With `together` the tasks over essays share one haystack of each sample, which is then read once for all of
  * them.
@@ -132,10 +135,10 @@ static int make_samples(sample *list, int *n, const eval_plan *plan, const eval_
         ruler_needles(list, *n, plan, amount, &r);
         break;
     case VT:
-        ruler_variables(list, amount, &r);
+        ruler_variables(list, plan, amount, &r);
         break;
     case CWE:
-        ruler_common_words(list, amount, g->length, &r);
+        ruler_common_words(list, plan, amount, g->length, &r);
         break;
     case FWE:
         ruler_frequent_words(list, amount, g->length, &r);
@@ -156,8 +159,10 @@ static int answer_tokens(const eval_plan *plan, const ruler_task *k) {
     return plan->params->max_tokens ? plan->params->max_tokens : k->tokens;
 }
 
-/* Tokens of the prompt and of the answer, with the longest of several questions. */
-static int measure(int64_t *tokens, const sample *list, int n, const eval_plan *plan, ph_error *err) {
+/* Tokens of the prompt and of the answer, with the longest of several questions; `references` are counted
+ * besides where asked for. */
+static int measure(int64_t *tokens, const sample *list, int n, const eval_plan *plan, bool references,
+                   ph_error *err) {
     const tokenizer *t = engine_tokenizer(plan->engine);
     int64_t body = 0, most = 0;
     int code =
@@ -170,6 +175,10 @@ static int measure(int64_t *tokens, const sample *list, int n, const eval_plan *
             prompt_question(engine_prompt(plan->engine), t, s->question.s, s->question.n, 0, &question, err);
         if (!code && plan->params->answer_prefix)
             code = tokenizer_encode(t, s->prefix.s, s->prefix.n, 0, 0, &question, err);
+        for (int a = 0; a < s->n && references && !code; a++) {
+            const char *answer = s->long_answers ? s->long_answers[a] : s->answers[a];
+            code = tokenizer_encode(t, answer, strlen(answer), 0, 0, &question, err);
+        }
         int64_t all = (int64_t)question.n + answer_tokens(plan, s->task);
         most = all > most ? all : most;
         token_list_free(&question);
@@ -183,47 +192,54 @@ static int fits(bool *out, const eval_plan *plan, const eval_group *g, size_t am
     int n;
     int64_t tokens = 0;
     int code = make_samples(list, &n, plan, g, amount, err);
-    if (!code) code = measure(&tokens, list, n, plan, err);
+    if (!code) code = measure(&tokens, list, n, plan, plan->params->published, err);
     *out = tokens <= g->length;
     samples_free(list, n);
     return code;
 }
 
-static size_t step_of(const ruler_task *k, int64_t length) {
+/* What a haystack grows and shrinks by: the generator's steps, and finer ones for short essays. */
+static size_t step_of(const ruler_task *k, int64_t length, bool published) {
+    if (published && k->shape == NIAH && k->haystack == ESSAY) return 500;
+    if (published && k->shape == FWE) return length >= 32 ? (size_t)length / 32 : 1;
+    if (published && (k->shape == VT || k->shape == QA)) return 10;
     if (k->shape == NIAH && k->haystack == ESSAY) return length < 4096 ? 50 : 500;
     if (k->shape == CWE || k->shape == FWE) return 10;
     if (k->shape == VT || k->shape == QA) return 5;
     return length < 4096 ? 5 : 25;
 }
 
-/* The most that a haystack of this task and length can hold, by the first sample. */
+/* The most that a haystack of this task and length can hold, by the first sample: in single words, lines or
+ * documents, or `published` in whole steps. */
 static int find_amount(size_t *out, const eval_plan *plan, const eval_group *g, ph_error *err) {
     const ruler_task *k = &tasks[g->task];
-    size_t low = k->shape == CWE ? 11 : 1, high = 64,
-           most = k->shape == QA ? plan->rows.n : (size_t)g->length * 4;
+    size_t unit = plan->params->published ? step_of(k, g->length, true) : 1,
+           low = k->shape == CWE ? (10 + unit) / unit : 1, high = 64,
+           most = (k->shape == QA ? plan->rows.n : (size_t)g->length * 4) / unit;
+    if (k->shape == CWE && plan->lexicon) most = plan->lexicon->n_words / unit;
     eval_group first = *g;
     first.sample = 0;
     bool yes = true;
-    int code = fits(&yes, plan, &first, low, err);
+    int code = fits(&yes, plan, &first, low * unit, err);
     if (!code && !yes)
         return ph_fail(err, PH_TOO_LARGE, "%s does not fit into %lld tokens", k->name, (long long)g->length);
     while (!code && yes && high < most) {
-        code = fits(&yes, plan, &first, high, err);
+        code = fits(&yes, plan, &first, high * unit, err);
         if (yes) {
             low = high;
             high *= 2;
         }
     }
-    if (high > most) high = most + 1;
+    if (high >= most) high = most + 1;
     while (!code && low + 1 < high) {
         size_t mid = (low + high) / 2;
-        code = fits(&yes, plan, &first, mid, err);
+        code = fits(&yes, plan, &first, mid * unit, err);
         if (yes)
             low = mid;
         else
             high = mid;
     }
-    *out = low;
+    *out = low * unit;
     return code;
 }
 
@@ -320,13 +336,13 @@ static int add_question(eval_haystack *h, const eval_plan *plan, const sample *s
 int eval_ruler_make(eval_haystack *h, const eval_plan *plan, const eval_group *g, ph_error *err) {
     size_t *amount = (size_t *)plan->maker + g->number * EVAL_RULER_TASKS + g->task;
     int code = *amount ? PH_OK : find_amount(amount, plan, g, err), n = 0;
-    size_t step = step_of(&tasks[g->task], g->length), used = *amount;
+    size_t step = step_of(&tasks[g->task], g->length, plan->params->published), used = *amount;
     sample list[RULER_TOGETHER];
     for (bool ok = false; !code && !ok;) {
         int64_t tokens = 0;
         samples_free(list, n);
         code = make_samples(list, &n, plan, g, used, err);
-        if (!code) code = measure(&tokens, list, n, plan, err);
+        if (!code) code = measure(&tokens, list, n, plan, false, err);
         ok = tokens <= g->length || used <= 1;
         if (!ok) used = used > step ? used - step : 1;
     }

@@ -51,8 +51,8 @@ bool ruler_shuffled(size_t **out, size_t n, eval_random *r);
 
 /* The needles of list[n] in one haystack of `amount` words or lines; list[i].task is set. */
 void ruler_needles(sample *list, int n, const eval_plan *plan, size_t amount, eval_random *r);
-void ruler_variables(sample *s, size_t lines, eval_random *r);
-void ruler_common_words(sample *s, size_t words, int64_t length, eval_random *r);
+void ruler_variables(sample *s, const eval_plan *plan, size_t lines, eval_random *r);
+void ruler_common_words(sample *s, const eval_plan *plan, size_t words, int64_t length, eval_random *r);
 void ruler_frequent_words(sample *s, size_t words, int64_t length, eval_random *r);
 void ruler_question(sample *s, const eval_plan *plan, size_t documents, int number, eval_random *r);
 

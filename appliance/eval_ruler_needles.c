@@ -32,11 +32,11 @@ static void say_fact(text *t, const fact *f) {
     ruler_say(t, ".");
 }
 
-static void draw_fact(fact *f, const ruler_task *k, eval_random *r) {
+static void draw_fact(fact *f, const ruler_task *k, const eval_lexicon *words, eval_random *r) {
     if (k->uuid_keys)
         eval_word_uuid(f->key, r);
     else
-        eval_word_pair(f->key, r);
+        eval_word_pair(f->key, words, r);
     if (k->uuid_values)
         eval_word_uuid(f->value, r);
     else
@@ -117,7 +117,8 @@ static void facts_in_essay(sample *s, const eval_plan *plan, size_t words, fact 
 }
 
 /* Needles among lines: of noise, or of other needles. */
-static void facts_in_lines(sample *s, size_t lines, fact *facts, int n, eval_random *r) {
+static void facts_in_lines(sample *s, const eval_plan *plan, size_t lines, fact *facts, int n,
+                           eval_random *r) {
     const ruler_task *k = s->task;
     size_t at[MOST_FACTS];
     ruler_choose(at, (size_t)n, lines > (size_t)n ? lines : (size_t)n, r);
@@ -133,7 +134,7 @@ static void facts_in_lines(sample *s, size_t lines, fact *facts, int n, eval_ran
             ruler_say(&s->body, RULER_NOISE);
         else {
             fact other;
-            do draw_fact(&other, k, r);
+            do draw_fact(&other, k, plan->lexicon, r);
             while (key_taken(facts, n, other.key));
             say_fact(&s->body, &other);
         }
@@ -142,7 +143,7 @@ static void facts_in_lines(sample *s, size_t lines, fact *facts, int n, eval_ran
 }
 
 /* Draws a task's needles behind the *n that are there, and words its question. */
-static void draw_task(sample *s, fact *facts, int *n, eval_random *r) {
+static void draw_task(sample *s, const eval_lexicon *words, fact *facts, int *n, eval_random *r) {
     const ruler_task *k = s->task;
     fact *own = facts + *n;
     size_t asked[4];
@@ -152,11 +153,11 @@ static void draw_task(sample *s, fact *facts, int *n, eval_random *r) {
     if (one) values[strlen(values) - 1] = 0;
     for (int i = 0; i < k->keys; i++) {
         fact first;
-        do draw_fact(&first, k, r);
+        do draw_fact(&first, k, words, r);
         while (key_taken(facts, *n, first.key));
         facts[(*n)++] = first;
         for (int v = 1; v < k->values; v++) {
-            draw_fact(&facts[*n], k, r);
+            draw_fact(&facts[*n], k, words, r);
             strcpy(facts[(*n)++].key, first.key);
         }
     }
@@ -191,7 +192,7 @@ void ruler_needles(sample *list, int n, const eval_plan *plan, size_t amount, ev
     fact facts[MOST_FACTS];
     int n_facts = 0;
     const ruler_task *k = list->task;
-    for (int i = 0; i < n; i++) draw_task(&list[i], facts, &n_facts, r);
+    for (int i = 0; i < n; i++) draw_task(&list[i], plan->lexicon, facts, &n_facts, r);
     for (int i = n_facts - 1; i > 0; i--) {
         int j = (int)eval_below(r, (uint64_t)i + 1);
         fact swap = facts[i];
@@ -210,6 +211,6 @@ void ruler_needles(sample *list, int n, const eval_plan *plan, size_t amount, ev
     if (k->haystack == ESSAY)
         facts_in_essay(list, plan, amount, facts, n_facts, r);
     else
-        facts_in_lines(list, amount, facts, n_facts, r);
+        facts_in_lines(list, plan, amount, facts, n_facts, r);
     ruler_say(b, "\n");
 }

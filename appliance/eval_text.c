@@ -33,7 +33,7 @@ static int add(eval_texts *t, const char *name, char *text, size_t len, int64_t 
     return PH_OK;
 }
 
-static int read_whole(const char *path, char **out, size_t *len, ph_error *err) {
+int eval_read_file(const char *path, char **out, size_t *len, ph_error *err) {
     *out = NULL;
     FILE *f = fopen(path, "rb");
     if (!f) return ph_fail(err, PH_NOT_FOUND, "%s cannot be opened", path);
@@ -74,7 +74,7 @@ static int gather(void *user, const char *path, const char *name) {
     gathering *g = user;
     char *text;
     size_t len;
-    g->code = read_whole(path, &text, &len, g->err);
+    g->code = eval_read_file(path, &text, &len, g->err);
     if (!g->code && memchr(text, 0, len)) {
         free(text);
         g->code = ph_fail(g->err, PH_UNSUPPORTED,
@@ -283,7 +283,7 @@ int eval_rows_load(eval_rows *rows, const char *path, const char *source, ph_err
     memset(rows, 0, sizeof *rows);
     char *text;
     size_t len;
-    int code = read_whole(path, &text, &len, err);
+    int code = eval_read_file(path, &text, &len, err);
     if (code) return code;
     if (memchr(text, 0, len)) {
         free(text);

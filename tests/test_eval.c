@@ -4,6 +4,7 @@
 #include "appliance/eval_haystack.h"
 #include "appliance/eval_published.h"
 #include "appliance/eval_verdict.h"
+#include "appliance/eval_words.h"
 #include "tests/program.h"
 #include "tests/tiny_model.h"
 
@@ -256,6 +257,116 @@ static void ruler_prompts(void **state) {
         }
         eval_plan_free(&plan);
         eval_params_free(&p);
+    }
+    engine_close(e);
+}
+
+static bool ends_with(const char *s, const char *end) {
+    size_t n = strlen(s), m = strlen(end);
+    return n >= m && !strcmp(s + n - m, end);
+}
+
+/* The prompts of the published generator: its templates from the first to the last character, its worked
+ * examples, its steps, and the words of a list. */
+static void ruler_as_published(void **state) {
+    const bench *b = *state;
+    char list[8192], expected[600];
+    size_t at = 0;
+    for (int i = 0; i < 60; i++)
+        at += (size_t)snprintf(list + at, sizeof list - at,
+                               "adjective adj%c%c\nnoun noun%c%c\nverb do%c%c\r\n\n", 'a' + i / 26,
+                               'a' + i % 26, 'a' + i / 26, 'a' + i % 26, 'a' + i / 26, 'a' + i % 26);
+    write_text(in_folder(b->folder, "words.txt"), list);
+    engine *e = open_tiny(b, (engine_options){.threads = 1});
+    eval_params p = {.kind = EVAL_RULER,
+                     .over = EVAL_RULER,
+                     .lengths = {TINY_POSITIONS},
+                     .n_lengths = 1,
+                     .seed = 42,
+                     .samples = 1,
+                     .tasks = (1u << EVAL_RULER_TASKS) - 1,
+                     .plain = true,
+                     .answer_prefix = true,
+                     .published = true,
+                     .generated = true,
+                     .words = strdup(in_folder(b->folder, "words.txt")),
+                     .data = strdup(in_folder(b->folder, "rows.jsonl"))};
+    eval_plan plan;
+    OK(eval_plan_make(&plan, &p, NULL, e, &error));
+    for (size_t g = 0; g < plan.n_groups; g++) {
+        eval_haystack h;
+        OK(eval_group_make(&h, &plan, g, &error));
+        const eval_question *q = &h.questions[0];
+        const char *task = q->task, *text = h.pack.texts[0].text;
+        if (strstr(task, "niah")) {
+            const char *kind = strstr(task, "_3") ? "uuid" : "number", *key = strstr(q->question, " for ");
+            bool many = strstr(task, "niah_multiv") || strstr(task, "niah_multiq");
+            snprintf(expected, sizeof expected,
+                     "%s special magic %s%s hidden within the following text. Make sure to memorize it. I "
+                     "will quiz you about the %s%s afterwards.\n",
+                     many ? "Some" : "A", kind, many ? "s are" : " is", kind, many ? "s" : "");
+            assert_ptr_equal(strstr(text, expected), text);
+            assert_true(ends_with(text, "\n") && !ends_with(text, "\n\n"));
+            snprintf(expected, sizeof expected, "The special magic %s%s%s", kind, many ? "s" : "", key);
+            expected[strlen(expected) - 1] = 0; /* the question mark */
+            strcat(expected, many ? " are" : " is");
+            assert_string_equal(q->prefix, expected);
+            if (!strstr(task, "_3")) assert_ptr_equal(strstr(key, " for adj"), key);
+        }
+        /* Lines: the first, the needle and the last newline besides the noise. */
+        if (!strcmp(task, "niah_single_1")) assert_int_equal(count(text, "The grass is green.") % 25, 0);
+        if (!strcmp(task, "niah_multikey_2"))
+            assert_int_equal((count(text, "One of the special magic ") - 1) % 25, 0);
+        if (!strcmp(task, "vt")) {
+            static const char start[] =
+                "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n";
+            assert_ptr_equal(strstr(text, start), text);
+            const char *own = strstr(text + 1, start);
+            assert_non_null(own);
+            assert_null(strstr(own + 1, start));
+            /* The example: names of three letters, solved; then its blank lines. */
+            assert_memory_equal(own - 4, "\n\n\n\n", 4);
+            assert_non_null(strstr(text, " variables are assgined the value "));
+            assert_true(strstr(text, ", they are: ") < own);
+            const char *noise = strstr(own, "The grass is green.");
+            assert_int_equal(count(noise, "The grass is green.") % 10, 0);
+            /* Lines are joined by a space behind their newline. */
+            assert_true(count(own, "back again.\n ") >= count(own, "back again.\n") - 1);
+            assert_true(ends_with(text, "\n"));
+            assert_true(ends_with(q->prefix, ", they are:"));
+        }
+        if (!strcmp(task, "cwe")) {
+            assert_int_equal(count(text, "Below is a numbered list of words."), 2);
+            assert_int_equal(
+                count(text, "Answer: The top 10 words that appear most often in the list are:1. "), 1);
+            const char *own = strstr(text + 1, "Below is a numbered list of words.");
+            for (int i = 0; i < 10; i++) {
+                assert_int_equal(count_word(own, q->answers[i]), 30);
+                assert_true(!strncmp(q->answers[i], "adj", 3) || !strncmp(q->answers[i], "noun", 4) ||
+                            !strncmp(q->answers[i], "do", 2));
+            }
+            /* Ten words 30 times, the others 3 times, words in tens; two sentences before the list. */
+            assert_int_equal((count(own, ". ") - 2 - 300) % 30, 0);
+        }
+        if (!strncmp(task, "qa", 2)) {
+            static const char frame[] = "Answer the question based on the given documents. Only give me the "
+                                        "answer and do not output any other words.\n\n";
+            assert_ptr_equal(strstr(text, frame), text);
+            assert_ptr_equal(strstr(text, "The following are given documents.\n\nDocument 1:\n"),
+                             text + strlen(frame));
+        }
+        eval_haystack_free(&h);
+    }
+    eval_plan_free(&plan);
+    eval_params_free(&p);
+    /* Lists that are none. */
+    static const char *const bad[] = {"gentle\n", "adjective a b\n", "pronoun me\n", "noun x\nadjective y\n",
+                                      ""};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        write_text(in_folder(b->folder, "words.txt"), bad[i]);
+        eval_lexicon *l;
+        assert_int_equal(eval_lexicon_load(&l, in_folder(b->folder, "words.txt"), &error), PH_USAGE);
+        assert_null(l);
     }
     engine_close(e);
 }
@@ -731,6 +842,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(needle_grid),
         cmocka_unit_test(ruler_prompts),
+        cmocka_unit_test(ruler_as_published),
         cmocka_unit_test(ruler_together),
         cmocka_unit_test(question_files),
         cmocka_unit_test(questions_among_passages),

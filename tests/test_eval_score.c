@@ -164,7 +164,7 @@ static void words(void **state) {
         assert_int_equal(strlen(w), 36);
         assert_true(w[8] == '-' && w[13] == '-' && w[14] == '4' && w[18] == '-' && strchr("89ab", w[19]) &&
                     w[23] == '-');
-        eval_word_pair(w, &r);
+        eval_word_pair(w, NULL, &r);
         assert_non_null(strchr(w, '-'));
     }
     for (uint64_t i = 0; i < 3000; i++) {
