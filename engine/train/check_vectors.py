@@ -58,7 +58,8 @@ def main():
     model = export.load(args.model)
     maker = evaluate.Maker(Corpus(args.corpus), tk.load(args.tokenizer))
     hay, qs = maker.grid(args.length + 640, 0)
-    ids = hay.tolist()[:args.length - len(qs[0][1])] + list(qs[0][1])
+    prompt = list(qs[0][1]) + evaluate.OPENING["direct"]
+    ids = hay.tolist()[:args.length - len(prompt)] + prompt
     os.makedirs(args.out, exist_ok=True)
     kinds = {"float32": "F32", "int32": "I32"}
     tensors = {k: (kinds[str(v.dtype)], v.shape, np.ascontiguousarray(v).tobytes()) for k, v in make(model, [int(i) for i in ids]).items()}

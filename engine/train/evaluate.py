@@ -4,7 +4,8 @@
 
 A haystack is read once and its questions are asked from it as branches, batched
 against the same cache; questions do not see one another. "sparse" selects
-index_topk keys as shipped, "dense" attends to everything. All haystack prose, keys and
+index_topk keys as shipped, "dense" attends to everything; "/quote" opens the answer with <think>, so that the
+sentence that answers is copied first. All haystack prose, keys and
 wordings are held out. In the grid, eleven needles of different wording
 lie in one haystack, one at each depth, and are asked one at a time.
 """
@@ -29,18 +30,24 @@ from data.packs import Builder, Doc
 from data.words import NOUN, ADJ, part
 
 LICENCES = os.environ.get("PHAROS_LICENCES", "/usr/share/common-licenses")
+# (task, length, haystacks, mode); a mode is dense or sparse, asked for the answer alone, with "/quote" for the sentence first, "/both" for either
 QUICK = {
-    "dense": [("grid", 4096, 2, "dense"), ("grid", 32768, 2, "dense"), ("written", 1500, 12, "dense"), ("written", 8192, 2, "dense")],
-    "warm": [("grid", 32768, 2, "dense"), ("grid", 32768, 2, "sparse"), ("grid", 131072, 2, "sparse"), ("written", 8192, 2, "sparse")],
-    "sparse": [("grid", 8192, 4, "sparse"), ("grid", 32768, 4, "sparse"), ("grid", 131072, 2, "sparse"), ("written", 8192, 4, "sparse"),
-               ("written", 32768, 2, "sparse"), ("squad", 8192, 2, "sparse"), ("licences", 0, 1, "sparse")],
-    "ship": [("grid", 8192, 10, "sparse"), ("grid", 32768, 10, "sparse"), ("grid", 131072, 10, "sparse"),
-             ("ruler", 8192, 14, "sparse"), ("ruler", 32768, 14, "sparse"), ("ruler", 131072, 8, "sparse"),
-             ("written", 8192, 8, "sparse"), ("written", 32768, 4, "sparse"), ("written", 131072, 2, "sparse"),
-             ("squad", 8192, 8, "sparse"), ("squad", 32768, 4, "sparse"), ("squad", 131072, 2, "sparse"), ("licences", 0, 1, "sparse")],
-    "compare": [("grid", 8192, 4, "dense"), ("grid", 32768, 4, "dense"), ("grid", 131072, 4, "dense"),
-                ("written", 8192, 4, "dense"), ("written", 32768, 2, "dense"), ("written", 1500, 12, "sparse"), ("licences", 0, 1, "dense")],
+    "dense": [("text", 2048, 24, "dense"), ("grid", 4096, 4, "dense/both"), ("written", 1500, 12, "dense/both"), ("seen", 1500, 12, "dense/both"), ("squad", 1500, 4, "dense/both"),
+              ("written", 8192, 4, "dense/both")],
+    "warm": [("grid", 32768, 4, "dense"), ("grid", 32768, 4, "sparse/both"), ("grid", 131072, 4, "sparse"), ("written", 8192, 4, "sparse/both")],
+    "sparse": [("grid", 8192, 4, "sparse/both"), ("grid", 32768, 4, "sparse/both"), ("grid", 131072, 4, "sparse/both"), ("written", 8192, 4, "sparse/both"),
+               ("seen", 8192, 4, "sparse/both"), ("written", 32768, 4, "sparse/both"), ("squad", 8192, 4, "sparse/both"), ("licences", 0, 1, "sparse/both")],
+    "ship": [("grid", 8192, 12, "sparse/both"), ("grid", 32768, 12, "sparse/both"), ("grid", 131072, 12, "sparse/both"),
+             ("ruler", 8192, 16, "sparse/both"), ("ruler", 32768, 16, "sparse/both"), ("ruler", 131072, 8, "sparse/both"),
+             ("written", 8192, 8, "sparse/both"), ("written", 32768, 4, "sparse/both"), ("written", 131072, 4, "sparse/both"),
+             ("squad", 8192, 8, "sparse/both"), ("squad", 32768, 4, "sparse/both"), ("squad", 131072, 4, "sparse/both"), ("licences", 0, 1, "sparse/both")],
+    "compare": [("grid", 8192, 4, "dense/both"), ("grid", 32768, 4, "dense/both"), ("grid", 131072, 4, "dense/both"),
+                ("written", 8192, 4, "dense/both"), ("written", 32768, 4, "dense/both"), ("written", 1500, 12, "sparse/both"), ("seen", 1500, 12, "sparse/both"),
+                ("squad", 1500, 12, "sparse/both"), ("licences", 0, 1, "dense/both")],
 }
+STYLES = {"": ("direct",), "quote": ("quote",), "both": ("direct", "quote")}
+OPENING = {"direct": [tk.END_THINK], "quote": [tk.THINK]}
+QUOTE_LIMIT = 130  # tokens of a quote; four statements may be quoted for a question with four answers
 CHUNK = 192  # branch rows whose scores over the haystack are held at once
 
 
@@ -147,6 +154,25 @@ def ask(model, cache, prompts, limit, mode, topk=None, batch=64):
     return [r[:r.index(tk.EOS)] if tk.EOS in r else r for r in rows]
 
 
+@torch.no_grad()
+def text_loss(model, ids, attention):
+    """Mean cross-entropy a token."""
+    ids = torch.as_tensor(ids, device=model.embed_tokens.weight.device)[None]
+    pos = torch.arange(ids.shape[1], device=ids.device)[None]
+    hidden = (model.dense if attention == "dense" else model.sparse)(ids, pos)
+    return torch.nn.functional.cross_entropy(model.logits(hidden[:-1]).float(), ids[0, 1:]).item()
+
+
+def split_quote(tok, ids, style):
+    """(quote, answer) as text; a quote that never ends has no answer."""
+    if style == "direct":
+        return "", tok.decode(ids)
+    if tk.END_THINK not in ids:
+        return tok.decode(ids), ""
+    cut = ids.index(tk.END_THINK)
+    return tok.decode(ids[:cut]), tok.decode(ids[cut + 1:])
+
+
 # scores ----------------------------------------------------------------------------
 
 
@@ -179,7 +205,8 @@ class Maker:
         self.stock = self.builder.stock
 
     def prompt(self, q):
-        return self.tok.encode(q) + [tk.ASSISTANT, tk.END_THINK]
+        """A question up to where its answer's opening follows."""
+        return self.tok.encode(q) + [tk.ASSISTANT]
 
     def flatten(self, docs):
         parts = [np.array([tk.BOS, tk.USER])]
@@ -273,6 +300,12 @@ class Maker:
         r.shuffle(docs)
         return self.flatten(docs), r.sample(qs, min(most, len(qs)))
 
+    def text(self, length, split, number):
+        """Plain prose of one side: what the language itself costs."""
+        r = random.Random(f"text/{length}/{number}")
+        name, lo, hi = self.corpus.section(r, length, split)
+        return np.concatenate([self.corpus.tokens(i) for i in range(lo, max(hi, lo + 1))])[:length].astype(np.int64)
+
     def licences(self):
         docs = [Doc(os.path.basename(p), [self.builder.enc(open(p, encoding="utf-8", errors="replace").read())])
                 for p in sorted(glob.glob(os.path.join(LICENCES, "*"))) if not os.path.islink(p)]
@@ -286,35 +319,41 @@ class Maker:
         if task == "licences":
             return self.licences()
         most = 60 if length <= 8192 else 100 if length <= 32768 else 200
-        return self.passages("qa_written_val", length, number, most) if task == "written" else \
-            self.passages("qa_val", length, number, most, only="squad2")
+        name, only = PASSAGES[task]
+        return self.passages(name, length, number, most, only)
 
 
-LIMIT = {"grid": 40, "ruler": 56, "written": 40, "squad": 32, "licences": 32}
+# passage sets, and the one source of a set; "seen" was trained on: its distance from "written" says what is learnt by heart
+PASSAGES = {"written": ("qa_written_val", None), "seen": ("qa_written_train", None), "squad": ("qa_val", "squad2")}
+LIMIT = {"grid": 40, "ruler": 56, "written": 40, "seen": 40, "squad": 32, "licences": 32}
 
 
 def summarise(task, rows):
-    """rows: (tag, got, answers, extra) -> figures with their sample counts."""
+    """rows: (tag, got, answers, extra, quote) -> figures with their sample counts. quoted: share of quotes that hold the answer."""
+    if task == "text":
+        return {name: round(float(np.mean([x for side, x in rows if side == split])), 3) for name, split in (("loss", "check"), ("loss_seen", "train"))}
+    quoted = [any(normal(x) in normal(row[4]) for x in row[2]) for row in rows if row[4] is not None and (task in ("grid", "licences") or not row[3])]
+    found = {"quoted": round(100 * float(np.mean(quoted)), 1)} if quoted and task != "ruler" else {}
     if task == "grid":
-        hit = [normal(a[0]) == normal(g) or (len(normal(a[0])) > 3 and normal(a[0]) in normal(g)) for _, g, a, _ in rows]
+        hit = [normal(a[0]) == normal(g) or (len(normal(a[0])) > 3 and normal(a[0]) in normal(g)) for _, g, a, *_ in rows]
         by = [[h for h, r in zip(hit, rows) if r[3] == d] for d in range(11)]
-        return {"exact": round(100 * float(np.mean(hit)), 1), "n": len(rows), "by_depth": [round(100 * float(np.mean(x)), 0) if x else None for x in by]}
+        return {**found, "exact": round(100 * float(np.mean(hit)), 1), "n": len(rows), "by_depth": [round(100 * float(np.mean(x)), 0) if x else None for x in by]}
     if task == "ruler":
         out = {}
         for tag in sorted({r[0] for r in rows}):
             mine = [r for r in rows if r[0] == tag]
-            out[tag] = round(100 * float(np.mean([np.mean([a.lower() in g.lower() for a in ans]) for _, g, ans, _ in mine])), 1)
+            out[tag] = round(100 * float(np.mean([np.mean([a.lower() in g.lower() for a in ans]) for _, g, ans, *_ in mine])), 1)
             out["n"] = len(mine)
         return out
     if task == "licences":
-        return {"f1": round(100 * float(np.mean([f1(g, a) for _, g, a, _ in rows])), 1), "n": len(rows),
-                "contains": sum(normal(a[0]) in normal(g) for _, g, a, _ in rows), "answers": [g for _, g, _, _ in sorted(rows, key=lambda x: x[3])]}
+        return {**found, "f1": round(100 * float(np.mean([f1(g, a) for _, g, a, *_ in rows])), 1), "n": len(rows),
+                "contains": sum(normal(a[0]) in normal(g) for _, g, a, *_ in rows), "answers": [g for _, g, *_ in sorted(rows, key=lambda x: x[3])]}
     yes, no = [r for r in rows if not r[3]], [r for r in rows if r[3]]
     said = lambda g: normal(g) == normal(T.ABSENT)
-    tpr = float(np.mean([said(g) for _, g, _, _ in no])) if no else 0.0
-    tnr = float(np.mean([not said(g) for _, g, _, _ in yes])) if yes else 0.0
-    return {"f1": round(100 * float(np.mean([f1(g, a) for _, g, a, _ in yes])), 1) if yes else None, "n": len(yes), "n_absent": len(no),
-            "exact": round(100 * float(np.mean([any(normal(g) == normal(x) for x in a) for _, g, a, _ in yes])), 1) if yes else None,
+    tpr = float(np.mean([said(g) for _, g, *_ in no])) if no else 0.0
+    tnr = float(np.mean([not said(g) for _, g, *_ in yes])) if yes else 0.0
+    return {**found, "f1": round(100 * float(np.mean([f1(g, a) for _, g, a, *_ in yes])), 1) if yes else None, "n": len(yes), "n_absent": len(no),
+            "exact": round(100 * float(np.mean([any(normal(g) == normal(x) for x in a) for _, g, a, *_ in yes])), 1) if yes else None,
             "absent_said": round(100 * tpr, 1), "answer_kept": round(100 * tnr, 1), "balanced": round(50 * (tpr + tnr), 1)}
 
 
@@ -329,10 +368,17 @@ def run(model, tok, corpus_dir, checks, rank=0, world=1, toy=False, samples=None
     results = []
     for c, k in jobs[rank::world]:
         task, length, _, mode = checks[c]
+        attention, _, styles = mode.partition("/")
+        if task == "text":
+            results.append((c, "direct", [(split, text_loss(model, maker.text(length, split, k), attention)) for split in ("check", "train")]))
+            continue
         ids, qs = maker.make(task, length, k)
-        cache = prefill(model, ids, mode)
-        got = ask(model, cache, [q[1] for q in qs], LIMIT[task] if not toy else 8, mode)
-        results.append((c, [(q[0], tok.decode(g), q[2], q[3]) for q, g in zip(qs, got)]))
+        cache = prefill(model, ids, attention) if qs else None
+        for style in STYLES[styles] if qs else ():
+            limit = (LIMIT[task] if not toy else 8) + (QUOTE_LIMIT if style == "quote" and not toy else 0)
+            got = ask(model, cache, [q[1] + OPENING[style] for q in qs], limit, attention)
+            pairs = [split_quote(tok, g, style) for g in got]
+            results.append((c, style, [(q[0], answer, q[2], q[3], quote if style == "quote" else None) for q, (quote, answer) in zip(qs, pairs)]))
         del cache
     if world > 1:
         every = [None] * world
@@ -340,10 +386,13 @@ def run(model, tok, corpus_dir, checks, rank=0, world=1, toy=False, samples=None
         results = sum(every, [])
     table = []
     for c, (task, length, n, mode) in enumerate(checks):
-        rows = sum((x for d, x in results if d == c), [])
-        table.append(dict(task=task, length=length, mode=mode, haystacks=n, **summarise(task, rows)) if rows else None)
-        if samples is not None:
-            samples += [(task, length, mode) + tuple(r) for r in rows[:40]]
+        attention, _, styles = mode.partition("/")
+        for style in STYLES[styles]:
+            rows = sum((x for d, s, x in results if (d, s) == (c, style)), [])
+            name = attention if style == "direct" else attention + "/" + style
+            table.append(dict(task=task, length=length, mode=name, haystacks=n, **summarise(task, rows)) if rows else None)
+            if samples is not None:
+                samples += [] if task == "text" else [(task, length, name) + tuple(r) for r in rows[:40]]
     model.compiled = compiled
     return table
 

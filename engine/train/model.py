@@ -129,6 +129,10 @@ class Layer(nn.Module):
         self.self_attn = Attention(cfg)
         self.post_attention_layernorm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
         self.mlp = MLP(cfg)
+        self.drop = 0.0  # share of a branch's output that is dropped before it joins the residual stream (training only)
+
+    def joined(self, x, y):
+        return x + (F.dropout(y, self.drop) if self.drop else y)
 
     def before_dense(self, x, cos, sin):
         """Expanded form: q, k [N, heads, nope+rope], v [N, heads, v]."""
@@ -154,8 +158,8 @@ class Layer(nn.Module):
         return torch.einsum("nhc,hdc->nhd", out_latent, w_uv).flatten(1)
 
     def after_dense(self, x, a):
-        x = x + self.self_attn.o_proj(a)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        x = self.joined(x, self.self_attn.o_proj(a))
+        return self.joined(x, self.mlp(self.post_attention_layernorm(x)))
 
     def after_sparse(self, x, out_latent):
         return self.after_dense(x, self.values(out_latent))
@@ -198,6 +202,13 @@ class Model(nn.Module):
                     std *= depth
                 with torch.no_grad():
                     p.copy_(torch.randn(p.shape, generator=g) * std)
+
+    def set_dropout(self, share):
+        """Dropout of every branch from now on; returns what it was."""
+        before = self.layers[0].drop
+        for layer in self.layers:
+            layer.drop = share
+        return before
 
     def use_compile(self):
         for name in ("before_dense", "before_sparse", "after_dense", "after_sparse"):

@@ -6,8 +6,8 @@
 
 RUN receives log.jsonl (curves and check figures), last.pt, and compact/ (pieces
 that travel). A stage ends after its `tokens` or its `seconds`, whichever comes first, and its learning
-rate runs along that. A file RUN/next ends the running stage at its next look; RUN/recipe.json, where
-present, replaces the settings of stages that have not begun.
+rate runs along that. A file RUN/next ends the running stage at its next look, RUN/stop the run after the stage; RUN/recipe.json,
+where present, replaces the settings of stages that have not begun.
 """
 import argparse
 import json
@@ -30,6 +30,7 @@ from data.stream import loader
 from model import Model
 from muon import Optimizer
 
+CLASSES = (("answer", packs.ANSWER), ("reading", packs.READING), ("evidence", packs.EVIDENCE), ("text", packs.TEXT), ("question", packs.QUESTION))
 KIND_PARAMS = {"dense": lambda n: "indexer" not in n, "warm": lambda n: "indexer" in n, "sparse": lambda n: True}
 
 
@@ -106,10 +107,14 @@ class Trainer:
         each = self.losses(hidden.index_select(0, rows), self.model.embed_tokens.weight, goal[rows])
         kind = want[rows]
         mean = {}
-        for name, c in (("answer", packs.ANSWER), ("reading", packs.READING), ("text", packs.TEXT), ("question", packs.QUESTION)):
+        for name, c in CLASSES:
             m = (kind == c).float()
             mean[name] = (each * m).sum() / m.sum().clamp(min=1)
-        return mean["answer"] + stage.get("reading", 1.0) * mean["reading"] + stage["text"] * mean["text"] + 0.1 * mean["question"], mean
+        m = (kind == packs.EVIDENCE).float() * (cls.reshape(-1)[rows] != packs.EVIDENCE)  # where a quote begins, or that there is none
+        mean["locate"] = (each * m).sum() / m.sum().clamp(min=1)
+        weight = {"answer": 1.0, "reading": stage.get("reading", 1.0), "evidence": stage.get("evidence", 1.0), "locate": stage.get("locate", 0.3),
+                  "text": stage["text"], "question": 0.1}
+        return sum(w * mean[name] for name, w in weight.items()), mean
 
     def dense_step(self, ids, cls, pos, stage):
         return self.language_loss(self.model.dense(ids, pos), ids, cls, stage)
@@ -152,22 +157,26 @@ class Trainer:
         plan = lambda i: (max(1, micro // lengths[i % len(lengths)]), min(micro, lengths[i % len(lengths)]))
         named = [(n, p) for n, p in self.model.named_parameters() if KIND_PARAMS[kind](n)]
         params = [p for _, p in named]
-        opt = Optimizer(named, muon=stage.get("muon", True))
+        opt = Optimizer(named, muon=stage.get("muon", True), decay=stage.get("decay", 0.1))
         if self.opt_state:
             opt.load_state_dict(self.opt_state)
         for n, p in self.model.named_parameters():
             p.requires_grad_(KIND_PARAMS[kind](n))
             p.grad = None
+        self.model.set_dropout(stage.get("dropout", 0.0))
         compiled = self.model.compiled
         if kind == "warm":  # without gradients the compiled halves would be compiled anew
             self.model.compiled = {}
         step_fn = {"dense": self.dense_step, "warm": self.warm_step, "sparse": self.sparse_step}[kind]
-        batches = loader(self.args.corpus, self.args.tokenizer, f"{self.recipe['seed']}/{stage['name']}/{self.rank}",
-                         plan, self.args.workers)
+        batches = iter(loader(self.args.corpus, self.args.tokenizer, f"{self.recipe['seed']}/{stage['name']}/{self.rank}",
+                              plan, self.args.workers, mix=stage.get("mix")))
         done, step, sums, count = self.progress["tokens"].get(stage["name"], 0), 0, {}, 0
         tick, tick_tokens = time.time(), done
-        begin, share = tick, done / stage["tokens"]
-        for ids, cls, pos in batches:
+        begin, share, waited = tick, done / stage["tokens"], 0.0
+        while True:
+            asked = time.time()
+            ids, cls, pos = next(batches)
+            waited += time.time() - asked
             ids, cls, pos = (x.to(self.device, non_blocking=True) for x in (ids, cls, pos))
             lr = stage["lr"][0] + (stage["lr"][1] - stage["lr"][0]) * share
             lr *= min(1.0, (step + 1) / stage.get("warmup", 50))
@@ -188,8 +197,9 @@ class Trainer:
             if step % every == 0 or done >= stage["tokens"]:
                 figures = {k: float(v) / count for k, v in sums.items()}
                 now = time.time()
-                self.log(stage=stage["name"], step=step, tokens=done, lr=lr, rate=(done - tick_tokens) / (now - tick), **figures)
-                sums, count, tick, tick_tokens = {}, 0, now, done
+                self.log(stage=stage["name"], step=step, tokens=done, lr=lr, rate=(done - tick_tokens) / (now - tick),
+                         waited=waited / (now - tick), **figures)
+                sums, count, tick, tick_tokens, waited = {}, 0, now, done, 0.0
                 share = self.agree(min(1.0, max(done / stage["tokens"], (now - begin) / stage.get("seconds", 1e9))))
                 if share >= 1.0:
                     break
@@ -208,6 +218,7 @@ class Trainer:
     def evaluate(self, stage):
         if not stage.get("check", True):
             return
+        self.model.set_dropout(0.0)
         table = evaluate.run(self.model, self.tok, self.args.corpus, stage.get("checks") or evaluate.QUICK[stage["kind"]],
                              self.rank, self.world, toy=self.args.toy)
         self.log(checks=table, after=stage["name"])
@@ -223,6 +234,8 @@ class Trainer:
                 fresh = {s["name"]: s for s in json.load(open(override))["stages"]}
                 stage = fresh.get(stage["name"], stage)
             self.run_stage(number, stage)
+            if self.agree(float(os.path.exists(os.path.join(self.args.run, "stop")))) >= 1.0:
+                break
         if self.world > 1:
             dist.barrier()
             dist.destroy_process_group()
@@ -255,7 +268,7 @@ def main():
     recipe = json.load(open(args.recipe))
     if args.toy:
         recipe = toy_recipe(recipe)
-    torch.manual_seed(recipe["seed"])
+    torch.manual_seed(recipe["seed"] * 1000 + int(os.environ.get("RANK", 0)))
     random.seed(recipe["seed"])
     Trainer(args, recipe).run()
 

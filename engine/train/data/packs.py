@@ -51,8 +51,13 @@ class Doc:
 
 
 class Builder:
-    def __init__(self, corpus, tok, split="train"):
+    def __init__(self, corpus, tok, split="train", mix=None):
+        """mix: chances that differ from FLAVOURS ("short", "long") and PASSAGES ("passages"), as {name: {kind: chance}}, and "shown"."""
         self.corpus, self.tok, self.stock, self.split = corpus, tok, Stock(split, corpus.vocabulary), split
+        mix = mix or {}
+        self.flavours = {k: tuple(mix.get(k, dict(v)).items()) for k, v in FLAVOURS.items()}
+        self.passages = tuple(mix.get("passages", dict(PASSAGES)).items())
+        self.shown = mix.get("shown", SHOWN)
         self.pools = {}
         if split == "train":
             self.pools["written"] = corpus.sets["qa_written_train"]
@@ -77,7 +82,7 @@ class Builder:
     # documents ----------------------------------------------------------------
 
     def passage_source(self, r, long):
-        kinds = [(k, w) for k, w in PASSAGES if self.pools.get(k) and not (k == "qamr" and long)]
+        kinds = [(k, w) for k, w in self.passages if self.pools.get(k) and not (k == "qamr" and long)]
         return r.choices([k for k, _ in kinds], [w for _, w in kinds])[0] if kinds else None
 
     def passage_doc(self, r, long, ask):
@@ -251,7 +256,7 @@ class Builder:
         r = random.Random(seed)
         share = r.uniform(0.22, 0.5)
         q_budget = int(min(share * length, 500 + length * 0.2, r.uniform(1500, 4500 + 0.06 * length)))
-        flavours = FLAVOURS["long" if length > 4096 else "short"]
+        flavours = self.flavours["long" if length > 4096 else "short"]
         flavour = r.choices([f for f, _ in flavours], [w for _, w in flavours])[0]
         budget = length - q_budget - 12
         want = max(2, q_budget // 26)
@@ -290,7 +295,7 @@ class Builder:
             if q in seen or (kind == "absent" and absent > len(seen) // 9):
                 continue
             qi, ai = self.enc(q), self.cached(a) if a == T.ABSENT else self.enc(a)
-            ei = self.enc(shown) if shown is not None and r.random() < SHOWN else None
+            ei = self.enc(shown) if shown is not None and r.random() < self.shown else None
             size = len(qi) + len(ai) + 4 + (0 if ei is None else len(ei) + 1)
             if n + size > length or len(qi) > 120 or len(ai) > 110 or not len(ai) or (ei is not None and len(ei) > 220):
                 continue

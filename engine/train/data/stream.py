@@ -12,9 +12,9 @@ from .packs import Builder
 class Batches(torch.utils.data.Dataset):
     """Map-style and endless: item i is one micro-batch (ids int32, classes uint8, positions int32), each [rows, length]."""
 
-    def __init__(self, corpus_dir, tok_dir, key, plan):
-        """plan(i) -> (rows, length); key seeds every sample."""
-        self.where, self.key, self.plan, self.builder = (corpus_dir, tok_dir), key, plan, None
+    def __init__(self, corpus_dir, tok_dir, key, plan, mix=None):
+        """plan(i) -> (rows, length); key seeds every sample; mix as Builder has it."""
+        self.where, self.key, self.plan, self.mix, self.builder = (corpus_dir, tok_dir), key, plan, mix, None
 
     def __len__(self):
         return 1 << 30
@@ -23,15 +23,15 @@ class Batches(torch.utils.data.Dataset):
         if self.builder is None:
             os.environ["TOKENIZERS_PARALLELISM"] = "false"
             torch.set_num_threads(1)
-            self.builder = Builder(Corpus(self.where[0]), tk.load(self.where[1]))
+            self.builder = Builder(Corpus(self.where[0]), tk.load(self.where[1]), mix=self.mix)
         rows, length = self.plan(i)
         out = [self.builder.sample(f"{self.key}/{i}/{j}", length) for j in range(rows)]
         return tuple(torch.from_numpy(np.stack([o[k] for o in out]).astype(t))
                      for k, t in ((0, np.int32), (1, np.uint8), (2, np.int32)))
 
 
-def loader(corpus_dir, tok_dir, key, plan, workers, start=0):
-    data = Batches(corpus_dir, tok_dir, key, plan)
+def loader(corpus_dir, tok_dir, key, plan, workers, start=0, mix=None):
+    data = Batches(corpus_dir, tok_dir, key, plan, mix)
     if not workers:
         return (data[i] for i in range(start, 1 << 30))
     order = range(start, 1 << 30)
