@@ -33,10 +33,16 @@ def stems(text):
 
 
 def places(text, answer):
-    """Where the answer stands as whole words."""
-    before = r"(?<!\w)" if answer[:1].isalnum() else ""
-    after = r"(?!\w)" if answer[-1:].isalnum() else ""
-    return [m.span() for m in re.finditer(before + re.escape(answer) + after, text)]
+    """Where the answer stands as whole words. (No pattern is made of it: compiling one a question cost a third of a sample.)"""
+    inside = lambda i: 0 <= i < len(text) and (text[i].isalnum() or text[i] == "_")
+    head, tail, out, at = answer[:1].isalnum(), answer[-1:].isalnum(), [], text.find(answer)
+    while at >= 0:
+        end = at + len(answer)
+        whole = not (head and inside(at - 1)) and not (tail and inside(end))
+        if whole:
+            out.append((at, end))
+        at = text.find(answer, end if whole else at + 1)
+    return out
 
 
 def window(s, a, b, most=MOST):
