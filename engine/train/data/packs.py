@@ -27,6 +27,7 @@ FLAVOURS = {"short": (("natural", 34), ("prose", 26), ("mixed", 32), ("records",
 PASSAGES = (("written", 45), ("qed", 14), ("squad", 12), ("fairytaleqa", 8), ("covid-qa", 3), ("qamr", 18))
 
 
+MIXED = (5, 4, 1)  # chances of a passage, a prose section, records for the next document of a mixed sample
 SHOWN = 0.5  # share of the questions whose evidence is known that quote it first
 
 
@@ -52,13 +53,14 @@ class Doc:
 
 class Builder:
     def __init__(self, corpus, tok, split="train", mix=None):
-        """mix: chances that differ from FLAVOURS ("short", "long") and PASSAGES ("passages"), as {name: {kind: chance}}, and "shown"."""
+        """mix: what differs from FLAVOURS ("short", "long") and PASSAGES ("passages"), as {name: {kind: chance}}, from MIXED ("mixed") and
+        SHOWN ("shown"); "asked": the most that people's questions may be of those of a mixed sample."""
         self.corpus, self.tok, self.stock, self.split = corpus, tok, Stock(split, corpus.vocabulary), split
         mix = mix or {}
         self.flavours = {k: tuple(mix.get(k, dict(v)).items()) for k, v in FLAVOURS.items()}
         self.passages = tuple(mix.get("passages", dict(PASSAGES)).items())
-        self.shown = mix.get("shown", SHOWN)
-        self.pools = {}
+        self.mixed, self.shown, self.asked = mix.get("mixed", MIXED), mix.get("shown", SHOWN), mix.get("asked", 0.6)
+        self.pools, self.lex = {}, corpus.lexicon
         if split == "train":
             self.pools["written"] = corpus.sets["qa_written_train"]
             for p in corpus.sets["qa_train"]:
@@ -98,10 +100,13 @@ class Builder:
         if not ask:
             return doc, []
         must = kind == "qamr" or (kind in ("fairytaleqa", "covid-qa") and r.random() < 0.6)
-        qs = [(k, natural.ask(r, q, name, must), a, e) for k, q, a, e in qs]
-        if kind != "qamr" and r.random() < 0.5:
-            made = prose_tasks.question(r, r.choice(natural.SENT.split(text)))
-            qs += [("prose", natural.other_words(r, made[0]), made[1], evidence.choose(text, made[0], made[1]))] if made else []
+        qs = [(k, natural.ask(r, q, name, must, self.lex), a, e) for k, q, a, e in qs]
+        if kind != "qamr":
+            plain = evidence.clean(text)
+            for a, b in r.choices(evidence.sentences(plain), k=3 if self.lex else 1):
+                made = prose_tasks.question(r, plain[a:b], self.lex)
+                if made:
+                    qs.append(("prose", natural.other_words(r, made[0], self.lex), made[1], evidence.window_of(plain[a:b], made[1])))
         return doc, qs
 
     def section_doc(self, r, n):
@@ -125,10 +130,10 @@ class Builder:
         docs, qs, left, long = [], [], budget, budget > 6000
         plain = 0  # tries in a row that did not fit
         while left > 50:
-            kind = flavour if flavour != "mixed" else r.choices(("natural", "prose", "records"), (5, 4, 1))[0]
+            kind = flavour if flavour != "mixed" else r.choices(("natural", "prose", "records"), self.mixed)[0]
             new = []
             if kind == "natural":
-                doc, new = self.passage_doc(r, long, ask=len([q for q in qs if q[0] == "natural"]) < want * (1 if flavour == "natural" else 0.6))
+                doc, new = self.passage_doc(r, long, ask=len([q for q in qs if q[0] == "natural"]) < want * (1 if flavour == "natural" else self.asked))
             elif kind == "records":
                 doc, new = self.record_doc(r, min(left, int(r.choice((60, 120, 250, 500, 1000, 2000)))))
             else:
@@ -199,10 +204,10 @@ class Builder:
                 if q:
                     out.append(q)
                     continue
-            qa = prose_tasks.question(r, s)
+            qa = prose_tasks.question(r, s, self.lex)
             if not qa:
                 continue
-            q = natural.other_words(r, qa[0])
+            q = natural.other_words(r, qa[0], self.lex)
             if len(docs) > 1 and names.count(d.name) == 1 and r.random() < 0.08:
                 q = r.choice(T.ACCORDING).format(n=d.name, q=q[:1].lower() + q[1:], Q=q)
             if r.random() < 0.04 and len(d.pieces) > 3 and j not in kept:
@@ -210,8 +215,7 @@ class Builder:
                 out.append(("absent", q, T.ABSENT, ""))
             else:
                 kept.add(j)
-                shown = None if len(qa[1]) * 3 > len(s) * 2 else evidence.choose(s, qa[0], qa[1])
-                out.append(("prose", q, qa[1], shown))
+                out.append(("prose", q, qa[1], evidence.window_of(s, qa[1])))
         return out
 
     def recurring(self, r, d, j, kept):
@@ -242,13 +246,13 @@ class Builder:
             kind = self.passage_source(r, True)
             if r.random() < 0.6 or kind is None or kind in ("fairytaleqa", "covid-qa"):
                 name, lo, hi = self.corpus.section(r, 300, self.split)
-                qa = prose_tasks.question(r, self.corpus.sentence(r.randrange(lo, max(hi, lo + 1))))
+                qa = prose_tasks.question(r, self.corpus.sentence(r.randrange(lo, max(hi, lo + 1))), self.lex)
                 if qa and name not in names:
-                    out.append(("absent", facts.vary(r, natural.other_words(r, qa[0])), T.ABSENT, ""))
+                    out.append(("absent", facts.vary(r, natural.other_words(r, qa[0], self.lex)), T.ABSENT, ""))
                 continue
             p = r.choice(self.pools[kind])
             if p["qas"] and (p["name"] not in names or not long):
-                out.append(("absent", facts.vary(r, natural.other_words(r, r.choice(p["qas"])["question"])), T.ABSENT, ""))
+                out.append(("absent", facts.vary(r, natural.other_words(r, r.choice(p["qas"])["question"], self.lex)), T.ABSENT, ""))
         return out
 
     def sample(self, seed, length):
