@@ -29,8 +29,9 @@ import muon  # noqa: E402
 import sparse  # noqa: E402
 import tokenizer as tk  # noqa: E402
 from config import Config, toy_config  # noqa: E402
-from data import evidence, facts, natural, packs, prose_tasks  # noqa: E402
+from data import evidence, facts, formation, natural, packs, prose_tasks  # noqa: E402
 from data import templates as T  # noqa: E402
+from data.lexicon import Lexicon  # noqa: E402
 from data.words import ADJ, FIRST, LAST, NOUN, Stock, part  # noqa: E402
 from model import Model  # noqa: E402
 
@@ -179,6 +180,36 @@ class Data(unittest.TestCase):
                 kinds.add(out[0].split()[0])
                 self.assertIn(out[1], s)
         self.assertGreater(len(kinds), 5)
+
+    def lexicon(self, folder):
+        rows = [{"v": {"sold": "sell", "went": "go"}, "n": {"men": "man"}}]
+        for word, part, field, same in (("captain", "n", 18, []), ("boat", "n", 6, []), ("harbour", "n", 15, []), ("storm", "n", 19, ["tempest"]), ("tempest", "n", 19, ["storm"]),
+                                        ("sell", "v", 40, []), ("go", "v", 38, []), ("repair", "v", 30, ["mend"]), ("mend", "v", 30, ["repair"]), ("old", "a", 0, []),
+                                        ("money", "n", 21, []), ("need", "v", 34, []), ("winter", "n", 28, []), ("lamp", "n", 6, [])):
+            rows.append([word, part, 20, field, "a meaning of this word", same, "vessel" if word == "boat" else ""])
+        path = os.path.join(folder, "wordnet.jsonl")
+        with open(path, "w") as f:
+            f.write("".join(json.dumps(x) + "\n" for x in rows))
+        return Lexicon(path)
+
+    def test_questions_by_syntax(self):
+        with tempfile.TemporaryDirectory() as d:
+            lex = self.lexicon(d)
+        s = "In the winter the old captain sold seven boats in the harbour because he needed money."
+        made = set()
+        r = random.Random(4)
+        for _ in range(300):
+            out = formation.question(r, lex, s)
+            if out:
+                made.add((out[0].split()[0], out[1]))
+                self.assertIn(out[1], s)
+                self.assertNotIn(out[1].lower(), out[0].lower())
+        for want in (("Who", "the old captain"), ("Why", "he needed money"), ("How", "seven"), ("Where", "in the harbour")):
+            self.assertIn(want, made)
+        spoken = '"We shall never see that island again before the spring," said Captain Harker, and went below.'
+        self.assertIn("Captain Harker", {(formation.question(r, lex, spoken) or "  ")[1] for _ in range(40)})
+        self.assertEqual(lex.reword(r, "the storms came while they repaired it", 1.0), "the tempests came while they mended it")
+        self.assertFalse(Lexicon(os.path.join(d, "none")))
 
     def test_replaced_answers_are_in_the_passage(self):
         r, stock = random.Random(1), Stock("train")

@@ -3,7 +3,8 @@
     python3 -m data.corpus DATA TOKENIZER_DIR OUT [processes]
 
 OUT holds tok.bin (uint16), text.bin (UTF-8), sent_tok.npy and sent_byte.npy
-(where each sentence starts in either), docs.json, passages.json and vocabulary.json. A sentence
+(where each sentence starts in either), docs.json, passages.json and vocabulary.json, and wordnet.jsonl where DATA or
+$PHAROS_EXTRA (else .data of the repository) holds wordnet.jsonl.xz (see wordnet.py). A sentence
 keeps the white space before it and the line breaks after its full stop, so that
 tokens of sentences put together are the tokens of the text.
 One document of prose in twenty-five is held out for the haystacks of checks.
@@ -11,9 +12,11 @@ One document of prose in twenty-five is held out for the haystacks of checks.
 import collections
 import itertools
 import json
+import lzma
 import multiprocessing as mp
 import os
 import re
+import shutil
 import sys
 import zlib
 
@@ -21,9 +24,11 @@ import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import tokenizer as tk  # noqa: E402
+from data.lexicon import Lexicon  # noqa: E402
 from data.words import ADJ, ANIMAL, FIRST, LAST, NOUN, part  # noqa: E402
 
 END = re.compile(r"[.!?][\"'”’)\]]*[\r\n]*(?=\s|$)|\n(?=\s*\n)")
+EXTRA = os.environ.get("PHAROS_EXTRA", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", ".data"))
 SETS = ("qa_written_train", "qa_train", "qa_written_val", "qa_val")
 
 
@@ -101,6 +106,12 @@ def prepare(data, tok_dir, out, procs, limit=None):
         path = os.path.join(data, name + ".jsonl.xz")
         sets[name] = [d for i, d in enumerate(tk.lines(path)) if limit is None or i < 4 * limit] if os.path.exists(path) else []
     json.dump(sets, open(os.path.join(out, "passages.json"), "w"))
+    for source in (data, EXTRA):
+        path = os.path.join(source, "wordnet.jsonl.xz")
+        if os.path.exists(path):
+            with lzma.open(path, "rb") as f, open(os.path.join(out, "wordnet.jsonl"), "wb") as g:
+                shutil.copyfileobj(f, g)
+            break
     json.dump(vocabulary(docs()), open(os.path.join(out, "vocabulary.json"), "w"))
     return n_tok
 
@@ -128,6 +139,7 @@ class Corpus:
         self.docs = [tuple(d) for d in json.load(open(os.path.join(folder, "docs.json")))]
         self.sets = json.load(open(os.path.join(folder, "passages.json")))
         self.vocabulary = json.load(open(os.path.join(folder, "vocabulary.json")))
+        self.lexicon = Lexicon(os.path.join(folder, "wordnet.jsonl"))
         self.by_split = {}
         for split in ("train", "check"):
             groups = {}

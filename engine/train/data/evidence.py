@@ -65,6 +65,13 @@ def window(s, a, b, most=MOST):
     return s[lo:hi if hi >= b else b].strip()
 
 
+def window_of(sentence, answer, most=MOST):
+    """The window of one sentence that holds the answer; None where there is none or the answer is nearly all of it."""
+    sentence, answer = clean(sentence), clean(answer)
+    at = sentence.find(answer)
+    return window(sentence, at, at + len(answer), most) if at >= 0 and len(answer) * 3 <= len(sentence) * 2 else None
+
+
 def choose(text, question, answer, most=MOST):
     """The sentence of `text` that answers: of those that hold the answer, the one with most of the question's rarer words. None without one."""
     text, answer = clean(text), clean(answer)

@@ -88,18 +88,20 @@ def prepare(r, stock, passage, augment=True, most=99):
     return name, text, out
 
 
-def ask(r, q, name, must_name):
+def ask(r, q, name, must_name, lex=None):
     if must_name or r.random() < 0.1:
         low = q if re.match(r"[A-Z][a-z]* ?[A-Z]|I ", q) else q[:1].lower() + q[1:]
         q = r.choice(T.ACCORDING).format(n=name, q=low, Q=q)
     if r.random() < 0.08:
         q = " ".join(w for w in q.split() if w.lower() not in ("the", "a", "an", "did", "does", "do", "is", "was"))
-    return vary(r, other_words(r, q))
+    return vary(r, other_words(r, q, lex))
 
 
-def other_words(r, q):
+def other_words(r, q, lex=None):
     """A question with some words exchanged or dropped."""
-    if r.random() < 0.35:
+    if lex and r.random() < 0.5:
+        q = lex.reword(r, q, r.choice((0.2, 0.4, 0.7)))
+    if r.random() < 0.3:
         q = reword(r, q, 0.35)
     if r.random() < 0.25:
         q = thin(r, q, 0.12)

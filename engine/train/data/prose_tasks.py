@@ -1,6 +1,8 @@
 """Questions made by rule from the sentences of plain prose. Each maker takes (rng, sentence) and gives (question, answer) or None."""
 import re
 
+from . import formation
+
 STARTERS = set("""The It He She They This That These Those But And In On At Of For If When While As After Before Then There Here What Who Why How
 Where Which Now So Not No Yes Or Nor Yet With Without From To By An A I We You His Her Its Their My Our Your One Some All Each Every Both Either Neither
 Such Many Most More Other Another Perhaps Thus Hence However Although Though Because Since Until Unless Let Also Even Only Just Still Never Always Note
@@ -138,14 +140,21 @@ def hinted(r, s):
     return r.choice((f"{kind} goes with {', '.join(k)}?", f"{kind} is in the sentence about {', '.join(k)}?", f"{kind}: {' '.join(k)}?")), a
 
 
-MAKERS = [(cloze, 5), (continuation, 2), (quote, 4), (who, 6), (when, 5), (how_many, 5), (where, 4), (hinted, 4)]
+MAKERS = [(cloze, 4), (continuation, 1), (quote, 4), (who, 6), (when, 6), (how_many, 6), (where, 4), (hinted, 2)]
+FORMED = 0.75  # share of the questions that are first tried by syntax
 
 
-def question(r, s):
-    """A question on one sentence, tried over the makers in a random weighted order."""
+def question(r, s, lex=None):
+    """A question on one sentence: by syntax where it can be, else tried over the makers in a random weighted order."""
     s = clean(s)
-    if not 40 < len(s) < 700:
+    if not 35 < len(s) < 700:
         return None
+    if lex and r.random() < FORMED:
+        out = formation.question(r, lex, s)
+        if out:
+            return out
+        if r.random() < 0.6:
+            return None
     for maker in sorted(MAKERS, key=lambda m: r.random() ** (1 / m[1]), reverse=True)[:5]:
         out = maker[0](r, s)
         if out and 0 < len(out[1]) < 300:
