@@ -105,6 +105,8 @@ def prepare(data, tok_dir, out, procs, limit=None):
     for name in SETS:
         path = os.path.join(data, name + ".jsonl.xz")
         sets[name] = [d for i, d in enumerate(tk.lines(path)) if limit is None or i < 4 * limit] if os.path.exists(path) else []
+    more = os.path.join(os.path.dirname(os.path.abspath(__file__)), "written_more.jsonl.xz")
+    sets["qa_written_train"] += [d for i, d in enumerate(tk.lines(more)) if limit is None or i < 4 * limit]
     json.dump(sets, open(os.path.join(out, "passages.json"), "w"))
     for source in (data, EXTRA):
         path = os.path.join(source, "wordnet.jsonl.xz")
@@ -175,4 +177,4 @@ class Corpus:
 
 if __name__ == "__main__":
     n = prepare(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]) if len(sys.argv) > 4 else os.cpu_count())
-    print(json.dumps({"prose_tokens": n}))
+    print(json.dumps({"prose_tokens": n, "wordnet": os.path.exists(os.path.join(sys.argv[3], "wordnet.jsonl"))}))

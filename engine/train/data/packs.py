@@ -24,7 +24,7 @@ MAX_POSITION = 131072
 # chance of each kind of sample by length, and of each passage set; published in the model card
 FLAVOURS = {"short": (("natural", 34), ("prose", 26), ("mixed", 32), ("records", 8)),
             "long": (("mixed", 64), ("natural", 24), ("prose", 8), ("records", 4))}
-PASSAGES = (("written", 45), ("qed", 14), ("squad", 12), ("fairytaleqa", 8), ("covid-qa", 3), ("qamr", 18))
+PASSAGES = (("written", 58), ("qed", 14), ("squad", 14), ("fairytaleqa", 8), ("covid-qa", 3), ("qamr", 3))
 
 
 MIXED = (5, 4, 1)  # chances of a passage, a prose section, records for the next document of a mixed sample
