@@ -19,6 +19,11 @@ int context_open(context **out, engine *e, const char *path, int64_t capacity, c
     if (!c) return ph_fail(err, PH_MEMORY, "no memory for a context");
     c->engine = e;
     c->capacity = capacity ? capacity : most;
+    if (reason) *reason = NULL;
+    if (e->remote) {
+        *out = c;
+        return PH_OK;
+    }
     int code = snapshot_open(&c->snapshot, path, e->key, c->capacity, &e->model.config, e->latents, e->keys,
                              e->kern, err);
     if (code) {
@@ -32,18 +37,19 @@ int context_open(context **out, engine *e, const char *path, int64_t capacity, c
 
 void context_close(context *c) {
     if (!c) return;
-    snapshot_close(&c->snapshot);
+    if (!c->engine->remote) snapshot_close(&c->snapshot);
+    token_list_free(&c->sent);
     free(c);
 }
 
 int64_t context_length(const context *c) {
-    return c->snapshot.length;
+    return c->engine->remote ? (int64_t)c->sent.n : c->snapshot.length;
 }
 int64_t context_capacity(const context *c) {
     return c->capacity;
 }
 const int32_t *context_tokens(const context *c) {
-    return snapshot_tokens((snapshot *)&c->snapshot);
+    return c->engine->remote ? c->sent.ids : snapshot_tokens((snapshot *)&c->snapshot);
 }
 
 typedef struct reading {
@@ -91,6 +97,17 @@ static int read_locked(context *c, const int32_t *tokens, int64_t n, int64_t kee
     return run_chunks(c->engine, step, tokens + keep, n - keep, commit_chunk, &r, err);
 }
 
+/* A server reads with each question; here the tokens are only remembered. */
+static int read_remote(context *c, const int32_t *tokens, int64_t n, engine_progress progress, void *user,
+                       ph_error *err) {
+    if (c->sessions) return ph_fail(err, PH_BUSY, "a conversation stands on this context");
+    int code = PH_OK;
+    c->sent.n = 0;
+    for (int64_t i = 0; i < n && !code; i++) code = token_list_push(&c->sent, tokens[i], 0, false, err);
+    if (!code && n && progress && progress(user, n, n)) code = ph_fail(err, PH_INTERRUPTED, "stopped before asking");
+    return code;
+}
+
 int context_read(context *c, const int32_t *tokens, int64_t n, engine_progress progress, void *user,
                  int64_t *cached, ph_error *err) {
     snapshot *s = &c->snapshot;
@@ -99,6 +116,10 @@ int context_read(context *c, const int32_t *tokens, int64_t n, engine_progress p
                        (long long)c->capacity);
     int code = check_tokens(c->engine, tokens, n, err);
     if (code) return code;
+    if (c->engine->remote) {
+        if (cached) *cached = 0;
+        return read_remote(c, tokens, n, progress, user, err);
+    }
     int64_t keep = common_prefix(snapshot_tokens(s), s->length, tokens, n);
     if (cached) *cached = keep;
     if (keep == n && s->length == n) return PH_OK;

@@ -2,6 +2,7 @@
 #include "engine/engine_internal.h"
 
 #include "engine/read_file.h"
+#include "engine/remote_internal.h"
 
 #include <sodium.h>
 #include <stdlib.h>
@@ -148,6 +149,7 @@ void engine_close(engine *e) {
         model_free(&e->model, e->kern);
         e->kern->close(e->kern);
     }
+    remote_free(e->remote);
     tokenizer_close(e->tokenizer);
     free(e->name);
     free(e);
@@ -164,6 +166,9 @@ const prompt_tokens *engine_prompt(const engine *e) {
 }
 kern *engine_kernels(engine *e) {
     return e->kern;
+}
+bool engine_is_remote(const engine *e) {
+    return e->remote != NULL;
 }
 const uint8_t *engine_key(const engine *e) {
     return e->key;
@@ -190,6 +195,7 @@ int engine_set_topk(engine *e, int k, ph_error *err) {
 
 size_t engine_context_bytes(const engine *e, int64_t n_tok) {
     const model_config *c = &e->model.config;
+    if (e->remote) return 0;
     size_t latent = (size_t)(c->kv_lora + c->rope) * (e->latents.type == KERN_BF16 ? 2 : 4), bytes = 0;
     for (int i = 0; i < c->layers; i++) {
         bytes += (size_t)n_tok * latent;

@@ -70,6 +70,7 @@ kern *engine_kernels(engine *e);
 /* 32 bytes that identify model, tokenizer, template, numeric format, top-k mode and engine version together.
  */
 const uint8_t *engine_key(const engine *e);
+bool engine_is_remote(const engine *e); /* its model is served elsewhere (remote.h): no selection can be forced */
 const char *engine_model_name(const engine *e);              /* for people: folder name or "pharos-nano" */
 size_t engine_context_bytes(const engine *e, int64_t n_tok); /* cache bytes of n tokens */
 /* Switches between sparse and dense attention for the calls that follow, to compare them on one context. The
@@ -113,11 +114,16 @@ typedef struct trace_layer {
 
 typedef struct generate_step {
     int32_t token;
-    float logprob;     /* of this token under the model (temperature 1) */
+    float logprob;     /* of this token under the model (temperature 1); NAN where a server does not say */
     const char *piece; /* its bytes, borrowed for the callback */
     size_t piece_len;
     const trace_layer *layers; /* [n_layers], of the step that PREDICTED this token; NULL without trace */
     int n_layers;
+    int index; /* of the token in the answer, from 0. A server's piece may be several tokens: token is -1 then */
+    /* A remote engine learns what was selected after the last token only: each step then comes a second time,
+     * without a piece, to bring its layers. */
+    bool late;
+    bool selection_only; /* masses are equal shares of the selection: attention is not known */
 } generate_step;
 
 /* Return non-zero to stop. */
@@ -131,6 +137,7 @@ typedef struct generate_options {
     bool trace;
     bool ignore_eos;        /* benchmarks */
     generate_callback step; /* may be NULL */
+    int (*waiting)(void *user); /* remote: ten times a second while nothing comes; non-zero stops. May be NULL */
     void *user;
 } generate_options;
 
@@ -150,6 +157,14 @@ int session_feed(session *s, const int32_t *tokens, int64_t n, engine_progress p
 int session_rewind(session *s, int64_t length, ph_error *err);
 /* Needs at least one fed token. Appends what it generates to the tail, except a final EOS. */
 int session_generate(session *s, const generate_options *options, stop_reason *why, ph_error *err);
+/* What a server says that the last answer took; false: the engine is local, and nobody knows better than the
+ * caller. */
+typedef struct generate_usage {
+    int64_t prompt_tokens, cached_tokens, completion_tokens;
+} generate_usage;
+bool session_usage(const session *s, generate_usage *out);
+/* Why the last answer has no trace, for a person; NULL: it has one, or the engine is local. Borrowed. */
+const char *session_untraced(const session *s);
 /* Logits after the last fed token: [vocab], borrowed until the next call. NULL before any. */
 const float *session_logits(session *s);
 /* The indexer's scores of every position, as the last fed token's query in `layer` gave them: the rank of what

@@ -7,6 +7,8 @@
 #include "engine/snapshot.h"
 
 struct engine {
+    struct remote *remote; /* the model is served elsewhere, and of what follows only tokenizer, prompt, name, key,
+                              model.config's vocab and max_positions and forward.topk are there; NULL = local */
     engine_precision precision;
     kern *kern;
     model model;
@@ -26,6 +28,7 @@ struct context {
     snapshot snapshot;
     int64_t capacity; /* what was asked for; the snapshot's is rounded up to whole blocks */
     int sessions;     /* standing on it */
+    token_list sent;  /* remote: what has been "read"; the snapshot is not there */
 };
 
 /* Opens everything but tokenizer and prompt, which a bare checkpoint may lack (tests, model check). */

@@ -1,6 +1,7 @@
 /* session.c - one conversation's private tail on a context: feed, rewind, generate. */
 #include "engine/engine_internal.h"
 #include "engine/fault.h"
+#include "engine/remote_internal.h"
 #include "engine/sample.h"
 
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 struct session {
     context *context;
     engine *engine;
+    remote_session *remote; /* the model is served elsewhere, and what follows is not there; NULL = local */
     snapshot_view view;
     int64_t length;
     kern_range *allow; /* [n_allow + 1]: the last one is the tail and ends where the step ends */
@@ -25,6 +27,15 @@ int session_open(session **out, context *c, ph_error *err) {
     if (!s) return ph_fail(err, PH_MEMORY, "no memory for a session");
     s->context = c;
     s->engine = e;
+    if (e->remote) {
+        int failed = remote_session_open(&s->remote, c, err);
+        c->sessions++;
+        if (failed)
+            session_close(s);
+        else
+            *out = s;
+        return failed;
+    }
     s->length = c->snapshot.length;
     s->logits = malloc((size_t)e->model.config.vocab * sizeof *s->logits);
     int code = s->logits ? PH_OK : ph_fail(err, PH_MEMORY, "no memory for a session");
@@ -42,7 +53,8 @@ int session_open(session **out, context *c, ph_error *err) {
 void session_close(session *s) {
     if (!s) return;
     s->context->sessions--;
-    snapshot_view_close(&s->view);
+    remote_session_close(s->remote);
+    if (!s->engine->remote) snapshot_view_close(&s->view);
     trace_buffer_free(&s->trace);
     free(s->allow);
     free(s->logits);
@@ -50,7 +62,13 @@ void session_close(session *s) {
 }
 
 int64_t session_length(const session *s) {
-    return s->length;
+    return s->remote ? remote_session_length(s->remote) : s->length;
+}
+bool session_usage(const session *s, generate_usage *out) {
+    return s->remote && remote_session_usage(s->remote, out);
+}
+const char *session_untraced(const session *s) {
+    return s->remote ? remote_session_untraced(s->remote) : NULL;
 }
 const float *session_logits(session *s) {
     return s->has_logits ? s->logits : NULL;
@@ -66,11 +84,13 @@ int session_restrict(session *s, const kern_range *ranges, int n, ph_error *err)
                                "range %d of a restriction is out of order or outside the context", i);
             end = ranges[i].end;
         }
+        if (s->remote) return remote_session_restrict(s->remote, ranges, n, err);
         copy = malloc((size_t)(n + 1) * sizeof *copy);
         if (!copy) return ph_fail(err, PH_MEMORY, "no memory for %d ranges", n);
         if (n) memcpy(copy, ranges, (size_t)n * sizeof *copy);
         copy[n] = (kern_range){most, INT64_MAX};
     }
+    if (s->remote) return remote_session_restrict(s->remote, NULL, 0, err);
     free(s->allow);
     s->allow = copy;
     s->n_allow = copy ? n + 1 : 0;
@@ -111,12 +131,13 @@ int session_feed(session *s, const int32_t *tokens, int64_t n, engine_progress p
                  ph_error *err) {
     engine *e = s->engine;
     if (n <= 0) return PH_OK;
-    if (n > s->context->capacity - s->length)
+    if (n > s->context->capacity - session_length(s))
         return ph_fail(err, PH_TOO_LARGE,
                        "%lld more tokens do not fit: the context of %lld holds %lld already", (long long)n,
-                       (long long)s->context->capacity, (long long)s->length);
+                       (long long)s->context->capacity, (long long)session_length(s));
     int code = check_tokens(e, tokens, n, err);
     if (code) return code;
+    if (s->remote) return remote_session_feed(s->remote, tokens, n, err);
     s->has_logits = false;
     forward_step step = {.cache = &s->view.cache,
                          .pos0 = s->length,
@@ -135,9 +156,10 @@ int session_feed(session *s, const int32_t *tokens, int64_t n, engine_progress p
 }
 
 int session_rewind(session *s, int64_t length, ph_error *err) {
-    if (length < context_length(s->context) || length > s->length)
-        return ph_fail(err, PH_USAGE, "a session of %lld tokens cannot go back to %lld", (long long)s->length,
+    if (length < context_length(s->context) || length > session_length(s))
+        return ph_fail(err, PH_USAGE, "a session of %lld tokens cannot go back to %lld", (long long)session_length(s),
                        (long long)length);
+    if (s->remote) return remote_session_rewind(s->remote, length, err);
     if (length != s->length) s->has_logits = false;
     s->length = length;
     return PH_OK;
@@ -152,13 +174,14 @@ static bool is_eos(const model_config *c, const prompt_tokens *p, int32_t token)
 int session_generate(session *s, const generate_options *o, stop_reason *why, ph_error *err) {
     engine *e = s->engine;
     const model_config *c = &e->model.config;
+    if (s->remote) return remote_session_generate(s->remote, o, why, err);
     if (!s->has_logits) return ph_fail(err, PH_USAGE, "nothing was fed: there is nothing to continue");
     sampler pick;
     int code = sampler_make(&pick, c->vocab, o->temperature, o->top_p == 0 ? 1 : o->top_p, o->seed, err);
     if (code) return code;
     stop_reason reason = STOP_LENGTH;
     for (int i = 0; i < o->max_tokens; i++) {
-        generate_step step = {0};
+        generate_step step = {.index = i};
         step.token = sampler_pick(&pick, s->logits, &step.logprob);
         if (!o->ignore_eos && is_eos(c, &e->prompt, step.token)) {
             reason = STOP_EOS;
@@ -189,6 +212,7 @@ int session_index_scores(session *s, int layer, float *score, ph_error *err) {
     engine *e = s->engine;
     const model_config *c = &e->model.config;
     kern *k = e->kern;
+    if (s->remote) return ph_fail(err, PH_UNSUPPORTED, "a served model does not tell index scores");
     if (!s->has_logits || e->forward.dense)
         return ph_fail(err, PH_USAGE, "there are no index scores: nothing was fed, or attention is dense");
     if (layer < 0 || layer >= c->layers)
