@@ -64,7 +64,7 @@ class Trainer:
             torch._dynamo.config.cache_size_limit = 64
             self.model.use_compile()
             self.losses = torch.compile(token_losses, dynamic=False)
-        self.start = time.time()
+        self.start, self.ahead = time.time(), None
         os.makedirs(args.run, exist_ok=True)
 
     def log(self, **row):
@@ -151,10 +151,16 @@ class Trainer:
 
     # stages ------------------------------------------------------------------------
 
-    def run_stage(self, number, stage):
-        kind, lengths = stage["kind"], stage["lengths"]
-        micro = self.recipe["sparse_tokens" if kind == "sparse" else "dense_tokens"]
+    def batches(self, stage):
+        """The loader of a stage, its workers started."""
+        lengths, micro = stage["lengths"], self.recipe["sparse_tokens" if stage["kind"] == "sparse" else "dense_tokens"]
         plan = lambda i: (max(1, micro // lengths[i % len(lengths)]), min(micro, lengths[i % len(lengths)]))
+        return iter(loader(self.args.corpus, self.args.tokenizer, f"{self.recipe['seed']}/{stage['name']}/{self.rank}", plan, self.args.workers,
+                           mix=stage.get("mix")))
+
+    def run_stage(self, number, stage, after=None):
+        """after: the stage that follows; its first batches are made while this one is evaluated."""
+        kind = stage["kind"]
         named = [(n, p) for n, p in self.model.named_parameters() if KIND_PARAMS[kind](n)]
         params = [p for _, p in named]
         opt = Optimizer(named, muon=stage.get("muon", True), decay=stage.get("decay", 0.1))
@@ -168,8 +174,7 @@ class Trainer:
         if kind == "warm":  # without gradients the compiled halves would be compiled anew
             self.model.compiled = {}
         step_fn = {"dense": self.dense_step, "warm": self.warm_step, "sparse": self.sparse_step}[kind]
-        batches = iter(loader(self.args.corpus, self.args.tokenizer, f"{self.recipe['seed']}/{stage['name']}/{self.rank}",
-                              plan, self.args.workers, mix=stage.get("mix")))
+        batches, self.ahead = self.ahead or self.batches(stage), None
         done, step, sums, count = self.progress["tokens"].get(stage["name"], 0), 0, {}, 0
         tick, tick_tokens = time.time(), done
         begin, share, waited = tick, done / stage["tokens"], 0.0
@@ -210,6 +215,7 @@ class Trainer:
         self.opt_state = {"steps": state["steps"], **{k: {**old[k], **state[k]} for k in ("first", "second")}}
         self.progress["tokens"][stage["name"]] = done
         self.progress["stage"] = number + 1
+        self.ahead = self.batches(self.newest(after)) if after else None
         if self.rank == 0:
             checkpoint.save_full(os.path.join(self.args.run, "last.pt"), self.model, self.opt_state, self.progress)
             checkpoint.save_compact(os.path.join(self.args.run, "compact"), self.model, self.progress)
@@ -223,17 +229,19 @@ class Trainer:
                              self.rank, self.world, toy=self.args.toy)
         self.log(checks=table, after=stage["name"])
 
+    def newest(self, stage):
+        """A stage's settings as RUN/recipe.json has them, where it is there."""
+        override = os.path.join(self.args.run, "recipe.json")
+        if stage and os.path.exists(override):
+            return {s["name"]: s for s in json.load(open(override))["stages"]}.get(stage["name"], stage)
+        return stage
+
     def run(self):
         names = self.args.stages.split(",") if self.args.stages else None
-        stages = list(enumerate(self.recipe["stages"]))
-        for number, stage in stages:
-            if (names and stage["name"] not in names) or number < self.progress["stage"]:
-                continue
-            override = os.path.join(self.args.run, "recipe.json")
-            if os.path.exists(override):
-                fresh = {s["name"]: s for s in json.load(open(override))["stages"]}
-                stage = fresh.get(stage["name"], stage)
-            self.run_stage(number, stage)
+        todo = [(number, stage) for number, stage in enumerate(self.recipe["stages"])
+                if not (names and stage["name"] not in names) and number >= self.progress["stage"]]
+        for (number, stage), (_, after) in zip(todo, todo[1:] + [(None, None)]):
+            self.run_stage(number, self.newest(stage), after)
             if self.agree(float(os.path.exists(os.path.join(self.args.run, "stop")))) >= 1.0:
                 break
         if self.world > 1:
