@@ -18,7 +18,7 @@ import torch
 import evaluate
 import export
 import tokenizer as tk
-from data.corpus import Corpus
+from data.corpus import opened
 
 SHIPPED = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
@@ -56,7 +56,7 @@ def main():
     ap.add_argument("--length", type=int, default=1024)
     args = ap.parse_args()
     model = export.load(args.model)
-    maker = evaluate.Maker(Corpus(args.corpus), tk.load(args.tokenizer))
+    maker = evaluate.Maker(opened(args.corpus), tk.load(args.tokenizer))
     hay, qs = maker.grid(args.length + 640, 0)
     prompt = list(qs[0][1]) + evaluate.OPENING["direct"]
     ids = hay.tolist()[:args.length - len(prompt)] + prompt

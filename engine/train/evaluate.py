@@ -25,7 +25,7 @@ import torch.distributed as dist
 import sparse
 import tokenizer as tk
 from data import facts, templates as T
-from data.corpus import Corpus
+from data.corpus import opened
 from data.packs import Builder, Doc
 from data.words import NOUN, ADJ, part
 
@@ -357,23 +357,11 @@ def summarise(task, rows):
             "absent_said": round(100 * tpr, 1), "answer_kept": round(100 * tnr, 1), "balanced": round(50 * (tpr + tnr), 1)}
 
 
-_makers = {}
-
-
-def maker_of(corpus_dir, tok):
-    """The corpus is read once, and again when it is another one."""
-    path = os.path.realpath(corpus_dir)
-    if path not in _makers:
-        _makers.clear()
-        _makers[path] = Maker(Corpus(path), tok)
-    return _makers[path]
-
-
 @torch.no_grad()
 def run(model, tok, corpus_dir, checks, rank=0, world=1, toy=False, samples=None):
     """Table of checks [(task, length, haystacks, mode)], shared among ranks by haystack."""
     compiled, model.compiled = model.compiled, {}
-    maker = maker_of(corpus_dir, tok)
+    maker = Maker(opened(corpus_dir), tok)
     if toy:
         checks = [(t, 2500, 1, m) for t, n, _, m in checks if t == "grid"][:2]
     jobs = [(c, k) for c in range(len(checks)) for k in range(checks[c][2])]

@@ -175,6 +175,18 @@ class Corpus:
         return name, lo, min(max(hi, lo), b)
 
 
+_opened = {}
+
+
+def opened(folder):
+    """The corpus of a folder, read once; a link that leads elsewhere since is read again."""
+    path = os.path.realpath(folder)
+    if path not in _opened:
+        _opened.clear()
+        _opened[path] = Corpus(path)
+    return _opened[path]
+
+
 if __name__ == "__main__":
     n = prepare(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]) if len(sys.argv) > 4 else os.cpu_count())
     print(json.dumps({"prose_tokens": n, "wordnet": os.path.exists(os.path.join(sys.argv[3], "wordnet.jsonl"))}))
