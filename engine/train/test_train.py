@@ -91,6 +91,26 @@ class Forms(unittest.TestCase):
                     seq.append(int(model.logits(h)[-1].argmax()))
                 self.assertEqual(seq[len(hay) + len(p):][:len(g)], g)
 
+    def test_dropout_is_off_unless_asked_for(self):
+        model = toy_model()
+        ids, pos = torch.randint(7, 263, (1, 40)), torch.arange(40)[None]
+        with torch.no_grad():
+            plain = model.dense(ids, pos)
+            self.assertEqual(model.set_dropout(0.5), 0.0)
+            self.assertGreater((model.dense(ids, pos) - plain).abs().max(), 1e-2)
+            self.assertEqual(model.set_dropout(0.0), 0.5)
+            self.assertTrue(torch.equal(model.dense(ids, pos), plain))
+
+    def test_quote_and_answer_come_apart(self):
+        tok = tk.ByteTokenizer()
+        said = tok.encode("It was 42.") + [tk.END_THINK] + tok.encode("42")
+        self.assertEqual(evaluate.split_quote(tok, said, "quote"), ("It was 42.", "42"))
+        self.assertEqual(evaluate.split_quote(tok, said[:5], "quote"), ("It wa", ""))
+        self.assertEqual(evaluate.split_quote(tok, tok.encode("42"), "direct"), ("", "42"))
+        rows = [("written", "42", ["42"], 0, "It was 42."), ("written", "7", ["8"], 0, "No."), ("written", T.ABSENT, [T.ABSENT], 1, "")]
+        figures = evaluate.summarise("written", rows)
+        self.assertEqual((figures["quoted"], figures["f1"], figures["balanced"]), (50.0, 50.0, 100.0))
+
     def test_sparse_attention_has_the_gradient_of_dense(self):
         torch.manual_seed(0)
         q, kv = torch.randn(40, 4, 48, requires_grad=True), torch.randn(40, 48, requires_grad=True)
