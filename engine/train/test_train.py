@@ -29,7 +29,7 @@ import muon  # noqa: E402
 import sparse  # noqa: E402
 import tokenizer as tk  # noqa: E402
 from config import Config, toy_config  # noqa: E402
-from data import evidence, facts, formation, natural, packs, prose_tasks  # noqa: E402
+from data import evidence, facts, formation, glossary, natural, packs, prose_tasks  # noqa: E402
 from data import templates as T  # noqa: E402
 from data.lexicon import Lexicon  # noqa: E402
 from data.words import ADJ, FIRST, LAST, NOUN, Stock, part  # noqa: E402
@@ -206,11 +206,44 @@ class Data(unittest.TestCase):
         for word, part, field, same in (("captain", "n", 18, []), ("boat", "n", 6, []), ("harbour", "n", 15, []), ("storm", "n", 19, ["tempest"]), ("tempest", "n", 19, ["storm"]),
                                         ("sell", "v", 40, []), ("go", "v", 38, []), ("repair", "v", 30, ["mend"]), ("mend", "v", 30, ["repair"]), ("old", "a", 0, []),
                                         ("money", "n", 21, []), ("need", "v", 34, []), ("winter", "n", 28, []), ("lamp", "n", 6, [])):
-            rows.append([word, part, 20, field, "a meaning of this word", same, "vessel" if word == "boat" else ""])
+            rows.append([word, part, 20, field, f"what {len(rows)} of these things share", same, "vessel" if word == "boat" else ""])
         path = os.path.join(folder, "wordnet.jsonl")
         with open(path, "w") as f:
             f.write("".join(json.dumps(x) + "\n" for x in rows))
         return Lexicon(path)
+
+    def test_copies_of_a_passage_answer_for_themselves(self):
+        r, stock = random.Random(2), Stock("train")
+        p = {"name": "Anna Berg", "text": "In the year 1871 old Anna Berg left Paris. Then she took 42 paintings to Rome with the help of Carl.",
+             "qas": [{"question": "When did Anna Berg leave?", "answer": "1871"}, {"question": "where did anna berg take her paintings", "answer": "Rome"},
+                     {"question": "How many were there?", "answer": "42"}]}
+        strange = 0
+        for _ in range(100):
+            copies = natural.twins(r, stock, p, 2, {})
+            texts = [text for _, text, _ in copies]
+            self.assertNotEqual(*texts)
+            for _, text, qs in copies:
+                for kind, q, a, shown, named in qs:
+                    self.assertEqual(named, not q.startswith("How many"))
+                    if kind == "absent":
+                        strange += 1
+                        self.assertFalse([w for w in natural.TOKEN.findall(q) if len(w) > 4 and any(w in t for t in texts)])
+                    else:
+                        self.assertIn(a, text)
+                        self.assertIn(a, shown)
+        self.assertGreater(strange, 10)
+
+    def test_glossary_answers_stand_in_their_entry(self):
+        with tempfile.TemporaryDirectory() as d:
+            lex = self.lexicon(d)
+        r = random.Random(6)
+        for _ in range(100):
+            text, qs = glossary.text(r, lex, 8)
+            self.assertTrue(qs)
+            for _, q, a, shown in qs:
+                self.assertIn(a, shown)
+                self.assertIn(shown, " ".join(text.split()))
+                self.assertNotIn(a, q)
 
     def test_questions_by_syntax(self):
         with tempfile.TemporaryDirectory() as d:

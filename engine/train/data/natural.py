@@ -1,9 +1,8 @@
 """Passages with questions that people would ask, and what is done to them so that they cannot be learnt by heart.
 
-With some chance an answer (a number, a year, a date, a name) or a name that a
-question turns on is replaced throughout passage, questions and answers by
-another of its kind, so that only reading gives the answer; sentences are
-dropped; the sentence with the answer is taken out and the question becomes
+With some chance most names and numbers, or an answer (a number, a year, a date, a name, a plain noun phrase), are
+replaced throughout passage, questions and answers by others of their kind, so
+that only reading gives the answer; a passage stands beside copies of itself with other names; sentences are dropped; the sentence with the answer is taken out and the question becomes
 unanswerable; lines are wrapped as in plain-text files.
 """
 import re
@@ -19,6 +18,13 @@ NUM = re.compile(r"^\d[\d,.]*%?$")
 DATE = re.compile(r"^(\d{1,2} [A-Z][a-z]+|[A-Z][a-z]+ \d{1,2}|[A-Z][a-z]+)(,? \d{4})$|^\d{1,2} [A-Z][a-z]+$")
 PROPER = re.compile(r"^[A-Z][a-z]+(?: [A-Z][a-z]+){0,2}$")
 SENT = re.compile(r"(?<=[.!?])\s+")
+INSIDE = re.compile(r"(?<=[a-z,;'\"(“] )[A-Z][a-z]{2,}(?![A-Za-z0-9_])")
+FIGURE = re.compile(r"(?<![\w.,-])\d[\d,]*(?:\.\d+)?(?![\w-])")
+TOKEN = re.compile(r"(?<![A-Za-z0-9_])[A-Z][a-z]{2,}(?![A-Za-z0-9_])|(?<![\w.,-])\d[\d,]*(?:\.\d+)?(?![\w-])")
+LOWER = re.compile(r"(?<![A-Za-z0-9_])[a-z]{3,}(?![A-Za-z0-9_])")
+WH = re.compile(r"\b(?:who|whom|whose|when|where|why|which|how many|how much|how long|how|what)\b")
+KEPT = set("""January February March April May June July August September October November December Monday Tuesday Wednesday Thursday Friday Saturday Sunday
+The This That These Those And But Who What When Where Why How God Lord Sir Mrs Miss Dr Captain King Queen Prince President Saint""".split())
 
 
 def substitute(r, stock, answer):
@@ -41,30 +47,100 @@ def swap(text, old, new):
     return re.sub(r"(?<!\w)" + re.escape(old) + r"(?!\w)", lambda m: new, text)
 
 
-def rename(r, stock, text, qas):
-    """Gives up to two names that stand both in the passage and in a question another spelling everywhere."""
-    asked = " ".join(q.split(" ", 1)[-1] for q, _ in qas)
-    names = [w for w in dict.fromkeys(re.findall(r"\b[A-Z][a-z]{3,}\b", asked)) if re.search(r"[a-z,] " + w + r"\b", text)]
-    for w in r.sample(names, min(len(names), 2)):
-        new = stock.town(r) if r.random() < 0.4 else r.choice(stock.last)
-        text = swap(text, w, new)
-        qas = [(swap(q, w, new), swap(a, w, new) if a else a) for q, a in qas]
-    return text, [(q, a) for q, a in qas if a is None or a in text]
+def exchange(r, stock, text, names, numbers):
+    """{name or number: another}, one for each chosen of those that stand in a text, with these chances."""
+    out = {}
+    for w in dict.fromkeys(INSIDE.findall(text)):
+        if w not in KEPT and r.random() < names:
+            out[w] = stock.name(r) if r.random() < 0.5 else stock.town(r) if r.random() < 0.4 else r.choice(stock.last)
+    if numbers:
+        for w in dict.fromkeys(FIGURE.findall(text)):
+            if r.random() < numbers:
+                out[w] = substitute(r, stock, w) or w
+    return out
 
 
-def prepare(r, stock, passage, augment=True, most=99):
+def put(table, text):
+    """A text with the names and numbers of a table exchanged; a text all in lower case as well."""
+    if text is None:
+        return None
+    out = TOKEN.sub(lambda m: table.get(m.group(), m.group()), text)
+    if text.islower():
+        small = {k.lower(): v.lower() for k, v in table.items()}
+        out = LOWER.sub(lambda m: small.get(m.group(), m.group()), out)
+    return out
+
+
+def shape(question, answer):
+    """What a plain noun phrase must share with another to stand in its place; None for other answers."""
+    words = answer.split()
+    if not 0 < len(words) <= 4 or not answer.replace(" ", "").replace("-", "").isalpha() or not answer.islower() or len(answer) < 4:
+        return None
+    if len(words) > 2 and words[0] not in ("a", "an", "the", "his", "her", "their", "its"):
+        return None
+    asked = WH.search(question.lower())
+    return asked.group() if asked else "", words[0] if words[0] in ("a", "an", "the", "his", "her", "their", "its") else "", len(words), words[-1].endswith("s")
+
+
+def pool(passages):
+    """{shape: answers} of many passages."""
+    out = {}
+    for p in passages:
+        for q in p["qas"]:
+            key = shape(q["question"], q["answer"]) if q["answer"] else None
+            if key:
+                out.setdefault(key, []).append(q["answer"])
+    return {k: v for k, v in out.items() if len(v) > 20}
+
+
+def twins(r, stock, passage, n, answers):
+    """A passage n times with all names and numbers different: [(name, text, [(kind, question, answer, evidence, named)])].
+
+    `named` says that the question holds a name or number that only its own copy has. The last copy's list may
+    end with a question about a further copy that is not there.
+    """
+    qas = [(q["question"], q["answer"]) for q in passage["qas"] if q["answer"]]
+    out, all_text = [], ""
+    for i in range(n):
+        table = exchange(r, stock, passage["text"], 1.0, 0.9)
+        text, mine = put(table, passage["text"]), [(put(table, q), put(table, a), put(table, q) != q) for q, a in qas]
+        for j in r.sample(range(len(mine)), min(len(mine), 3)):
+            q, a, named = mine[j]
+            key = shape(q, a)
+            new = r.choice(answers[key]) if key in answers else None
+            if new and text.count(a) < 3 and new not in text:
+                text = swap(text, a, new)
+                mine = [(q2, swap(a2, a, new), k) for q2, a2, k in mine]
+        mine = [(q, a, k) for q, a, k in mine if a in text]
+        all_text += text
+        out.append((put(table, passage["name"]), text, [("natural", q, a, evidence.choose(text, q, a), k) for q, a, k in r.sample(mine, min(len(mine), 3))]))
+    if qas and r.random() < 0.5:
+        q = r.choice(qas)[0]
+        other = put(exchange(r, stock, passage["text"], 1.0, 0.9), q)
+        strange = [w for w in TOKEN.findall(other) if w not in TOKEN.findall(q)]
+        if strange and not any(w in all_text for w in strange):
+            out[-1][2].append(("absent", other, T.ABSENT, "", True))
+    return out
+
+
+def prepare(r, stock, passage, augment=True, most=99, answers=None):
     """(name, text, [(kind, question, answer, evidence)]) of one passage, with at most `most` of its questions."""
     name, text = passage["name"], passage["text"]
     qas = [(q["question"], q["answer"]) for q in passage["qas"]]
-    if augment and r.random() < 0.45:
+    how = r.random() if augment else 1.0
+    if how < 0.55:
+        table = exchange(r, stock, text, r.choice((0.5, 0.8, 1.0)), r.choice((0.0, 0.5, 0.9)))
+        name, text, qas = put(table, name), put(table, text), [(put(table, q), put(table, a)) for q, a in qas]
+    if how < 0.75:
         for q, a in r.sample(qas, len(qas))[:3]:
-            new = substitute(r, stock, a) if a else None
+            if not a:
+                continue
+            key = shape(q, a)
+            new = r.choice(answers[key]) if answers and key in answers and text.count(a) < 4 and r.random() < 0.6 else substitute(r, stock, a) if how > 0.4 else None
             if new and new != a and (len(a) > 3 or NUM.match(a)):
                 text = swap(text, a, new)
-                qas = [(swap(q2, a, new), swap(a2, a, new) if a2 else a2) for q2, a2 in qas]
+                qas = [(swap(q2, a, new) if q2 != q else q2, swap(a2, a, new) if a2 else a2) for q2, a2 in qas]
         qas = [(q, a) for q, a in qas if a is None or a in text]
-    if augment and r.random() < 0.35:
-        text, qas = rename(r, stock, text, qas)
     if augment and r.random() < 0.25:
         parts = SENT.split(text)
         if len(parts) > 3:

@@ -14,7 +14,7 @@ import random
 import numpy as np
 
 import tokenizer as tk
-from . import evidence, facts, natural, prose_tasks
+from . import evidence, facts, glossary, natural, prose_tasks
 from . import templates as T
 from .words import Stock
 
@@ -28,6 +28,8 @@ PASSAGES = (("written", 58), ("qed", 14), ("squad", 14), ("fairytaleqa", 8), ("c
 
 
 MIXED = (5, 4, 1)  # chances of a passage, a prose section, records for the next document of a mixed sample
+TWINS = 0.12  # chance that a passage comes with copies of itself that have other names
+GLOSSARY = 0.4  # share of the record documents that are glossaries
 SHOWN = 0.5  # share of the questions whose evidence is known that quote it first
 
 
@@ -65,6 +67,7 @@ class Builder:
             self.pools["written"] = corpus.sets["qa_written_train"]
             for p in corpus.sets["qa_train"]:
                 self.pools.setdefault(p["source"], []).append(p)
+        self.answers = natural.pool(p for ps in self.pools.values() for p in ps)
         self.cache = {}
         self.footer = self.enc("\n[file content end]\n")
 
@@ -93,7 +96,7 @@ class Builder:
         if kind is None:
             return None, []
         p = r.choice(self.pools[kind])
-        name, text, qs = natural.prepare(r, self.stock, p, augment=ask, most=0 if not ask else 3 if long else 5)
+        name, text, qs = natural.prepare(r, self.stock, p, augment=ask, most=0 if not ask else 3 if long else 5, answers=self.answers)
         if kind in ("qamr", "covid-qa", "squad") or r.random() < 0.15:
             name = self.stock.file_name(r) if kind != "squad" or r.random() < 0.3 else name
         doc = Doc(name, [self.enc(text) if ask else self.cached(text)])
@@ -109,6 +112,22 @@ class Builder:
                     qs.append(("prose", natural.other_words(r, made[0], self.lex), made[1], evidence.window_of(plain[a:b], made[1])))
         return doc, qs
 
+    def twin_docs(self, r, left):
+        """A passage and copies of it with other names and numbers: [(doc, questions)]; questions name the copy they mean."""
+        kind = self.passage_source(r, True)
+        p = r.choice(self.pools[kind]) if kind else None
+        if p is None or len(p["text"]) > left:  # a quarter of the room for each
+            return []
+        out, names = [], set()
+        copies = natural.twins(r, self.stock, p, min(r.choice((2, 2, 3, 4)), left * 3 // len(p["text"])), self.answers)
+        for name, text, qs in copies:
+            if name in names or r.random() < 0.2:
+                name = self.stock.file_name(r)
+            names.add(name)
+            qs = [(k, natural.ask(r, q, name, not named, self.lex), a, e) for k, q, a, e, named in qs]
+            out.append((Doc(name, [self.enc(text)]), qs))
+        return out
+
     def section_doc(self, r, n):
         name, lo, hi = self.corpus.section(r, n, self.split)
         if hi <= lo:
@@ -118,7 +137,14 @@ class Builder:
             name = self.stock.file_name(r)
         return Doc(name, pieces, (lo, hi))
 
+    def glossary_doc(self, r, n):
+        """Words and their meanings from WordNet, and questions for the one or the other."""
+        text, qs = glossary.text(r, self.lex, max(4, min(n // 20, 40)))
+        return Doc(self.stock.file_name(r) if r.random() < 0.6 else r.choice(glossary.NAMES), [self.enc(text)]), qs
+
     def record_doc(self, r, n):
+        if self.lex and self.split == "train" and n > 100 and r.random() < GLOSSARY:
+            return self.glossary_doc(r, n)
         text, qs = facts.record_text(r, self.stock, max(2, n // 18))
         ids = self.enc(text)
         if len(ids) > n * 1.6:
@@ -132,6 +158,14 @@ class Builder:
         while left > 50:
             kind = flavour if flavour != "mixed" else r.choices(("natural", "prose", "records"), self.mixed)[0]
             new = []
+            if kind == "natural" and r.random() < TWINS and left > 350:
+                for doc, new in self.twin_docs(r, left):
+                    size = len(doc.pieces[0]) + 30
+                    if size <= left:
+                        docs.append(doc)
+                        qs += new
+                        left -= size
+                continue
             if kind == "natural":
                 doc, new = self.passage_doc(r, long, ask=len([q for q in qs if q[0] == "natural"]) < want * (1 if flavour == "natural" else self.asked))
             elif kind == "records":
@@ -173,6 +207,8 @@ class Builder:
             used += 24 * len(st)
             if not self.hide(r, docs, st):
                 memo += st
+            if self.lex and r.random() < 0.3:  # other words than the statement's; a wrong key would be no key, so not where keys look alike
+                new = [(k, self.lex.reword(r, q, 0.4) if k == "needle" else q, a, e) for k, q, a, e in new]
             qs += [(k, facts.vary(r, q), a, e) for k, q, a, e in new]
         if memo:
             docs.insert(r.randint(0, len(docs)), Doc(self.stock.file_name(r), [self.enc(" ".join(memo))]))
@@ -237,7 +273,7 @@ class Builder:
         asked = evidence.stems(s)
         shown = evidence.choose(around[max(holders, key=lambda i: len(evidence.stems(around[i]) & asked))], s, s[a:b])
         kept.update(holders)
-        return "prose", r.choice(("Who or what is meant: {} ____ {}", "{} ____ {}", "Fill in from the documents: {} ____ {}", "{} which {}?")).format(before, after), s[a:b], shown
+        return "prose", r.choice(("Who or what is meant: {} ____ {}", "{} ____ {}", "{} who or what {}?", "{} which number {}?" if s[a].isdigit() else "{} who {}?" if s[a].isupper() else "{} what {}?")).format(before, after), s[a:b], shown
 
     def foreign_questions(self, r, docs, n, long):
         """Questions about passages and prose that are not here."""
