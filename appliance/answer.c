@@ -16,6 +16,7 @@
 #include "appliance/choose.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -63,9 +64,20 @@ static void show(asking *a) {
     a->shown = t->text_len;
 }
 
+/* While a server keeps silent. */
+static int waiting(void *user) {
+    return tell(user, PHASE_ASKING, 1, 1);
+}
+
 static int wrote(void *user, const generate_step *step) {
     asking *a = user;
     answer_trace *t = &a->answer->trace;
+    if (step->late) {
+        int most = step->layers[0].count;
+        a->failed = answer_trace_late(
+            t, step, a->options->full_trace && most > TRACE_KEEP ? most : TRACE_KEEP, a->err);
+        return a->failed;
+    }
     if (!a->first_token) a->first_token = now_ms();
     a->log_probability += step->logprob;
     int keep = TRACE_KEEP;
@@ -78,10 +90,26 @@ static int wrote(void *user, const generate_step *step) {
     return tell(a, PHASE_WRITING, (int64_t)t->n_tokens, 0);
 }
 
+/* What was asked and answered before, each turn as the model was taught to see it (prompt.h). */
+static int add_turns(token_list *tokens, engine *e, const answer_options *o, ph_error *err) {
+    const tokenizer *t = engine_tokenizer(e);
+    int code = PH_OK;
+    for (size_t i = 0; i < o->n_turns && !code; i++) {
+        const answer_turn *turn = &o->turns[i];
+        code =
+            prompt_question(engine_prompt(e), t, turn->question, strlen(turn->question), i > 0, tokens, err);
+        if (!code) code = tokenizer_encode(t, turn->answer, strlen(turn->answer), 0, 0, tokens, err);
+        if (!code) code = token_list_push(tokens, engine_prompt(e)->eos, 0, false, err);
+    }
+    return code;
+}
+
 static int feed_question(session *s, engine *e, const char *question, asking *a, ph_error *err) {
     token_list tokens = {0};
-    int code =
-        prompt_question(engine_prompt(e), engine_tokenizer(e), question, strlen(question), 0, &tokens, err);
+    int code = add_turns(&tokens, e, a->options, err);
+    if (!code)
+        code = prompt_question(engine_prompt(e), engine_tokenizer(e), question, strlen(question),
+                               a->options->n_turns > 0, &tokens, err);
     int64_t room = engine_config(e)->max_positions - session_length(s);
     if (!code && (int64_t)tokens.n >= room)
         code = ph_fail(err, PH_TOO_LARGE, "the question takes %zu tokens; this pack leaves room for %lld",
@@ -97,11 +125,12 @@ static int find_sources(answer *a, store *s, ph_error *err) {
     double *mass = calloc(a->pack.prompt.tokens.n + 1, sizeof *mass);
     if (!mass)
         return ph_fail(err, PH_MEMORY, "no memory for a trace over %zu tokens", a->pack.prompt.tokens.n);
-    answer_trace_mass(&a->trace, &a->pack, 0, a->trace.n_tokens, -1, mass);
+    if (!a->untraced[0]) answer_trace_mass(&a->trace, &a->pack, 0, a->trace.n_tokens, -1, mass);
     int code = read_set_make(&a->read, &a->n_read, &a->pack, mass, READ_SET_SIZE, err);
     if (!code && a->row.found)
         code = citations_make(&a->row.citations, &a->row.n_citations, &a->pack, s, a->row.answer, mass,
                               a->read, a->n_read, err);
+    for (size_t i = 0; i < a->row.n_citations; i++) a->row.citations[i].untraced = a->untraced[0] != 0;
     free(mass);
     return code;
 }
@@ -120,6 +149,7 @@ static int look(session *s, engine *e, const char *question, const kern_range *r
                                  .seed = o->seed,
                                  .trace = true,
                                  .step = wrote,
+                                 .waiting = waiting,
                                  .user = a};
     stop_reason why = STOP_EOS;
     answer_trace_free(&a->answer->trace);
@@ -140,7 +170,7 @@ static int look_twice(session *s, engine *e, const char *question, asking *a, ph
     kern_range *ranges = NULL;
     int64_t start = session_length(s);
     int n = 0, passages = 0, code = PH_OK;
-    if (!a->options->whole) {
+    if (!a->options->whole && !engine_is_remote(e)) { /* a server reads all that it is sent */
         code = choose_passages(&ranges, &n, &passages, p, a->choice, a->options, err);
         if (!code && passages) code = look(s, e, question, ranges, n, a, err);
         free(ranges);
@@ -157,11 +187,19 @@ static int look_twice(session *s, engine *e, const char *question, asking *a, ph
     return code;
 }
 
-/* The written bytes as a string of the same length: a byte 0 would end the answer for everybody who reads it. */
+/* The written bytes as a string of the same length: a byte 0 would end the answer for everybody who reads it.
+ */
 static char *answer_text(const answer_trace *t) {
     char *out = calloc(t->text_len + 1, 1);
     for (size_t i = 0; out && i < t->text_len; i++) out[i] = t->text[i] ? t->text[i] : '?';
     return out;
+}
+
+/* What only the session knows: a server's own counts, and why there may be no trace. */
+static void note_session(answer *out, const session *s, generate_usage *usage, bool *counted) {
+    const char *why = s ? session_untraced(s) : NULL;
+    *counted = s && session_usage(s, usage);
+    if (why) snprintf(out->untraced, sizeof out->untraced, "%s", why);
 }
 
 static int ask_pack(answer *out, int64_t pack, const choice *c, store *s, engine *e, const char *question,
@@ -174,6 +212,9 @@ static int ask_pack(answer *out, int64_t pack, const choice *c, store *s, engine
     double read_done = now_ms();
     if (!code) code = session_open(&conversation, read, err);
     if (!code) code = look_twice(conversation, e, question, &a, err);
+    generate_usage usage = {0};
+    bool counted = false;
+    note_session(out, conversation, &usage, &counted);
     session_close(conversation);
     context_close(read);
     if (code) return code;
@@ -191,10 +232,15 @@ static int ask_pack(answer *out, int64_t pack, const choice *c, store *s, engine
     row->asked_at = (int64_t)time(NULL) * 1000;
     row->cached_tokens = a.cached;
     row->completion_tokens = (int64_t)n;
+    if (counted) {
+        row->prompt_tokens = usage.prompt_tokens;
+        row->cached_tokens = usage.cached_tokens;
+        row->completion_tokens = usage.completion_tokens;
+    }
     row->prefill_ms = read_done - a.started;
     row->first_token_ms = (a.first_token ? a.first_token : now_ms()) - a.started;
     row->total_ms = now_ms() - a.started;
-    out->confidence = n ? exp(a.log_probability / (double)n) : 0;
+    out->confidence = n && isfinite(a.log_probability) ? exp(a.log_probability / (double)n) : 0;
     if (o->piece && !a.quiet && a.shown < strlen(row->answer))
         o->piece(o->user, row->answer + a.shown, strlen(row->answer) - a.shown);
     return find_sources(out, s, err);
@@ -209,7 +255,7 @@ static bool better(const answer *a, const answer *b) {
 static int keep(answer *a, store *s, ph_error *err) {
     void *blob = NULL;
     size_t len = 0;
-    int code = answer_trace_pack(&a->trace, &blob, &len, err);
+    int code = a->untraced[0] ? PH_OK : answer_trace_pack(&a->trace, &blob, &len, err);
     if (!code) code = store_answer_add(s, &a->row, blob, len, err);
     free(blob);
     return code;

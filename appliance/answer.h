@@ -16,10 +16,17 @@ typedef int (*answer_progress)(void *user, answer_phase phase, int64_t done, int
 /* Each piece of the answer as it is written (bytes; a piece may end inside a character). */
 typedef void (*answer_piece)(void *user, const char *piece, size_t len);
 
+/* An earlier question of the same conversation, and what was answered. */
+typedef struct answer_turn {
+    const char *question, *answer;
+} answer_turn;
+
 typedef struct answer_options {
     const int64_t *documents; /* answer from these only; NULL = all */
     size_t n_documents;
     int64_t pack;             /* this pack only; 0 = choose */
+    const answer_turn *turns; /* [n_turns] what was said before, oldest first */
+    size_t n_turns;
     int max_packs;            /* at most so many packs are asked; 0 = 3 */
     bool whole;               /* look at the whole pack at once, not at promising passages first */
     int max_tokens;           /* 0 = 256 */
@@ -39,7 +46,9 @@ typedef struct answer {
     loaded_pack pack;    /* the pack that was answered from, for showing places */
     read_sentence *read; /* heaviest first; into pack */
     size_t n_read;
-    double confidence; /* mean probability of the answer's tokens */
+    double confidence;  /* mean probability of the answer's tokens; 0 = a served model does not tell */
+    char untraced[480]; /* why nobody knows what was read: then there is no trace and no read set; "" = it is
+                           known */
     int packs_asked, packs_all;
     bool cut_off;     /* the longest answer allowed was reached before the model ended it */
     int passages;     /* selection was limited to so many passages that full text found; 0 = whole pack */

@@ -106,6 +106,25 @@ static int split(const char *answer, part *parts) {
     return n;
 }
 
+/* Stretches between quotation marks, straight or curved; one or two words are no quote. */
+static int quotes(const char *answer, part *parts) {
+    static const char *const marks[][2] = {{"\"", "\""}, {"\xE2\x80\x9C", "\xE2\x80\x9D"}};
+    enum { SHORTEST = 8 };
+    int n = 0;
+    for (size_t k = 0; k < sizeof marks / sizeof *marks; k++) {
+        const char *open = answer;
+        while (n < MAX_PARTS && (open = strstr(open, marks[k][0]))) {
+            open += strlen(marks[k][0]);
+            const char *close = strstr(open, marks[k][1]);
+            if (!close) break;
+            part piece = trim(open, (size_t)(close - open));
+            if (piece.len >= SHORTEST) parts[n++] = piece;
+            open = close + strlen(marks[k][1]);
+        }
+    }
+    return n;
+}
+
 static char *copy(const char *s, size_t n) {
     char *out = malloc(n + 1);
     if (!out) return NULL;
@@ -147,6 +166,18 @@ static int add(store_citation **list, size_t *n, store *s, const place *at, cons
     return citation_page(s, c->document, c->start, &c->page, err);
 }
 
+/* A quote that stands in none of the documents. */
+static int add_nowhere(store_citation **list, size_t *n, const char *quote, size_t len, ph_error *err) {
+    store_citation *more = realloc(*list, (*n + 1) * sizeof *more);
+    if (!more) return ph_fail(err, PH_MEMORY, "no memory for a citation");
+    *list = more;
+    more[*n] = (store_citation){.document_name = strdup(""), .quote = copy(quote, len)};
+    ++*n;
+    return more[*n - 1].document_name && more[*n - 1].quote
+               ? PH_OK
+               : ph_fail(err, PH_MEMORY, "no memory for a citation");
+}
+
 int citations_make(store_citation **out, size_t *n, const loaded_pack *p, store *s, const char *answer,
                    const double *mass, const read_sentence *read, size_t n_read, ph_error *err) {
     *out = NULL;
@@ -171,6 +202,17 @@ int citations_make(store_citation **out, size_t *n, const loaded_pack *p, store 
             if (parts[i].len > 1 && best_place(p, parts[i].start, parts[i].len, mass, &at))
                 code = add(out, n, s, &at, at.text->text + at.start, at.end - at.start, true, err);
         free(list);
+    }
+    if (!found && !code && *n == 0) {
+        part parts[MAX_PARTS];
+        int n_parts = quotes(answer, parts);
+        for (int i = 0; i < n_parts && !code; i++) {
+            bool there = best_place(p, parts[i].start, parts[i].len, mass, &at);
+            if (there)
+                code = add(out, n, s, &at, at.text->text + at.start, at.end - at.start, true, err);
+            else
+                code = add_nowhere(out, n, parts[i].start, parts[i].len, err);
+        }
     }
     if (!code && *n == 0 && n_read) {
         place heaviest = {.text = read[0].text,

@@ -7,9 +7,9 @@
 
 /* For each part of the answer (the whole, or the members of a list "a, b and c") the place in the pack's
  * documents that the answer's attention points at. White space and ASCII case may differ between answer and
- * text; a final full stop may be missing. Where no place has the words, one citation names the most-read
- * sentence with in_text = false. mass: whole-answer masses of answer_trace_mass. *out and its strings owned
- * by the caller (store_citation). */
+ * text; a final full stop may be missing. Of a longer answer, the words that it puts between quotation marks.
+ * Where no place has the words, one citation names the most-read sentence with in_text = false. mass:
+ * whole-answer masses of answer_trace_mass. *out and its strings owned by the caller (store_citation). */
 int citations_make(store_citation **out, size_t *n, const loaded_pack *p, store *s, const char *answer,
                    const double *mass, const read_sentence *read, size_t n_read, ph_error *err);
 

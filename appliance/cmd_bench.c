@@ -136,7 +136,8 @@ int cmd_bench(int argc, char **argv) {
     progress_start(&o.line, o.common.quiet || o.common.json);
     o.bench.progress = show_progress;
     o.bench.user = &o;
-    int code = open_store(&s, &o.common, &err);
+    int code = need_local(&o.common, "a measurement of this machine", &err);
+    if (!code) code = open_store(&s, &o.common, &err);
     if (!code) code = open_engine(&e, &o.common, &err);
     if (!code) {
         o.bench.folder = store_dir(s);

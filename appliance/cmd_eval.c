@@ -85,7 +85,8 @@ static const struct argp_option options[] = {
      "Prompts as the published generator makes them: plain, with the answer's beginning, the example before "
      "vt and cwe, and haystacks in its steps",
      3},
-    {"words", OPTION_WORDS, "FILE", 0, "Words of keys and lists, a line each: \"adjective W\", noun, verb", 3},
+    {"words", OPTION_WORDS, "FILE", 0, "Words of keys and lists, a line each: \"adjective W\", noun, verb",
+     3},
     {NULL, 0, NULL, 0, "Questions:", 4},
     {"qa", OPTION_QA, "FILE", 0,
      "Passages with questions: SQuAD JSON or JSON lines {name, text, qas}; --data FILE too", 4},
@@ -476,6 +477,7 @@ static int start(eval_command *o, store *s, const char *line, ph_error *err) {
     if (o->needles_file) code = load_needles(p, o->needles_file, err);
     if (!code && o->needle) code = add_needle(p, o->needle, o->question, o->answer, err);
     common_options c = o->common;
+    c.no_system = true;
     if (p->n_ks) eval_engine_options(p, &c.topk, &c.dense);
     if (!code) code = open_engine(&e, &c, err);
     if (!code)
@@ -507,6 +509,7 @@ static int resume(eval_command *o, store *s, ph_error *err) {
     engine *e = NULL;
     eval_params p = {0};
     common_options c = o->common;
+    c.no_system = true;
     int code = store_run_get(s, o->n_runs ? o->runs[0] : 0, &row, err);
     if (!code) code = eval_params_parse(&p, row.parameters, err);
     if (!code) eval_engine_options(&p, &c.topk, &c.dense);

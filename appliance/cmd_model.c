@@ -157,7 +157,8 @@ static int show_model(engine *e, const common_options *o, int64_t parameters) {
 static int run_show(const model_options *o, ph_error *err) {
     engine *e = NULL;
     int64_t parameters = 0;
-    int code = open_engine(&e, &o->common, err);
+    int code = need_local(&o->common, "a look at its weights", err);
+    if (!code) code = open_engine(&e, &o->common, err);
     if (!code) code = count_parameters(&o->common, &parameters, err);
     if (!code) code = show_model(e, &o->common, parameters);
     engine_close(e);

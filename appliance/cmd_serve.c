@@ -71,6 +71,7 @@ static const struct argp serve_argp = {
  * to be within a second on a slow machine too. */
 static int open_for_worker(void *user, engine **out, ph_error *err) {
     const common_options *o = user;
+    if (o->remote) return open_engine(out, o, err);
     engine_options e = {.model_dir = o->model_dir,
                         .files = nano_files(),
                         .backend = o->backend,

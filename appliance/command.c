@@ -2,8 +2,10 @@
 #include "appliance/command.h"
 
 #include "engine/nano.h"
+#include "engine/remote.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,7 +13,27 @@
 
 volatile sig_atomic_t interrupted;
 
-enum { OPTION_BACKEND = 1000, OPTION_THREADS, OPTION_TOPK, OPTION_DENSE };
+enum {
+    OPTION_BACKEND = 1000,
+    OPTION_THREADS,
+    OPTION_TOPK,
+    OPTION_DENSE,
+    OPTION_REMOTE,
+    OPTION_REMOTE_MODEL,
+    OPTION_REMOTE_CONTEXT,
+    OPTION_REMOTE_SYSTEM,
+    OPTION_REMOTE_CA,
+    OPTION_REMOTE_TIMEOUT,
+    OPTION_TOKENIZER,
+    OPTION_TRACE_LIMIT
+};
+
+/* What a model that was not trained to read files is told; the embedded one needs no words. */
+static const char REMOTE_SYSTEM[] = "Answer from the files that the user gives, and from nothing else. Put "
+                                    "the words of a file that you rely on "
+                                    "between double quotes, exactly as they stand there. Where the files do "
+                                    "not answer the question, write only: "
+                                    "Not found in the documents.";
 
 static const struct argp_option common_option_list[] = {
     {"data", 'd', "DIR", 0, "Keep documents and what was read in DIR", 90},
@@ -21,6 +43,21 @@ static const struct argp_option common_option_list[] = {
     {"topk", OPTION_TOPK, "K", 0, "Positions the indexer selects (the model's)", 90},
     {"dense", OPTION_DENSE, NULL, 0, "Attend to everything instead, for comparison; has its own snapshots",
      90},
+    {NULL, 0, NULL, 0,
+     "A model served elsewhere, by vLLM, SGLang or another Pharos (key: $PHAROS_REMOTE_KEY):", 92},
+    {"remote", OPTION_REMOTE, "URL", 0, "Ask the model of this OpenAI-compatible server", 92},
+    {"remote-model", OPTION_REMOTE_MODEL, "NAME", 0, "Which of its models (the only one)", 92},
+    {"remote-context", OPTION_REMOTE_CONTEXT, "N", 0, "Tokens of its context (as the server says)", 92},
+    {"remote-system", OPTION_REMOTE_SYSTEM, "TEXT", 0,
+     "Told before everything (to answer from the files; eval: nothing)", 92},
+    {"remote-ca", OPTION_REMOTE_CA, "FILE", 0, "Trust these certificates (the system's)", 92},
+    {"remote-timeout", OPTION_REMOTE_TIMEOUT, "S", 0, "Longest silence, in seconds (300)", 92},
+    {"tokenizer", OPTION_TOKENIZER, "PATH", 0,
+     "The served model's tokenizer.json with config.json beside it: counts its tokens, and lets SGLang's "
+     "selection be "
+     "shown",
+     92},
+    {"trace-limit", OPTION_TRACE_LIMIT, "MIB", 0, "Largest selection to ask an SGLang for (1024)", 92},
     {"json", 'j', NULL, 0, "Print JSON", 91},
     {"quiet", 'q', NULL, 0, "No progress and no notes", 91},
     {0},
@@ -61,6 +98,34 @@ static error_t parse_common(int key, char *arg, struct argp_state *state) {
     case OPTION_DENSE:
         o->dense = true;
         break;
+    case OPTION_REMOTE:
+        o->remote = arg;
+        break;
+    case OPTION_REMOTE_MODEL:
+        o->remote_model = arg;
+        break;
+    case OPTION_REMOTE_CONTEXT:
+        o->remote_context = whole_number(arg, "number of tokens", state);
+        break;
+    case OPTION_REMOTE_SYSTEM:
+        o->remote_system = arg;
+        break;
+    case OPTION_REMOTE_CA:
+        o->remote_ca = arg;
+        break;
+    case OPTION_REMOTE_TIMEOUT:
+        o->remote_timeout = whole_number(arg, "number of seconds", state);
+        break;
+    case OPTION_TOKENIZER:
+        o->remote_tokenizer = arg;
+        break;
+    case OPTION_TRACE_LIMIT:
+        o->trace_limit = whole_number(arg, "number of MiB", state);
+        break;
+    case ARGP_KEY_END:
+        if (o->remote && (o->model_dir || o->backend || o->topk || o->dense))
+            argp_error(state, "--remote has its own model: no --model, --backend, --topk or --dense");
+        break;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -81,10 +146,14 @@ void parse_options(const struct argp *argp, int argc, char **argv, void *input) 
 int data_folder(char *out, size_t n, const common_options *o, ph_error *err) {
     const char *base = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
     int len;
-    if (o->data_dir) len = snprintf(out, n, "%s", o->data_dir);
-    else if (base && base[0] == '/') len = snprintf(out, n, "%s/pharos", base);
-    else if (home && home[0]) len = snprintf(out, n, "%s/.local/share/pharos", home);
-    else return ph_fail(err, PH_USAGE, "HOME is not set: say where to keep things with --data DIR");
+    if (o->data_dir)
+        len = snprintf(out, n, "%s", o->data_dir);
+    else if (base && base[0] == '/')
+        len = snprintf(out, n, "%s/pharos", base);
+    else if (home && home[0])
+        len = snprintf(out, n, "%s/.local/share/pharos", home);
+    else
+        return ph_fail(err, PH_USAGE, "HOME is not set: say where to keep things with --data DIR");
     if (len < 0 || (size_t)len >= n) return ph_fail(err, PH_USAGE, "the path of the data folder is too long");
     return PH_OK;
 }
@@ -95,7 +164,37 @@ int open_store(store **out, const common_options *o, ph_error *err) {
     return code ? code : store_open(out, dir, err);
 }
 
+static int told_to_stop(void *user) {
+    (void)user;
+    return interrupted;
+}
+
+static int open_remote(engine **out, const common_options *o, ph_error *err) {
+    remote_options options = {.url = o->remote,
+                              .model = o->remote_model,
+                              .key = getenv("PHAROS_REMOTE_KEY"),
+                              .ca_file = o->remote_ca,
+                              .system = o->remote_system ? o->remote_system
+                                        : o->no_system   ? NULL
+                                                         : REMOTE_SYSTEM,
+                              .tokenizer = o->remote_tokenizer,
+                              .files = nano_files(),
+                              .context = o->remote_context,
+                              .trace_bytes = (uint64_t)o->trace_limit << 20,
+                              .idle_ms = o->remote_timeout > INT_MAX / 1000 ? INT_MAX
+                                                                            : (int)o->remote_timeout * 1000,
+                              .waiting = told_to_stop};
+    return remote_open(out, &options, err);
+}
+
+int need_local(const common_options *o, const char *what, ph_error *err) {
+    return o->remote ? ph_fail(err, PH_UNSUPPORTED,
+                               "%s needs a model of this machine, not one served elsewhere", what)
+                     : PH_OK;
+}
+
 int open_engine(engine **out, const common_options *o, ph_error *err) {
+    if (o->remote) return open_remote(out, o, err);
     engine_options options = {.model_dir = o->model_dir,
                               .files = nano_files(),
                               .backend = o->backend,

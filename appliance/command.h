@@ -20,6 +20,10 @@ typedef struct common_options {
     const char *data_dir, *model_dir, *backend;
     int threads, topk;
     bool dense, json, quiet;
+    /* A model served elsewhere (engine/remote.h); remote NULL = here. */
+    const char *remote, *remote_model, *remote_system, *remote_ca, *remote_tokenizer;
+    long remote_context, remote_timeout, trace_limit; /* tokens, seconds, MiB; 0 = as remote.h has it */
+    bool no_system; /* send no system text but the user's: evaluations are to be as published */
 } common_options;
 
 /* For `struct argp_child`: parses --data --model --backend --threads --json --quiet ... into a
@@ -41,8 +45,11 @@ void parse_options(const struct argp *argp, int argc, char **argv, void *input);
 /* $XDG_DATA_HOME/pharos or ~/.local/share/pharos unless --data was given. */
 int data_folder(char *out, size_t n, const common_options *o, ph_error *err);
 int open_store(store **out, const common_options *o, ph_error *err);
-/* The embedded model unless --model was given. */
+/* The embedded model unless --model or --remote was given. The key of a server is $PHAROS_REMOTE_KEY. */
 int open_engine(engine **out, const common_options *o, ph_error *err);
+
+/* PH_UNSUPPORTED with --remote: `what` needs the model's weights here. */
+int need_local(const common_options *o, const char *what, ph_error *err);
 
 /* Prints "pharos COMMAND: text" to stderr (a JSON object to stdout instead under --json) and returns the
  * code. */

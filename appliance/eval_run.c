@@ -100,10 +100,18 @@ static int keep_piece(answering *a, const generate_step *step, ph_error *err) {
 static int wrote(void *user, const generate_step *step) {
     answering *a = user;
     running *r = a->run;
+    if (step->late) { /* a served model: what it selected comes after the answer */
+        a->failed = answer_trace_late(&a->trace, step, TRACE_KEEP, r->err);
+        if (!a->failed)
+            a->failed = eval_sights_add(&a->sights, a->session, step, a->question->spans,
+                                        a->question->n_spans, r->err);
+        return a->failed != PH_OK;
+    }
     if (!a->n_tokens) a->first_token = now();
     a->log_probability += step->logprob;
     a->failed = keep_piece(a, step, r->err);
-    if (!a->failed && step->layers) a->failed = answer_trace_add(&a->trace, step, TRACE_KEEP, r->err);
+    bool traced = step->layers || engine_is_remote(r->engine);
+    if (!a->failed && traced) a->failed = answer_trace_add(&a->trace, step, TRACE_KEEP, r->err);
     if (!a->failed)
         a->failed =
             eval_sights_add(&a->sights, a->session, step, a->question->spans, a->question->n_spans, r->err);
@@ -200,7 +208,7 @@ static int add_sources(running *r, const answering *a, json_t *result, ph_error 
     const eval_question *q = a->question;
     const loaded_pack *p = &r->haystack.pack;
     if (q->text < 0) return PH_OK;
-    if (a->trace.n_tokens) {
+    if (a->trace.layers) {
         double *mass = calloc(p->prompt.tokens.n + 1, sizeof *mass);
         read_sentence *read = NULL;
         size_t n = 0;
@@ -289,9 +297,27 @@ static int store_result(running *r, size_t cell, json_t *result, json_t *timing,
     return code;
 }
 
+static int tell(running *r, int64_t tokens, int64_t all);
+
+/* While a server keeps silent. */
+static int waiting(void *user) {
+    const answering *a = user;
+    return tell(a->run, 0, 0);
+}
+
+/* A server's own counts are never the same: its cache has more each time. */
+static void add_usage(json_t *timing, const session *s) {
+    generate_usage u;
+    if (!timing || !session_usage(s, &u)) return;
+    json_object_set_new(timing, "server_prompt_tokens", json_integer(u.prompt_tokens));
+    json_object_set_new(timing, "server_cached_tokens", json_integer(u.cached_tokens));
+    json_object_set_new(timing, "server_completion_tokens", json_integer(u.completion_tokens));
+}
+
 static int ask(running *r, session *s, size_t question, size_t cell, ph_error *err) {
     answering a = {.run = r, .session = s, .question = &r->haystack.questions[question]};
-    generate_options o = {.max_tokens = a.question->max_tokens, .trace = true, .step = wrote, .user = &a};
+    generate_options o = {
+        .max_tokens = a.question->max_tokens, .trace = true, .step = wrote, .waiting = waiting, .user = &a};
     stop_reason stop = STOP_EOS;
     eval_score score;
     double started = now();
@@ -307,6 +333,8 @@ static int ask(running *r, session *s, size_t question, size_t cell, ph_error *e
     } else if (!code)
         code = session_generate(s, &o, &stop, err);
     if (!code && a.failed) code = a.failed;
+    if (!code && stop == STOP_CALLBACK)
+        code = ph_fail(err, PH_INTERRUPTED, "stopped in the midst of an answer");
     double finished = now();
     if (!code) code = eval_score_answer(&score, r->plan->params->over, a.question, a.text ? a.text : "", err);
     json_t *result = code ? NULL : cell_json(r, &a, &score, stop);
@@ -325,6 +353,7 @@ static int ask(running *r, session *s, size_t question, size_t cell, ph_error *e
             "first_token_s", a.n_tokens ? a.first_token - started : 0.0, "answer_s", finished - fed,
             "context_bytes", (json_int_t)engine_context_bytes(r->engine, context_length(r->context)),
             "resident_bytes", (json_int_t)resident_bytes());
+        add_usage(timing, s);
         code = store_result(r, cell, result, timing, err);
         json_decref(timing);
         r->prefill_told = true;
@@ -477,8 +506,25 @@ static int64_t longest(const eval_params *p) {
     return most;
 }
 
+/* What no served model can be made to do. */
+static int check_remote(const engine *e, const eval_params *p, ph_error *err) {
+    if (!engine_is_remote(e)) return PH_OK;
+    if (p->kind == EVAL_COMPARE || p->kind == EVAL_RECALL)
+        return ph_fail(err, PH_UNSUPPORTED,
+                       "%s needs the model's own index scores and a dense mode, which no server gives: run "
+                       "needle, ruler "
+                       "or qa there and here, and put them side by side with `eval diff`",
+                       eval_kind_name(p->kind));
+    if (p->answer_prefix)
+        return ph_fail(err, PH_UNSUPPORTED,
+                       "a served model cannot be made to go on with an answer that was begun for it");
+    return PH_OK;
+}
+
 int eval_run(store *s, engine *e, eval_params *p, int64_t resume, const eval_options *o, ph_error *err) {
     eval_plan plan;
+    int unable = check_remote(e, p, err);
+    if (unable) return unable;
     int code = eval_plan_make(&plan, p, s, e, err);
     if (code) return code;
     running r = {.store = s, .engine = e, .plan = &plan, .options = o, .err = err};

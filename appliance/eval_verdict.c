@@ -59,14 +59,16 @@ int eval_sights_add(eval_sights *s, session *conversation, const generate_step *
     eval_sight *row = s->at + (size_t)s->n_steps * (size_t)s->layers * (size_t)n_spans;
     for (int l = 0; l < s->layers; l++, row += n_spans) {
         bool own = step->layers[l].score || l == 0;
-        if (own) {
+        if (own && !step->selection_only) {
             int code = session_index_scores(conversation, l, s->score, err);
             if (code) return code;
         }
         for (int i = 0; i < n_spans; i++) {
             see_selection(&row[i], &step->layers[l], spans[i]);
             /* A layer that reuses a selection has the ranks of the one before. */
-            row[i].rank = own ? rank_of(s->score, n, spans[i]) : row[i - n_spans].rank;
+            row[i].rank = step->selection_only ? 0
+                          : own                ? rank_of(s->score, n, spans[i])
+                                               : row[i - n_spans].rank;
         }
     }
     s->n_steps++;
@@ -125,8 +127,9 @@ int eval_score_answer(eval_score *out, eval_kind kind, const eval_question *q, c
 
 /* ---- verdicts ---- */
 
-static const char *const names[VERDICTS] = {
-    "right", "not selected", "selected, not used", "cut off", "wrong copy", "invented", "unknown"};
+static const char *const names[VERDICTS] = {"right",   "not selected", "selected, not used",
+                                            "cut off", "wrong copy",   "invented",
+                                            "unknown", "no trace"};
 
 const char *eval_verdict_name(eval_verdict v) {
     return v >= 0 && v < VERDICTS ? names[v] : "?";
@@ -204,7 +207,7 @@ eval_verdict eval_judge(const eval_question *q, const eval_answer *a, const eval
         snprintf(detail, ROOM, "after %d tokens", a->n_tokens);
         return VERDICT_CUT_OFF;
     }
-    if (s->n_steps == 0) return VERDICT_UNKNOWN;
+    if (s->n_steps == 0) return q->n_spans ? VERDICT_NO_TRACE : VERDICT_UNKNOWN;
     /* One of several: the steps that should have given it are not known; else up to where the answer left it.
      */
     bool several = q->all && q->n_answers > 1;

@@ -10,7 +10,8 @@ enum { EVAL_STEPS = 48 }; /* answer tokens that are looked at */
 typedef struct eval_sight {
     float share;  /* of the span's tokens that were selected */
     float mass;   /* attention on them */
-    int64_t rank; /* of the span's best token among all positions' index scores, from 1; 0 = unknown */
+    int64_t rank; /* of the span's best token among all positions' index scores, from 1; 0 = unknown (a served
+                     model tells what it selects, not how it ranks) */
 } eval_sight;
 
 /* [n_steps, layers, n_spans]. Zero-initialise; free with eval_sights_free. */
@@ -36,7 +37,8 @@ typedef enum eval_verdict {
     VERDICT_CUT_OFF,      /* the answer was still being given when it had to end */
     VERDICT_WRONG_COPY,   /* the right place, copied wrongly */
     VERDICT_INVENTED,     /* an answer where there is none */
-    VERDICT_UNKNOWN,      /* no place is known, or there is no trace (dense) */
+    VERDICT_UNKNOWN,      /* no place is known */
+    VERDICT_NO_TRACE,     /* dense, or a served model that does not tell what it selects */
     VERDICTS
 } eval_verdict;
 const char *eval_verdict_name(eval_verdict v);

@@ -66,6 +66,71 @@ int answer_trace_add(answer_trace *t, const generate_step *step, int keep, ph_er
     return PH_OK;
 }
 
+/* ---- what is told late ---- */
+
+/* Room for the layers of every token that is there; none of them is known yet. */
+static int make_rows(answer_trace *t, int layers, int keep, ph_error *err) {
+    size_t rows = t->capacity * (size_t)layers, entries = rows * (size_t)keep;
+    int32_t *selected = calloc(rows ? rows : 1, sizeof *selected);
+    trace_entry *list =
+        rows && entries / rows != (size_t)keep ? NULL : malloc((entries ? entries : 1) * sizeof *list);
+    if (!selected || !list) {
+        free(selected);
+        free(list);
+        return ph_fail(err, PH_MEMORY, "no memory for a trace of %zu tokens", t->n_tokens);
+    }
+    for (size_t i = 0; i < entries; i++) list[i] = (trace_entry){-1, NAN, 0};
+    free(t->selected);
+    free(t->entries);
+    t->selected = selected;
+    t->entries = list;
+    t->layers = layers;
+    t->keep = keep;
+    return PH_OK;
+}
+
+static int most_votes(const void *a, const void *b, void *user) {
+    const int32_t *votes = user, x = *(const int32_t *)a, y = *(const int32_t *)b;
+    if (votes[x] != votes[y]) return votes[x] < votes[y] ? 1 : -1;
+    return (x > y) - (x < y);
+}
+
+/* The `keep` positions that most layers selected, the earlier one among equals. */
+static void keep_agreed(const trace_layer *l, int32_t *order, const int32_t *votes, trace_entry *out,
+                        int keep) {
+    memcpy(order, l->position, (size_t)l->count * sizeof *order);
+    if (l->count) qsort_r(order, (size_t)l->count, sizeof *order, most_votes, (void *)votes);
+    for (int i = 0; i < keep && i < l->count; i++) out[i] = (trace_entry){order[i], NAN, l->mass[0]};
+}
+
+int answer_trace_late(answer_trace *t, const generate_step *step, int keep, ph_error *err) {
+    if (step->index < 0 || (size_t)step->index >= t->n_tokens || (t->layers && t->layers != step->n_layers))
+        return ph_fail(err, PH_CORRUPT, "a trace came for a token that the answer does not have");
+    int code = t->layers ? PH_OK : make_rows(t, step->n_layers, keep, err);
+    if (code) return code;
+    t->selection_only = step->selection_only;
+    int32_t last = 0;
+    int most = 0;
+    for (int l = 0; l < step->n_layers; l++) {
+        const trace_layer *from = &step->layers[l];
+        if (from->count && from->position[from->count - 1] > last) last = from->position[from->count - 1];
+        most = from->count > most ? from->count : most;
+    }
+    int32_t *votes = calloc((size_t)last + 1, sizeof *votes),
+            *order = malloc(((size_t)most + 1) * sizeof *order);
+    if (!votes || !order) code = ph_fail(err, PH_MEMORY, "no memory for a trace over %d tokens", last);
+    for (int l = 0; l < step->n_layers && !code; l++)
+        for (int i = 0; i < step->layers[l].count; i++) votes[step->layers[l].position[i]]++;
+    for (int l = 0; l < step->n_layers && !code; l++) {
+        size_t row = (size_t)step->index * (size_t)t->layers + (size_t)l;
+        t->selected[row] = step->layers[l].count;
+        keep_agreed(&step->layers[l], order, votes, t->entries + row * (size_t)t->keep, t->keep);
+    }
+    free(votes);
+    free(order);
+    return code;
+}
+
 void answer_trace_free(answer_trace *t) {
     free(t->tokens);
     free(t->selected);
@@ -76,6 +141,9 @@ void answer_trace_free(answer_trace *t) {
 
 /* ---- as a blob ---- */
 
+/* Versions of the blob: of one form, but the masses mean another thing. */
+enum { ATTENTION = 1, SELECTION = 2 };
+
 typedef struct trace_header {
     char magic[4];
     uint32_t version, layers, keep, tokens, text;
@@ -85,8 +153,10 @@ int answer_trace_pack(const answer_trace *t, void **blob, size_t *len, ph_error 
     size_t rows = t->n_tokens * (size_t)t->layers;
     size_t parts[] = {sizeof(trace_header), t->n_tokens * sizeof *t->tokens, rows * sizeof *t->selected,
                       rows * (size_t)t->keep * sizeof *t->entries, t->text_len};
-    trace_header h = {{'P', 'H', 'T', 'R'}, 1, (uint32_t)t->layers, (uint32_t)t->keep, (uint32_t)t->n_tokens,
-                      (uint32_t)t->text_len};
+    uint32_t version = t->selection_only ? SELECTION : ATTENTION;
+    trace_header h = {{'P', 'H', 'T', 'R'},  version,
+                      (uint32_t)t->layers,   (uint32_t)t->keep,
+                      (uint32_t)t->n_tokens, (uint32_t)t->text_len};
     const void *from[] = {&h, t->tokens, t->selected, t->entries, t->text};
     *len = 0;
     for (int i = 0; i < 5; i++) *len += parts[i];
@@ -103,8 +173,8 @@ int answer_trace_unpack(answer_trace *t, const void *blob, size_t len, ph_error 
     trace_header h;
     if (len < sizeof h) return ph_fail(err, PH_CORRUPT, "a stored trace is too short");
     memcpy(&h, blob, sizeof h);
-    if (memcmp(h.magic, "PHTR", 4) || h.version != 1 || h.layers > 4096 || h.keep > 1 << 20 ||
-        h.tokens > 1 << 20 || h.text > 1 << 28)
+    if (memcmp(h.magic, "PHTR", 4) || (h.version != ATTENTION && h.version != SELECTION) || h.layers > 4096 ||
+        h.keep > 1 << 20 || h.tokens > 1 << 20 || h.text > 1 << 28)
         return ph_fail(err, PH_CORRUPT, "a stored trace has a damaged header");
     size_t rows = (size_t)h.tokens * h.layers;
     size_t tokens = h.tokens * sizeof(trace_token), selected = rows * sizeof(int32_t);
@@ -113,6 +183,7 @@ int answer_trace_unpack(answer_trace *t, const void *blob, size_t len, ph_error 
     size_t entries = rows * h.keep * sizeof(trace_entry);
     if (entries > len || len != sizeof h + tokens + selected + entries + h.text)
         return ph_fail(err, PH_CORRUPT, "a stored trace has the wrong length");
+    t->selection_only = h.version == SELECTION;
     t->layers = (int)h.layers;
     t->keep = (int)h.keep;
     t->n_tokens = t->capacity = h.tokens;
@@ -176,8 +247,8 @@ static double lift_of(const loaded_pack *p, double mass, int64_t tokens) {
     return tokens > 0 && all > 0 ? mass / ((double)tokens / (double)all) : 0;
 }
 
-/* The tokens of a stretch of text. The one that it begins inside of starts before it: a word's token has the space
- * before the word. */
+/* The tokens of a stretch of text. The one that it begins inside of starts before it: a word's token has the
+ * space before the word. */
 static void tokens_of(const loaded_pack *p, const pack_text *t, size_t start, size_t end, int64_t *first,
                       int64_t *last) {
     *first = pack_token_at(p, t, start);

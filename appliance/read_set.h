@@ -29,12 +29,17 @@ typedef struct answer_trace {
     int32_t *selected;    /* [n_tokens, layers] how many positions were selected */
     trace_entry *entries; /* [n_tokens, layers, keep] by falling mass; position -1 where there are fewer */
     size_t n_tokens, capacity;
-    char *text; /* the pieces one after another: the answer's bytes */
+    bool selection_only; /* a mass is an equal share of what was selected: a served model does not tell
+                            attention */
+    char *text;          /* the pieces one after another: the answer's bytes */
     size_t text_len, text_capacity;
 } answer_trace;
 
 /* Adds a generated token (engine.h). layers must not change. */
 int answer_trace_add(answer_trace *t, const generate_step *step, int keep, ph_error *err);
+/* What was selected for token step->index, told late: the tokens were added without layers. Of equal shares
+ * those positions are kept that most layers selected. PH_CORRUPT where there is no such token. */
+int answer_trace_late(answer_trace *t, const generate_step *step, int keep, ph_error *err);
 void answer_trace_free(answer_trace *t);
 
 /* As one blob for the store, and back (checked: the blob is not trusted). *blob owned by the caller. */

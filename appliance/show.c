@@ -60,6 +60,12 @@ static void print_place(FILE *out, const char *name, uint32_t page) {
 
 static void show_citation(const answer *a, const store_citation *c, size_t number, FILE *out) {
     fprintf(out, "  [%zu] ", number);
+    if (!c->document) {
+        fputs("\"", out);
+        print_cleaned(out, c->quote, strlen(c->quote));
+        fputs("\"\n      these words stand in none of the documents\n", out);
+        return;
+    }
     print_place(out, c->document_name, c->page);
     fprintf(out, ", byte %llu\n      ", (unsigned long long)c->start);
     const pack_text *t = text_of(a, c);
@@ -68,7 +74,9 @@ static void show_citation(const answer *a, const store_citation *c, size_t numbe
         fputs("      the quote stands there", out);
     else
         fputs("      these words do not stand there; it is the sentence read most", out);
-    if (c->in_read_set)
+    if (c->untraced)
+        fputs("; whether it was read is not known\n", out);
+    else if (c->in_read_set)
         fprintf(out, "; it was read: %.1f%% of the attention, %.0f times its share\n", 100 * c->mass,
                 c->lift);
     else
@@ -90,8 +98,19 @@ void show_read_set(const read_sentence *list, size_t n, FILE *out) {
 
 void show_sources(const answer *a, FILE *out) {
     for (size_t i = 0; i < a->row.n_citations; i++) show_citation(a, &a->row.citations[i], i + 1, out);
+    if (a->untraced[0]) {
+        fputs("\nWhat was read while answering is not known: ", out);
+        print_cleaned(out, a->untraced, strlen(a->untraced));
+        fputc('\n', out);
+    }
     if (!a->n_read) return;
-    fputs("\nRead while answering (share of attention on the documents, times a random sentence's)\n", out);
+    if (a->trace.selection_only)
+        fputs("\nSelected while answering (share of the selected positions on the documents, times a random "
+              "sentence's; attention is not known)\n",
+              out);
+    else
+        fputs("\nRead while answering (share of attention on the documents, times a random sentence's)\n",
+              out);
     show_read_set(a->read, a->n_read < 5 ? a->n_read : 5, out);
 }
 
@@ -113,11 +132,12 @@ json_t *read_set_json(const read_sentence *list, size_t n) {
 }
 
 json_t *citation_json(const store_citation *c) {
-    return json_pack("{s:o, s:I, s:o, s:I, s:I, s:o, s:b, s:b, s:f, s:f}", "document",
+    return json_pack("{s:o, s:I, s:o, s:I, s:I, s:o, s:b, s:o, s:f, s:f}", "document",
                      json_text(c->document_name), "document_id", (json_int_t)c->document, "page",
                      c->page ? json_integer(c->page) : json_null(), "start", (json_int_t)c->start, "end",
                      (json_int_t)c->end, "quote", json_text(c->quote), "in_text", c->in_text, "in_read_set",
-                     c->in_read_set, "mass", c->mass, "lift", c->lift);
+                     c->untraced ? json_null() : json_boolean(c->in_read_set), "mass", c->mass, "lift",
+                     c->lift);
 }
 
 json_t *answer_json(const answer *a) {
@@ -126,7 +146,7 @@ json_t *answer_json(const answer *a) {
     for (size_t i = 0; i < r->n_citations; i++)
         json_array_append_new(citations, citation_json(&r->citations[i]));
     return json_pack("{s:I, s:o, s:o, s:b, s:b, s:i, s:o, s:o, s:{s:I, s:I, s:I}, s:{s:f, s:f, s:f}, s:I, "
-                     "s:i, s:i, s:f, s:o}",
+                     "s:i, s:i, s:f, s:o, s:o, s:o}",
                      "id", (json_int_t)r->id, "question", json_text(r->question), "answer",
                      json_text(r->answer), "found", r->found, "cut_off", a->cut_off, "passages", a->passages,
                      "citations", citations, "read_set", read_set_json(a->read, a->n_read), "usage",
@@ -134,5 +154,9 @@ json_t *answer_json(const answer *a) {
                      (json_int_t)r->cached_tokens, "completion_tokens", (json_int_t)r->completion_tokens,
                      "timing", "prefill_ms", r->prefill_ms, "first_token_ms", r->first_token_ms, "total_ms",
                      r->total_ms, "pack", (json_int_t)r->pack, "packs_asked", a->packs_asked, "packs",
-                     a->packs_all, "confidence", a->confidence, "model", json_text(r->model));
+                     a->packs_all, "confidence", a->confidence, "model", json_text(r->model), "evidence",
+                     a->untraced[0]            ? json_null()
+                     : a->trace.selection_only ? json_string("selection")
+                                               : json_string("attention"),
+                     "untraced", a->untraced[0] ? json_text(a->untraced) : json_null());
 }

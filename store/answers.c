@@ -62,8 +62,8 @@ static int insert_citation(store *s, int64_t answer, size_t position, const stor
     if (rc == PH_OK)
         rc = db_run(s, err, "INSERT INTO citations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     "iiItiiitiidd", answer, (int64_t)position, c->document, name, (int64_t)c->page,
-                    (int64_t)c->start, (int64_t)c->end, quote, (int64_t)c->in_text, (int64_t)c->in_read_set,
-                    c->mass, c->lift);
+                    (int64_t)c->start, (int64_t)c->end, quote, (int64_t)c->in_text,
+                    c->untraced ? INT64_C(-1) : (int64_t)c->in_read_set, c->mass, c->lift);
     if (rc == PH_OK && c->document)
         rc =
             db_run(s, err, "INSERT OR IGNORE INTO answer_documents VALUES (?, ?)", "ii", c->document, answer);
@@ -153,7 +153,8 @@ static int read_citation(store *s, store_citation *c, sqlite3_stmt *row, ph_erro
                           .start = (uint64_t)start,
                           .end = (uint64_t)end,
                           .in_text = sqlite3_column_int64(row, 6) != 0,
-                          .in_read_set = sqlite3_column_int64(row, 7) != 0,
+                          .in_read_set = sqlite3_column_int64(row, 7) > 0,
+                          .untraced = sqlite3_column_int64(row, 7) < 0,
                           .mass = db_real(row, 8),
                           .lift = db_real(row, 9)};
     int rc = db_text(s, &c->document_name, row, 1, err);

@@ -154,6 +154,7 @@ typedef struct store_citation {
     uint64_t start, end;   /* bytes of the document's text */
     char *quote;
     bool in_text, in_read_set;
+    bool untraced;         /* nobody knows what was read: in_read_set, mass and lift say nothing */
     double mass, lift;
 } store_citation;
 
