@@ -12,11 +12,12 @@ PP = rf"(?:I(?:{NP}|O)|K#|T{NP})"
 LEAD = re.compile(rf"(?:[CR],?)?(?:{PP}{{1,2}},?|R,)?")
 SUBJECT = re.compile(rf"({NP}|O)")
 ASIDE = re.compile(r",[^,;.?!:\"]{1,14},")
-VERB = re.compile(r"R*(?:(?P<be>A)R{0,2}(?P<pass>b?E|G)?|(?P<have>H)R{0,2}(?P<perf>bE|E|b)|(?P<modal>M)R{0,2}(?P<inf>b?[BE]|b)|(?P<plain>[VZ])|(?P<base>B))")
+VERB = re.compile(r"R*(?:(?P<be>A)R{0,2}(?P<pass>b?E|G)?|(?P<have>H)R{0,2}(?P<perf>b?[EG]|b)|(?P<modal>M)R{0,2}(?P<inf>b?[BE]|b)|(?P<plain>[VZ])|(?P<base>B))")
 PHRASE = re.compile(rf"(?P<pp>R?{PP})|(?P<np>{NP}|O)|(?P<to>T(?=b?B))|(?P<k>K)|(?P<adv>R)|(?P<adj>J(?:CJ)?)|(?P<c>,?C(?=[VZ]))")
 IDLE = {"it", "there", "this", "that", "these", "those", "he", "she", "they", "we", "you", "i", "him", "her", "them", "us", "me", "one", "thing", "things", "way", "rest", "other", "others", "same",
         "something", "nothing", "anything", "everything", "lot", "kind", "sort", "fact", "matter", "myself", "himself", "herself", "itself", "themselves", "everyone", "someone", "such", "all", "case", "cases"}
 CONTENT = re.compile(r"[A-Za-z]{4,}")
+FINITE = re.compile("[VZABHMY]")
 MONTHS = set("january february march april may june july august september october november december monday tuesday wednesday thursday friday saturday sunday".split())
 SAID = r"(?:said|cried|asked|replied|answered|exclaimed|whispered|remarked|shouted|muttered|returned|observed|murmured|growled|sighed|called|continued|added|declared|inquired)"
 SPEECH = re.compile(rf"[\"“]([^\"“”]{{15,160}})[\"”],? (?:{SAID} ((?:[A-Z][a-z]+\.? ?){{1,3}}|the [a-z]+(?: [a-z]+)?)|((?:[A-Z][a-z]+\.? ?){{1,3}}|[Tt]he [a-z]+) {SAID})(?=[ ,.;])")
@@ -33,13 +34,11 @@ class Clause:
         return self.s[self.sp[span[0]][0]:self.sp[span[1] - 1][1]]
 
 
-def parse(lex, s):
-    c = Clause()
-    c.s = s
-    c.sp, c.t = lex.tag(s)
-    t = c.t
+def parse(lex, c):
+    """Fills in a clause whose sentence is tagged; False where it is not of the kind that is understood."""
+    s, t = c.s, c.t
     if len(t) < 5 or "?" in t:
-        return None
+        return False
     at = 0
     m = LEAD.match(t)
     c.lead = None
@@ -53,7 +52,7 @@ def parse(lex, s):
             at, c.lead = 0, None
     m = SUBJECT.match(t, at)
     if not m:
-        return None
+        return False
     c.subj = m.span()
     at = m.end()
     a = ASIDE.match(t, at)
@@ -61,7 +60,7 @@ def parse(lex, s):
         at = a.end()
     v = VERB.match(t, at)
     if not v:
-        return None
+        return False
     at = v.end()
     word = lambda i: s[c.sp[i][0]:c.sp[i][1]]
     kind = v.lastgroup
@@ -75,7 +74,7 @@ def parse(lex, s):
         if g["plain"]:
             base = lex.base.get((w.lower(), g["plain"]))
             if not base:
-                return None
+                return False
             c.aux = "did" if g["plain"] == "V" else "does"
         else:
             base, c.aux = w, "do"
@@ -109,7 +108,7 @@ def parse(lex, s):
         at = m.end()
         if at < n and t[at] == "," and at + 1 < n and t[at + 1] == "K":
             at += 1
-    return c
+    return True
 
 
 def low(text, tag):
@@ -291,7 +290,8 @@ def of_clause(r, lex, c):
             elif w == "number":
                 if c.t[inner[0]] == "#" and inner[1] - inner[0] > 1 and c.t[inner[1] - 1] == "S":
                     out.append((3, assemble(r, c, f"{prep.capitalize()} how many {c.text((inner[0] + 1, inner[1]))}", rest), c.text((inner[0], inner[0] + 1))))
-            elif prep in ("in", "on", "at", "under", "behind", "near", "inside", "above", "below", "across", "through", "into", "over", "between", "around", "along", "beside", "against") and lex.field(head(c, inner)[0]) in (6, 15, 17, 14):
+            elif prep in ("in", "on", "at", "under", "behind", "near", "inside", "above", "below", "across", "through", "into", "over", "between", "around", "along", "beside", "against") and lex.field(head(c, inner)[0]) in (6, 15, 17) and \
+                    (prep not in ("in", "at", "on") or c.text(inner)[:4] in ("the ", "The ")):
                 add(4, assemble(r, c, "Where", rest), whole)
             elif prep in ("by", "without", "through", "via") and c.passive is False:
                 add(2, assemble(r, c, "How", rest), span)
@@ -303,6 +303,8 @@ def of_clause(r, lex, c):
             w = c.s[c.sp[span[0]][0]:c.sp[span[0]][1]].lower()
             rest = rest_of(r, c, i)
             inner = (span[0] + 1, span[1])
+            if not FINITE.search(c.t, *inner):
+                continue
             if w in ("because", "since", "as") and (w == "because" or c.t[span[0] - 1] == ","):
                 add(8, assemble(r, c, "Why", rest), span if r.random() < 0.4 else inner)
             elif w == "so" and c.text(inner).startswith("that "):
@@ -368,7 +370,7 @@ def others(r, lex, c):
             cond, main = c.text(m.span(2)), c.text(m.span(3))
             cond = low(cond, c.t[m.start(2)])
             start = SUBJECT.match(c.t, m.start(3) + (c.t[m.start(3)] == "R"))
-            if not start or not VERB.match(c.t, start.end()):
+            if not start or not VERB.match(c.t, start.end()) or not FINITE.search(c.t, *m.span(2)):
                 return out
             if k in ("if", "when", "unless", "after", "before", "once") and len(main.split()) <= 20:
                 out.append((8, r.choice(("What happens {} {}", "What is the case {} {}", "What does the text say happens {} {}", "{} {}, what then", "What {} {}")).format(k, cond), main))
@@ -402,14 +404,10 @@ def question(r, lex, s):
         if said:
             return finish(said[0]), said[1]
     s = s.lstrip("\"“'‘-* ")
-    c = parse(lex, s)
-    found = []
-    if c:
-        found = of_clause(r, lex, c)
-    else:
-        c = Clause()
-        c.s = s
-        c.sp, c.t = lex.tag(s)
+    c = Clause()
+    c.s = s
+    c.sp, c.t = lex.tag(s)
+    found = of_clause(r, lex, c) if parse(lex, c) else []
     found += others(r, lex, c)
     for _ in range(min(3, len(found))):
         w, q, a = r.choices(found, [f[0] for f in found])[0]

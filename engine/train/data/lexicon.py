@@ -49,6 +49,7 @@ class Lexicon:
 
     def __init__(self, path):
         self.tags, self.base, self.fields, self.above, self.same, self.glossary = {}, {}, {}, {}, {}, []
+        self.kinds = {}
         if not os.path.exists(path):
             return
         weight = {}
@@ -144,52 +145,61 @@ class Lexicon:
         b = self.base.get((word.lower(), "S")) or word.lower()
         return self.fields.get(b, 0)
 
+    def kind(self, w):
+        """(tag or "" where the neighbours decide, tags it can have by rank, whether it is capitalised) of a token by itself."""
+        low, c, can = w.lower(), w[0], ""
+        if not (c.isalnum() or c in "_`$£€"):
+            t = c if c in ",;:.?!()\"" else "," if c in "—–" else "\"" if c in "“”" else "X"
+        elif low in ("her", "her's"):
+            t = "D"
+        elif low in CLOSED and (c.islower() or w != w.upper() or len(w) == 1):
+            t = CLOSED[low]
+        elif c.isdigit() or c in "$£€":
+            t = "#"
+        elif not w.replace("'", "").replace("’", "").replace("-", "").isalpha() or (len(w) > 1 and w[1:].lower() != w[1:]):
+            t = "P"
+        elif w.endswith(("'s", "’s")):
+            t = "D" if c.islower() else "Q"
+        else:
+            t, can = "", self.tags.get(low, "")
+            if not can and c.islower():
+                t = "R" if low.endswith("ly") else "E" if low.endswith("ed") else "G" if low.endswith("ing") else \
+                    "J" if low.endswith(("ous", "ful", "able", "ible", "ical", "less")) else "S" if low.endswith("s") else "N"
+            elif not can or w in self.fields and c.isupper():
+                t = "P"
+        return t, can, c.isupper()
+
     def tag(self, s):
         """(spans, tags) of a sentence."""
-        spans, out = [], []
-        known, closed = self.tags, CLOSED
+        spans, out, kinds, prev = [], [], self.kinds, "."
         for m in TOKEN.finditer(s):
             w = m.group()
             while w[-1] in ".:/" and len(w) > 1:
                 w = w[:-1]
             a = m.start()
             spans.append((a, a + len(w)))
-            low = w.lower()
-            c = w[0]
-            prev = out[-1] if out else "."
-            if not (c.isalnum() or c in "_`$£€"):
-                t = c if c in ",;:.?!()\"" else "," if c in "—–" else "\"" if c in "“”" else "X"
-            elif low in closed and (c.islower() or w != w.upper() or len(w) == 1):
-                t = closed[low]
-                if low == "her":
-                    t = "D"
-            elif low == "her":
-                t = "D"
-            elif c.isdigit() or c in "$£€":
-                t = "#"
-            elif not w.replace("'", "").replace("’", "").replace("-", "").isalpha() or (len(w) > 1 and w[1:].lower() != w[1:]):
-                t = "P"
-            else:
-                can = known.get(low, "")
-                if w.endswith(("'s", "’s")):
-                    t = "D" if c.islower() else "Q"
-                elif c.isupper() and (prev not in ".?!:\"" or not can or (w in self.fields)):
+            k = kinds.get(w)
+            if k is None:
+                if len(kinds) > 200000:
+                    kinds.clear()
+                k = kinds[w] = self.kind(w)
+            t, can, capital = k
+            if not t:
+                t = can[0]
+                if capital and prev not in ".?!:\"":
                     t = "P"
-                elif not can:
-                    t = "R" if low.endswith("ly") else "E" if low.endswith("ed") else "G" if low.endswith("ing") else "J" if low.endswith(("ous", "ful", "able", "ible", "ical", "less")) else "S" if low.endswith("s") else "N"
-                else:
-                    t = can[0]
-                    if prev in "DJQ#" and t in "BZVG":
-                        t = next((x for x in can if x in "NSJ"), "J" if t in "VG" else t)
-                    elif prev in "TMY" and "B" in can:
-                        t = "B"
-                    elif prev in "AHb" and "V" in can or (prev == "R" and len(out) > 1 and out[-2] in "AHb" and "V" in can):
-                        t = "E"
-                    elif prev in "NPO" and t == "S" and "Z" in can:
-                        t = "Z?"
-                    elif prev == "O" and "B" in can and t in "BN":
-                        t = "B"
+                elif prev in "DJQ#" and t in "BZVG":
+                    t = next((x for x in can if x in "NSJ"), "J" if t in "VG" else t)
+                elif prev in "TMY" and "B" in can:
+                    t = "B"
+                elif "V" in can and (prev in "AHb" or (prev == "R" and len(out) > 1 and out[-2] in "AHb")):
+                    t = "E"
+                elif prev in "NPO" and t == "S" and "Z" in can:
+                    t = "Z?"
+                elif prev == "O" and "B" in can and t in "BN":
+                    t = "B"
             out.append(t)
+            prev = t
         n = len(out)
         for i, t in enumerate(out):
             nxt = out[i + 1] if i + 1 < n else "."

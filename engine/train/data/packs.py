@@ -106,7 +106,7 @@ class Builder:
         qs = [(k, natural.ask(r, q, name, must, self.lex), a, e) for k, q, a, e in qs]
         if kind != "qamr":
             plain = evidence.clean(text)
-            for a, b in r.choices(evidence.sentences(plain), k=3 if self.lex else 1):
+            for a, b in r.choices(evidence.sentences(plain), k=6 if self.lex else 1):
                 made = prose_tasks.question(r, plain[a:b], self.lex)
                 if made:
                     qs.append(("prose", natural.other_words(r, made[0], self.lex), made[1], evidence.window_of(plain[a:b], made[1])))
@@ -222,20 +222,22 @@ class Builder:
         weights = [len(d.pieces) for d in prose]
         asked = {id(d): set() for d in prose}  # sentences that a question rests on: they stay
         names = [d.name for d in docs]
-        for _ in range(n):
+        for _ in range(3 * n if self.lex else n):  # most sentences give no question
+            if len(out) >= n:
+                break
             d = r.choices(prose, weights)[0]
             j = r.randrange(len(d.pieces))
             if not len(d.pieces[j]):
                 continue
             kept = asked[id(d)]
             s = self.corpus.sentence(d.sentences[0] + j)
-            if len(docs) > 1 and names.count(d.name) == 1 and r.random() < 0.14:
+            if len(docs) > 1 and names.count(d.name) == 1 and r.random() < (0.06 if self.lex else 0.14):
                 q = prose_tasks.which_document(r, s)
                 if q:
                     out.append(("document", q, d.name, None))
                     kept.add(j)
                 continue
-            if r.random() < 0.22 and len(d.pieces) > 5 and j not in kept:
+            if r.random() < (0.1 if self.lex else 0.22) and len(d.pieces) > 5 and j not in kept:
                 q = self.recurring(r, d, j, kept)
                 if q:
                     out.append(q)

@@ -140,8 +140,8 @@ def hinted(r, s):
     return r.choice((f"{kind} goes with {', '.join(k)}?", f"{kind} is in the sentence about {', '.join(k)}?", f"{kind}: {' '.join(k)}?")), a
 
 
-MAKERS = [(cloze, 4), (continuation, 1), (quote, 4), (who, 6), (when, 6), (how_many, 6), (where, 4), (hinted, 2)]
-FORMED = 0.75  # share of the questions that are first tried by syntax
+MAKERS = [(cloze, 4), (continuation, 1), (quote, 2), (who, 6), (when, 6), (how_many, 6), (where, 4), (hinted, 2)]
+FORMED = 0.92  # share of the questions that are first tried by syntax
 
 
 def question(r, s, lex=None):
@@ -153,7 +153,7 @@ def question(r, s, lex=None):
         out = formation.question(r, lex, s)
         if out:
             return out
-        if r.random() < 0.6:
+        if r.random() < 0.93:
             return None
     for maker in sorted(MAKERS, key=lambda m: r.random() ** (1 / m[1]), reverse=True)[:5]:
         out = maker[0](r, s)
