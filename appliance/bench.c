@@ -251,7 +251,7 @@ static void set_floors(bench_result *r, engine *e) {
     /* One decoded token reads every weight, the head, and every index key once. */
     double keys = (double)engine_context_bytes(e, r->length) -
                   (double)r->length * c->layers * 2.0 * (c->kv_lora + c->rope);
-    double bytes = 2 * (weights_a_token(c) + (double)c->vocab * c->hidden) + keys;
+    double bytes = engine_weight_bytes(e) * (weights_a_token(c) + (double)c->vocab * c->hidden) + keys;
     r->decode_floor_tok_s = p->bytes_per_s / bytes;
 }
 

@@ -177,6 +177,10 @@ const char *engine_model_name(const engine *e) {
     return e->name;
 }
 
+double engine_weight_bytes(const engine *e) {
+    return e->model.weight_bytes / e->model.weights;
+}
+
 void engine_set_dense(engine *e, bool dense) {
     e->forward.dense = dense;
 }

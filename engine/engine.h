@@ -73,6 +73,7 @@ const uint8_t *engine_key(const engine *e);
 bool engine_is_remote(const engine *e); /* its model is served elsewhere (remote.h): no selection can be forced */
 const char *engine_model_name(const engine *e);              /* for people: folder name or "pharos-nano" */
 size_t engine_context_bytes(const engine *e, int64_t n_tok); /* cache bytes of n tokens */
+double engine_weight_bytes(const engine *e);                 /* bytes that a weight is held in, on average */
 /* Switches between sparse and dense attention for the calls that follow, to compare them on one context. The
  * key stays: what a context reads under the other mode must not be kept. */
 void engine_set_dense(engine *e, bool dense);

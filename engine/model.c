@@ -80,6 +80,11 @@ static kern_matrix_source source_of(loader *l, const tensor *t) {
 static kern_matrix *make(loader *l, const kern_matrix_source *s, kern_type keep) {
     kern_matrix *w = NULL;
     if (!l->failed && l->k->matrix_make(l->k, &w, s, keep, l->err)) l->failed = true;
+    if (l->failed) return w;
+    double n = (double)s->rows * (double)s->cols;
+    bool fp8 = s->type == KERN_FP8 && keep == KERN_BF16 && l->k->holds_fp8;
+    l->m->weights += n;
+    l->m->weight_bytes += n * (double)kern_type_bytes(fp8 ? KERN_FP8 : keep);
     return w;
 }
 

@@ -43,6 +43,7 @@ typedef struct model {
     kern_matrix *head;            /* [vocab, hidden] */
     float *final_norm;            /* [hidden] */
     layer_weights *layers;        /* [config.layers] */
+    double weights, weight_bytes; /* in all matrices: numbers, and the bytes they are held in */
 } model;
 
 /* Takes ownership of files (also on failure). m is zeroed first. keep = format of the matrices. */

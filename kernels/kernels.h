@@ -231,6 +231,7 @@ typedef struct kern_peaks {
 struct kern {
     const char *name; /* "avx512", "avx2", "portable", "cuda" */
     int n_thread;
+    bool holds_fp8; /* a matrix of BF16 numbers made from an FP8 source stays in 8 bits */
     void *state;
 
     void (*close)(kern *k); /* frees k and everything but matrices and arrays, which must be gone before */
@@ -241,7 +242,9 @@ struct kern {
     void (*copy_in)(kern *k, void *to, const void *from_host, size_t bytes);
     void (*copy_out)(kern *k, void *to_host, const void *from, size_t bytes);
 
-    /* Makes a matrix held in `keep` (F32 or BF16). Owned by the caller until matrix_free. */
+    /* Makes a matrix of `keep` numbers (F32 or BF16, rounded). Where holds_fp8, a matrix of BF16 numbers holds
+     * the codes of its FP8 source instead: products are the same to the bit. Owned by the caller until
+     * matrix_free. */
     int (*matrix_make)(kern *k, kern_matrix **out, const kern_matrix_source *source, kern_type keep, ph_error *err);
     void (*matrix_free)(kern *k, kern_matrix *w);
 

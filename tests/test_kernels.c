@@ -1,5 +1,6 @@
 /* test_kernels.c - products, norms, RoPE, Hadamard, SwiGLU, routing and the table itself, each backend
  * against double precision, and row by row to the bit. */
+#include "kernels/cpu/cpu.h"
 #include "tests/test_kernels.h"
 
 static kern_matrix *make(kern *k, const float *w, int64_t rows, int64_t cols, kern_type keep) {
@@ -123,6 +124,112 @@ static void matrices_from_every_format(void **state) {
         bad.rows = 0;
         assert_int_equal(k->matrix_make(k, &m, &bad, KERN_F32, &err), PH_USAGE);
         k->matrix_free(k, NULL);
+        k->close(k);
+    }
+}
+
+/* An FP8 source of random codes (never NaN) and factors, cut out of a tensor at (row0, col0). */
+typedef struct codes {
+    kern_matrix_source source;
+    uint8_t *data;
+    float *scale;
+} codes;
+
+static codes random_codes(int64_t rows, int64_t cols, int64_t row0, int64_t col0, bool transposed) {
+    codes c;
+    int64_t stored_rows = transposed ? cols : rows, stored_cols = transposed ? rows : cols;
+    int64_t blocks = (col0 + stored_cols + 127) / 128, n = stored_rows * stored_cols,
+            n_scale = (row0 + stored_rows + 127) / 128 * blocks;
+    c.data = (uint8_t *)test_bytes((size_t)n);
+    for (int64_t i = 0; i < n; i++) do
+            c.data[i] = (uint8_t)test_random();
+        while ((c.data[i] & 0x7f) == 0x7f);
+    c.scale = test_array(n_scale);
+    for (int64_t i = 0; i < n_scale; i++) {
+        c.scale[i] = ldexpf(1 + fabsf(test_uniform()), (int)(test_random() % 24) - 18);
+        if (test_random() % 8 == 0) c.scale[i] = -c.scale[i];
+    }
+    c.source = (kern_matrix_source){.rows = rows,
+                                    .cols = cols,
+                                    .data = c.data,
+                                    .stride = stored_cols,
+                                    .type = KERN_FP8,
+                                    .transposed = transposed,
+                                    .scale = c.scale,
+                                    .scale_stride = blocks,
+                                    .scale_row0 = row0,
+                                    .scale_col0 = col0};
+    return c;
+}
+
+/* The matrix as made from the source, and from the same numbers in fp32: the products' bits. */
+static void same_products(kern *k, const kern_matrix_source *s, kern_type held) {
+    enum { N = 14 };
+    const int counts[] = {1, 2, 3, 4, 5, 6, 7, 14};
+    float *w = test_array(s->rows * s->cols), *x = test_values(N * s->cols);
+    for (int64_t r = 0; r < s->rows; r++) kern_source_row(s, r, w + r * s->cols);
+    kern_matrix *wide = make(k, w, s->rows, s->cols, KERN_BF16), *m = NULL;
+    assert_int_equal(k->matrix_make(k, &m, s, KERN_BF16, NULL), PH_OK);
+    assert_int_equal(m->type, strcmp(k->name, "portable") == 0 ? KERN_BF16 : held);
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        size_t n = (size_t)counts[i] * (size_t)s->rows;
+        float *want = test_array((int64_t)n), *got = test_array((int64_t)n);
+        for (size_t j = 0; j < n; j++) want[j] = got[j] = test_uniform();
+        kern_matmul a = {wide, x, want, s->cols, s->rows, counts[i], i % 2};
+        k->matmul(k, &a);
+        a.w = m, a.y = got;
+        k->matmul(k, &a);
+        assert_same_bytes(got, want, n * sizeof *got);
+        free(want), free(got);
+    }
+    k->matrix_free(k, m);
+    k->matrix_free(k, wide);
+    free(w), free(x);
+}
+
+static void codes_multiply_as_the_bf16_numbers_they_stand_for(void **state) {
+    const int sizes[][2] = {{1, 1}, {16, 2}, {17, 3}, {64, 128}, {65, 131}, {130, 517}, {300, 62}};
+    const int places[][3] = {{0, 0, KERN_FP8},   {64, 0, KERN_FP8},    {192, 64, KERN_FP8},
+                             {0, 124, KERN_FP8}, {320, 132, KERN_FP8}, {16, 0, KERN_BF16},
+                             {0, 2, KERN_BF16},  {100, 7, KERN_BF16}};
+    FOR_BACKENDS(name) {
+        kern *k = test_open(name, 2);
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            for (size_t p = 0; p < sizeof places / sizeof *places * 2; p++) {
+                const int *place = places[p / 2];
+                bool transposed = p % 2;
+                codes c =
+                    random_codes(sizes[i][0], sizes[i][1], place[transposed], place[!transposed], transposed);
+                same_products(k, &c.source, (kern_type)place[2]);
+                if (p == 0) {
+                    c.source.scale = NULL;
+                    same_products(k, &c.source, KERN_FP8);
+                }
+                free(c.data), free(c.scale);
+            }
+        }
+        k->close(k);
+    }
+}
+
+/* What 16 magnitudes and an exponent cannot say is held as BF16 numbers, with the same products. */
+static void odd_codes_are_held_as_bf16(void **state) {
+    const float factors[] = {0.0f, 1e-38f, 3e38f, INFINITY};
+    FOR_BACKENDS(name) {
+        kern *k = test_open(name, 1);
+        for (size_t i = 0; i <= sizeof factors / sizeof *factors; i++) {
+            codes c = random_codes(70, 140, 0, 0, false);
+            if (i < sizeof factors / sizeof *factors)
+                c.scale[1] = factors[i];
+            else
+                c.data[5] = 0xff;
+            kern_matrix *m = NULL;
+            assert_int_equal(k->matrix_make(k, &m, &c.source, KERN_BF16, NULL), PH_OK);
+            assert_int_equal(m->type, KERN_BF16);
+            k->matrix_free(k, m);
+            if (i < 2) same_products(k, &c.source, KERN_BF16);
+            free(c.data), free(c.scale);
+        }
         k->close(k);
     }
 }
@@ -397,6 +504,8 @@ int main(void) {
         cmocka_unit_test(products_are_right),
         cmocka_unit_test(a_row_does_not_depend_on_its_company),
         cmocka_unit_test(matrices_from_every_format),
+        cmocka_unit_test(codes_multiply_as_the_bf16_numbers_they_stand_for),
+        cmocka_unit_test(odd_codes_are_held_as_bf16),
         cmocka_unit_test(norms_are_right),
         cmocka_unit_test(rope_turns_by_the_fp32_angle),
         cmocka_unit_test(hadamard_is_orthogonal),

@@ -1,4 +1,4 @@
-/* avx512.c - the vector operations with AVX-512 (F, BW, VL, DQ, VNNI, BF16). Compiled with those flags:
+/* avx512.c - the vector operations with AVX-512 (F, BW, VL, DQ, VBMI, VNNI, BF16). Compiled with those flags:
  * nothing here may run before open.c has looked at the processor. */
 #if defined(__x86_64__)
 #define ISA_AVX512

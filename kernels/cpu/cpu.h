@@ -46,12 +46,30 @@ static inline unsigned char *cpu_scratch(const cpu_state *s, int thread) {
 
 /* A weight matrix in panels of 16 rows. F32: [rows/16][cols][16] float. BF16: [rows/16][cols/2][16][2], the
  * pair of columns side by side as the dot-product instructions want it; an odd last column is followed by 0.
- */
+ *
+ * FP8: [rows/64][cols/4][4][64] codes: 4 columns of a panel side by side with those of the next 3 panels, one
+ * stream from memory for a tile's weights. The 64 are [4][2][4][2]: four rows' first pairs of columns, then
+ * their second pairs, so that interleaving low and high bytes of 16 codes gives the bf16 pairs of BF16's
+ * layout, whatever the vector's width. What a code stands for is looked up in the table of its 128 x 128
+ * block: the low, then the high bytes of 128 bf16 magnitudes, rounded as a BF16 matrix made from the same
+ * source has them. */
 struct kern_matrix {
     int64_t rows, cols;
     kern_type type;
-    size_t panel_units; /* 4-byte units in a panel */
+    size_t panel_units; /* 4-byte units in a panel; FP8: in CPU_CODE_ROWS rows */
     uint32_t *panels;   /* 64-byte aligned */
+
+    /* FP8 only */
+    uint8_t *tables;     /* [rows of blocks][n_segment][CPU_CODE_TABLE], 64-byte aligned */
+    int64_t n_segment;   /* stretches of columns that lie in one block */
+    int64_t first_steps; /* 4-column steps in the first of them; all others but the last have 32 */
+    int64_t first_row;   /* where row 0 stands in its block; a multiple of CPU_CODE_ROWS */
+};
+
+enum {
+    CPU_CODE_TABLE = 256,
+    CPU_CODE_ROWS = 64, /* so many rows, counted from row 0, lie in one row of blocks */
+    CPU_CODE_PANELS = CPU_CODE_ROWS / 16,
 };
 
 /* pool */

@@ -5,7 +5,7 @@ file(GLOB cpu_sources CONFIGURE_DEPENDS kernels/*.c kernels/cpu/*.c)
 set_source_files_properties(${cpu_sources} PROPERTIES COMPILE_OPTIONS "-O3;-ffp-contract=off")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   set_source_files_properties(kernels/cpu/avx512.c PROPERTIES COMPILE_OPTIONS
-    "-O3;-ffp-contract=off;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512bf16;-mavx512vnni;-mfma;-mf16c;-mprefer-vector-width=512")
+    "-O3;-ffp-contract=off;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512bf16;-mavx512vnni;-mavx512vbmi;-mfma;-mf16c;-mprefer-vector-width=512")
   set_source_files_properties(kernels/cpu/avx2.c PROPERTIES COMPILE_OPTIONS
     "-O3;-ffp-contract=off;-mavx2;-mfma;-mf16c")
 endif()

@@ -19,10 +19,12 @@
 #define VL 16
 #define TILE_ROWS 6   /* the largest register tile of the matrix product: rows of x ... */
 #define TILE_PANELS 4 /* ... by panels of 16: 24 accumulators, 4 weights, 1 broadcast of 32 registers */
+#define CODE_ROWS 18 /* up to so many rows of x, each tile looks FP8 codes up in registers */
 #elif defined(ISA_AVX2)
 #define VL 8
 #define TILE_ROWS 3
 #define TILE_PANELS 2 /* 12 accumulators of 16 registers */
+#define CODE_ROWS 3
 #else
 #define VL 4
 #define TILE_ROWS 3

@@ -29,9 +29,11 @@ static bool has_avx2(void) {
 static bool has_avx512(void) {
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq") ||
-        !__builtin_cpu_supports("avx512vnni") || !__builtin_cpu_supports("fma"))
+        !__builtin_cpu_supports("avx512vbmi") || !__builtin_cpu_supports("avx512vnni") ||
+        !__builtin_cpu_supports("fma"))
         return false;
-    /* avx512_bf16, which not every compiler's cpu_supports knows */
+    /* avx512_bf16, which not every compiler's cpu_supports knows. All processors that have it have vbmi too,
+     * but for one (Cooper Lake), which gets avx2. */
     unsigned a, b, c, d;
     return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 5));
 }

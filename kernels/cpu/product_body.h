@@ -9,6 +9,7 @@
 #ifndef PHAROS_PRODUCT_BODY_H
 #define PHAROS_PRODUCT_BODY_H
 
+#include "kernels/cpu/codes_body.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/isa.h"
 
@@ -107,8 +108,50 @@ INLINE void tile_bf16(int rows, int panels, const uint32_t *w, size_t panel, con
     tile_end(acc, rows, vectors, o);
 }
 
+#if defined(CODE_ROWS)
+/* For each row r of x: acc[r * TILE_VECTORS] += the pair of columns in w times x. */
+INLINE void add_pair(vf *acc, int rows, vu w, const x_pair *x, int64_t x_stride) {
+#if defined(ISA_AVX512)
+    UNROLL for (int r = 0; r < rows; r++) acc[r * TILE_VECTORS] = (vf)_mm512_dpbf16_ps(
+        (__m512)acc[r * TILE_VECTORS], (__m512bh)_mm512_set1_epi32((int)x[r * x_stride]), (__m512bh)w);
+#else
+    vf first = (vf)(w << 16), second = (vf)(w & 0xffff0000u);
+    UNROLL for (int r = 0; r < rows; r++) {
+        vf sum = vf_fma(vf_set(x[r * x_stride].first), first, acc[r * TILE_VECTORS]);
+        acc[r * TILE_VECTORS] = vf_fma(vf_set(x[r * x_stride].second), second, sum);
+    }
+#endif
+}
+
+/* Four columns at a time, one table for each stretch of columns in a block. */
+INLINE void tile_fp8(int rows, int panels, const uint8_t *w, const code_blocks *blocks, const x_pair *x,
+                     int64_t x_stride, int64_t n, const tile_out *o) {
+    const int in_panel = 16 / VL;
+    vf acc[TILE_ROWS][TILE_VECTORS];
+    tile_begin(acc, rows, panels * in_panel, o);
+    int64_t steps = (n + 1) / 2, step = 0, end = blocks->first_steps;
+    for (const uint8_t *bytes = blocks->tables; step < steps; bytes += CPU_CODE_TABLE, end += 32) {
+        code_table table = code_table_load(bytes);
+        for (; step < min_i64(end, steps); step++) {
+            UNROLL for (int p = 0; p < panels; p++) {
+                vu pair[2][16 / VL];
+                codes_decode(w + (step * CPU_CODE_PANELS + p) * 64, &table, pair);
+                UNROLL for (int v = 0; v < in_panel; v++)
+                    add_pair(&acc[0][p * in_panel + v], rows, pair[0][v], x + step * 2, x_stride);
+                if (step * 2 + 1 == n) continue; /* an odd number of pairs */
+                UNROLL for (int v = 0; v < in_panel; v++)
+                    add_pair(&acc[0][p * in_panel + v], rows, pair[1][v], x + step * 2 + 1, x_stride);
+            }
+        }
+    }
+    tile_end(acc, rows, panels * in_panel, o);
+}
+
+#endif
+
 /* A panel product: c[rows, 16 * panels] (+)= x[rows, n] times the panels. w: first panel; panel: 4-byte units
- * from one to the next; n: columns (F32) or pairs of columns (BF16); x_stride in elements of x. */
+ * from one to the next; n: columns (F32) or pairs of columns (BF16, FP8); x_stride in elements of x. FP8: all
+ * panels in one group of CPU_CODE_PANELS. */
 typedef struct panel_product {
     kern_type type;
     const uint32_t *w;
@@ -116,6 +159,10 @@ typedef struct panel_product {
     const void *x; /* float or x_pair */
     int64_t x_stride, n, n_row;
     tile_out out;
+#if defined(CODE_ROWS)
+    const uint8_t *codes; /* FP8: instead of w and panel */
+    code_blocks blocks;
+#endif
 } panel_product;
 
 INLINE void tile_any(int rows, int panels, const panel_product *p, int64_t row, int64_t first_panel) {
@@ -126,6 +173,11 @@ INLINE void tile_any(int rows, int panels, const panel_product *p, int64_t row, 
     if (p->type == KERN_F32)
         tile_f32(rows, panels, (const float *)w, p->panel, (const float *)p->x + row * p->x_stride,
                  p->x_stride, p->n, &o);
+#if defined(CODE_ROWS)
+    else if (p->type == KERN_FP8)
+        tile_fp8(rows, panels, p->codes + first_panel * 64, &p->blocks,
+                 (const x_pair *)p->x + row * p->x_stride, p->x_stride, p->n, &o);
+#endif
     else
         tile_bf16(rows, panels, w, p->panel, (const x_pair *)p->x + row * p->x_stride, p->x_stride, p->n, &o);
 }
@@ -206,7 +258,8 @@ static void pairs_of(const float *x, int64_t n, x_pair *out) {
 
 typedef struct matmul_job {
     const kern_matmul *a;
-    x_pair *pairs;          /* [tokens of this pass, (cols + 1) / 2], BF16 only */
+    const cpu_state *state;
+    x_pair *pairs;          /* [tokens of this pass, (cols + 1) / 2], BF16 and FP8 only */
     int64_t first, n;       /* the tokens of this pass */
     int64_t n_group, group; /* groups of `group` panels */
     int64_t block;          /* tokens in one item */
@@ -220,6 +273,25 @@ static void matmul_convert(void *arg, int64_t item, int thread) {
         pairs_of(a->x + (job->first + t) * a->x_stride, a->w->cols, job->pairs + t * n_pair);
 }
 
+#if defined(CODE_ROWS)
+/* Has p read the codes of n_panel panels: each tile by itself, or looked up into memory once for many rows.
+ */
+static void use_codes(panel_product *p, const kern_matrix *w, int64_t first_panel, int64_t n_panel,
+                      void *memory) {
+    int64_t block_row = (w->first_row + first_panel * 16) / 128;
+    p->codes = (const uint8_t *)(w->panels + (size_t)(first_panel / CPU_CODE_PANELS) * w->panel_units) +
+               first_panel % CPU_CODE_PANELS * 64;
+    p->blocks = (code_blocks){w->tables + block_row * w->n_segment * CPU_CODE_TABLE, w->first_steps};
+    if (p->n_row <= CODE_ROWS) return;
+    uint32_t *panels = memory;
+    p->type = KERN_BF16;
+    p->w = panels;
+    p->panel = (size_t)(p->n + 1) / 2 * 32;
+    for (int64_t i = 0; i < n_panel; i++)
+        codes_unpack(p->codes + i * 64, p->n, &p->blocks, panels + (size_t)i * p->panel);
+}
+#endif
+
 static void matmul_item(void *arg, int64_t item, int thread) {
     const matmul_job *job = (const matmul_job *)arg;
     const kern_matmul *a = job->a;
@@ -230,7 +302,7 @@ static void matmul_item(void *arg, int64_t item, int thread) {
     bool f32 = w->type == KERN_F32;
     int64_t n_pair = (w->cols + 1) / 2;
     panel_product p = {.type = w->type,
-                       .w = w->panels + (size_t)first_panel * w->panel_units,
+                       .w = w->panels + (w->type == KERN_FP8 ? 0 : (size_t)first_panel * w->panel_units),
                        .panel = w->panel_units,
                        .x = f32 ? (const void *)(a->x + (job->first + t) * a->x_stride)
                                 : (const void *)(job->pairs + t * n_pair),
@@ -241,6 +313,9 @@ static void matmul_item(void *arg, int64_t item, int thread) {
                                .stride = a->y_stride,
                                .n_col = w->rows - first_panel * 16,
                                .add = a->accumulate}};
+#if defined(CODE_ROWS)
+    if (w->type == KERN_FP8) use_codes(&p, w, first_panel, n_panel, cpu_scratch(job->state, thread));
+#endif
     panel_product_run(&p, n_panel);
 }
 
@@ -251,12 +326,20 @@ static void op_matmul(kern *k, const kern_matmul *a) {
     bool parallel = w->rows * w->cols * a->n_tok > 65536;
     int64_t fit = w->type == KERN_F32 ? a->n_tok : (int64_t)(CPU_SHARED_BYTES / sizeof(x_pair)) / n_pair;
     for (int64_t first = 0; first < a->n_tok; first += fit) {
-        matmul_job job = {
-            .a = a, .pairs = (x_pair *)s->shared, .first = first, .n = min_i64(fit, a->n_tok - first)};
+        matmul_job job = {.a = a,
+                          .state = s,
+                          .pairs = (x_pair *)s->shared,
+                          .first = first,
+                          .n = min_i64(fit, a->n_tok - first)};
         job.group = TILE_PANELS;
         job.n_group = (n_panel + job.group - 1) / job.group;
         job.block = 128;
-        if (w->type == KERN_BF16) cpu_run(s, matmul_convert, &job, (job.n + 15) / 16, parallel);
+        /* Codes are looked up once for each block: as many rows as the second-level cache holds beside them,
+         * while there is work for all threads. */
+        while (w->type == KERN_FP8 && job.block < 512 && job.block * n_pair <= 65536 &&
+               job.n_group * job.n > job.block * 8 * s->n_thread)
+            job.block *= 2;
+        if (w->type != KERN_F32) cpu_run(s, matmul_convert, &job, (job.n + 15) / 16, parallel);
         cpu_run(s, matmul_item, &job, job.n_group * ((job.n + job.block - 1) / job.block), parallel);
     }
 }

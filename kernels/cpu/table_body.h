@@ -12,6 +12,9 @@
 
 void FILL(kern *k) {
     k->matmul = op_matmul;
+#if defined(CODE_ROWS)
+    k->holds_fp8 = true;
+#endif
     k->rmsnorm = op_rmsnorm;
     k->layernorm = op_layernorm;
     k->hadamard = op_hadamard;
