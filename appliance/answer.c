@@ -261,12 +261,22 @@ static int keep(answer *a, store *s, ph_error *err) {
     return code;
 }
 
+/* What full text is searched for: of a conversation the question before too, which a short one leans on.
+ * Owned. */
+static char *search_text(const char *question, const answer_options *o) {
+    char *out = NULL;
+    const char *before = o->n_turns ? o->turns[o->n_turns - 1].question : "";
+    return asprintf(&out, "%s %s", question, before) < 0 ? NULL : out;
+}
+
 int answer_question(answer *out, store *s, engine *e, const char *question, const answer_options *o,
                     ph_error *err) {
     memset(out, 0, sizeof *out);
     choice c = {0};
-    int code = library_pack(s, e, NULL, err);
-    if (!code) code = choice_make(&c, s, e, question, o, err);
+    char *search = search_text(question, o);
+    int code = search ? library_pack(s, e, NULL, err) : ph_fail(err, PH_MEMORY, "no memory for a question");
+    if (!code) code = choice_make(&c, s, e, search, o, err);
+    free(search);
     for (int i = 0; i < c.n && !code; i++) {
         answer next = {0};
         code = ask_pack(&next, c.packs[i].pack, &c, s, e, question, o, err);

@@ -10,22 +10,32 @@
 #include <string.h>
 #include <time.h>
 
+/* Behind the engine's name: the model without documents. */
+static const char PLAIN[] = "-plain";
+
 typedef struct chat {
     char id[48];
-    const char *model; /* the engine's */
+    char model[200]; /* as it was asked for */
+    bool plain;
     int64_t created;
     bool include_usage, began;
     int ignored;
 } chat;
 
+static json_t *model_json(const api_call *c, const engine *e, const char *suffix) {
+    char name[200];
+    snprintf(name, sizeof name, "%.180s%s", engine_model_name(e), suffix);
+    return json_pack("{s:o, s:s, s:I, s:s, s:i}", "id", json_text(name), "object", "model", "created",
+                     (json_int_t)c->serve->started_at, "owned_by", "pharos", "context_length",
+                     engine_config(e)->max_positions);
+}
+
 void api_openai_models(api_call *c) {
     engine *e = api_engine(c);
     if (!e) return;
     http_reply_json(c->http, 200,
-                    json_pack("{s:s, s:[{s:o, s:s, s:I, s:s, s:i}]}", "object", "list", "data", "id",
-                              json_text(engine_model_name(e)), "object", "model", "created",
-                              (json_int_t)c->serve->started_at, "owned_by", "pharos", "context_length",
-                              engine_config(e)->max_positions));
+                    json_pack("{s:s, s:[o, o]}", "object", "list", "data", model_json(c, e, ""),
+                              model_json(c, e, PLAIN)));
 }
 
 /* ---- what comes out ---- */
@@ -193,27 +203,81 @@ static char *message_text(const json_t *message) {
     return out;
 }
 
-static bool take_messages(api_call *c, question *q, chat *x, const json_t *body) {
+/* What the user and the model said, in order; others' messages are counted in *ignored, the system's too
+ * unless `system`. false: the reply is made. The list is the question's. */
+static bool read_messages(api_call *c, question *q, const json_t *body, bool system, int *ignored) {
+    static const char *const names[] = {"system", "user", "assistant"};
     const json_t *messages = json_object_get(body, "messages");
-    const json_t *last = NULL;
     size_t n = json_array_size(messages);
+    q->messages = calloc(n + 1, sizeof *q->messages);
+    if (!q->messages) {
+        http_reply_error(c->http, 503, "memory", "no memory for messages");
+        return false;
+    }
     for (size_t i = 0; i < n; i++) {
-        const char *who = json_string_value(json_object_get(json_array_get(messages, i), "role"));
-        if (who && !strcmp(who, "user")) last = json_array_get(messages, i);
-    }
-    if (!last) {
-        http_reply_error(c->http, 400, NULL, "messages has no message of the user");
+        const json_t *m = json_array_get(messages, i);
+        const char *who = json_string_value(json_object_get(m, "role"));
+        int speaker = CHAT_ASSISTANT;
+        while (speaker >= 0 && !(who && !strcmp(who, names[speaker]))) speaker--;
+        if (speaker < 0 || (speaker == CHAT_SYSTEM && !system)) {
+            ++*ignored;
+            continue;
+        }
+        chat_message *to = &q->messages[q->n_messages];
+        *to = (chat_message){(chat_role)speaker, message_text(m)};
+        if (to->text) {
+            q->n_messages++;
+            continue;
+        }
+        http_reply_error(c->http, 400, NULL, "message %zu is not text", i + 1);
         return false;
     }
-    q->text = message_text(last);
-    x->ignored = (int)n - 1;
-    if (!q->text || !q->text[strspn(q->text, " \t\r\n")]) {
-        http_reply_error(c->http, 400, NULL, "the user's last message is not text, or empty");
+    const chat_message *last = q->n_messages ? &q->messages[q->n_messages - 1] : NULL;
+    if (last && last->role == CHAT_USER && last->text[strspn(last->text, " \t\r\n")]) return true;
+    http_reply_error(c->http, 400, NULL, "the last message is not the user's, or it is empty");
+    return false;
+}
+
+/* Earlier turns of the conversation: a question of the user's and the answer that follows it. The strings
+ * change hands; a question without an answer, or an answer without a question, is counted as ignored. */
+static bool take_turns(api_call *c, question *q, chat *x) {
+    answer_turn *turns = calloc(q->n_messages + 1, sizeof *turns);
+    if (!turns) {
+        http_reply_error(c->http, 503, "memory", "no memory for messages");
         return false;
     }
-    if (strlen(q->text) <= MAX_QUESTION_BYTES) return true;
+    q->options.turns = turns;
+    size_t last = q->n_messages - 1, bytes = 0;
+    for (size_t i = 0; i < last; i++) {
+        chat_message *m = q->messages + i;
+        if (m[0].role == CHAT_USER && i + 1 < last && m[1].role == CHAT_ASSISTANT) {
+            bytes += strlen(m[0].text) + strlen(m[1].text);
+            turns[q->options.n_turns++] = (answer_turn){m[0].text, m[1].text};
+            m[0].text = m[1].text = NULL;
+            i++;
+        } else
+            x->ignored++;
+    }
+    q->text = q->messages[last].text;
+    q->messages[last].text = NULL;
+    bytes += strlen(q->text);
+    chat_messages_free(q->messages, q->n_messages);
+    q->messages = NULL;
+    q->n_messages = 0;
+    if (bytes <= MAX_QUESTION_BYTES) return true;
     http_reply_error(c->http, 400, "context_length_exceeded",
-                     "the question has %zu bytes, and the limit is %d", strlen(q->text), MAX_QUESTION_BYTES);
+                     "the messages have %zu bytes, and the limit beside the documents is %d", bytes,
+                     MAX_QUESTION_BYTES);
+    return false;
+}
+
+static bool take_messages(api_call *c, question *q, chat *x, const json_t *body) {
+    if (!read_messages(c, q, body, x->plain, &x->ignored)) return false;
+    if (!x->plain) return take_turns(c, q, x);
+    q->plain = &c->serve->plain;
+    if (!present(body, "documents") && !present(body, "pack")) return true;
+    http_reply_error(c->http, 400, NULL, "%s has no documents; %.100s does", x->model,
+                     engine_model_name(api_engine(c)));
     return false;
 }
 
@@ -225,12 +289,16 @@ static bool take_model(api_call *c, chat *x, const json_t *body) {
         http_reply_error(c->http, 400, NULL, "model is missing");
         return false;
     }
-    if (strcmp(model, engine_model_name(e)) != 0) {
-        http_reply_error(c->http, 404, "model_not_found", "there is no model %.100s here; it is %.100s",
-                         model, engine_model_name(e));
+    size_t n = strlen(engine_model_name(e));
+    bool ours = !strncmp(model, engine_model_name(e), n) && (!model[n] || !strcmp(model + n, PLAIN));
+    if (!ours || strlen(model) >= sizeof x->model) {
+        http_reply_error(c->http, 404, "model_not_found",
+                         "there is no model %.100s here; it is %.100s, or %.100s%s without the documents",
+                         model, engine_model_name(e), engine_model_name(e), PLAIN);
         return false;
     }
-    x->model = engine_model_name(e);
+    strcpy(x->model, model);
+    x->plain = model[n] != 0;
     return true;
 }
 

@@ -98,6 +98,7 @@ void serve_stop(serve *s) {
     if (s->uploads) uploads_stop(s->uploads);
     http_stop(s->http, DRAIN_MS);
     uploads_free(s->uploads);
+    context_close(s->plain);
     jobs_free(s->jobs);
     stores_close(s->stores);
     tokens_free(s->tokens);

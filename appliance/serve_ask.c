@@ -32,6 +32,12 @@ void question_free(void *user) {
     outbox_free(&q->out);
     json_decref(q->result);
     free((int64_t *)q->options.documents);
+    for (size_t i = 0; i < q->options.n_turns; i++) {
+        free((char *)q->options.turns[i].question);
+        free((char *)q->options.turns[i].answer);
+    }
+    free((answer_turn *)q->options.turns);
+    chat_messages_free(q->messages, q->n_messages);
     free(q->form_data);
     free(q->text);
     free(q);
@@ -115,7 +121,8 @@ static int run(job *j, void *user, store *s, engine *e, ph_error *err) {
     q->options.piece = tell_piece;
     q->options.user = q;
     if (job_stops(j, true)) return ph_fail(err, PH_INTERRUPTED, "stopped before it began");
-    int code = answer_question(&a, s, e, q->text, &q->options, err);
+    int code = q->messages ? chat_answer(&a, q->plain, e, q->messages, q->n_messages, &q->options, err)
+                           : answer_question(&a, s, e, q->text, &q->options, err);
     reading_end(q->now);
     if (code == PH_INTERRUPTED) {
         if (!q->wrote) q->form->restart(q);

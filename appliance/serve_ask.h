@@ -3,6 +3,7 @@
 #define PHAROS_SERVE_ASK_H
 
 #include "appliance/answer.h"
+#include "appliance/chat.h"
 #include "appliance/jobs.h"
 #include "appliance/serve_outbox.h"
 #include "appliance/serve_read.h"
@@ -23,8 +24,12 @@ typedef struct question_form {
 } question_form;
 
 struct question {
-    answer_options options; /* documents is owned */
+    answer_options options; /* documents and turns are owned, with the turns' strings */
     char *text;
+    chat_message *messages; /* [n_messages] owned: the bare model answers these; else NULL */
+    size_t n_messages;
+    context *
+        *plain; /* with messages: where what was read for such questions is kept, on the worker's thread */
     const question_form *form;
     void *form_data; /* freed with free() */
     reading_now *now;

@@ -40,6 +40,7 @@ struct serve {
     uploads *uploads;
     stores *stores;
     tokens *tokens; /* NULL: none needed */
+    context *plain; /* what the worker has read for questions without documents; its own until jobs_stop */
     reading_now reading;
     run_now run;
     figures figures;
