@@ -22,7 +22,11 @@ typedef struct checker {
     int k[CONFIG_MAX_LAYERS];
     float *scores;      /* [tokens] */
     uint8_t *mark;      /* [tokens] bit 0: reference selected, bit 1: we did */
-    float *step_logits; /* [tokens, vocab] of one chunk */
+    float *step_logits; /* [chunk, vocab] of one chunk */
+    float *rows;        /* [chunk, hidden] */
+    int32_t *position;  /* [chunk, topk] */
+    int32_t *count;     /* [chunk] */
+    float *device_scores, *device_logits; /* in the backend's memory */
     check_way *way;
 } checker;
 
@@ -102,7 +106,9 @@ static double worst(double so_far, const float *got, const float *want, size_t n
 
 static void see_hidden(void *user, int i, const float *rows, int n_tok, int64_t pos0) {
     checker *c = user;
-    c->way->hidden_error[i] = worst(c->way->hidden_error[i], rows, c->state[i] + (size_t)pos0 * c->hidden,
+    kern *k = c->engine->kern;
+    k->copy_out(k, c->rows, rows, (size_t)n_tok * c->hidden * sizeof *rows);
+    c->way->hidden_error[i] = worst(c->way->hidden_error[i], c->rows, c->state[i] + (size_t)pos0 * c->hidden,
                                     (size_t)n_tok * c->hidden);
 }
 
@@ -111,8 +117,8 @@ static void see_hidden(void *user, int i, const float *rows, int n_tok, int64_t 
 static void compare_row(checker *c, int layer, const kern_index_select *a, int row) {
     int64_t t = a->pos0 + row;
     const int32_t *want = c->topk[layer] + (size_t)t * c->k[layer];
-    const int32_t *got = a->position + (size_t)row * a->n_select;
-    int n_got = a->count[row];
+    const int32_t *got = c->position + (size_t)row * a->n_select;
+    int n_got = c->count[row];
     memset(c->mark, 0, (size_t)t + 1);
     for (int i = 0; i < c->k[layer]; i++)
         if (want[i] >= 0 && want[i] <= t) c->mark[want[i]] |= 1;
@@ -128,7 +134,8 @@ static void compare_row(checker *c, int layer, const kern_index_select *a, int r
                                             .w = a->w + (size_t)row * a->n_head,
                                             .n_head = a->n_head,
                                             .n_key = t + 1,
-                                            .score = c->scores});
+                                            .score = c->device_scores});
+    k->copy_out(k, c->scores, c->device_scores, (size_t)(t + 1) * sizeof *c->scores);
     float cut = INFINITY;
     for (int i = 0; i < n_got; i++) cut = fminf(cut, c->scores[got[i]]);
     for (int64_t s = 0; s <= t; s++) {
@@ -148,18 +155,24 @@ static int ascending(const void *a, const void *b) {
 /* Compares what the engine chose with the reference, then puts the reference's choice in its place. */
 static void force_selection(void *user, int layer, kern_index_select *a) {
     checker *c = user;
+    kern *k = c->engine->kern;
     if (!c->topk[layer]) return;
+    size_t bytes = (size_t)a->n_tok * a->n_select * sizeof *c->position;
+    k->copy_out(k, c->position, a->position, bytes);
+    k->copy_out(k, c->count, a->count, (size_t)a->n_tok * sizeof *c->count);
     for (int row = 0; row < a->n_tok; row++) {
         int64_t t = a->pos0 + row;
         if (a->q) compare_row(c, layer, a, row);
         const int32_t *want = c->topk[layer] + (size_t)t * c->k[layer];
-        int32_t *out = a->position + (size_t)row * a->n_select;
+        int32_t *out = c->position + (size_t)row * a->n_select;
         int n = 0;
         for (int i = 0; i < c->k[layer]; i++)
             if (want[i] >= 0 && want[i] <= t) out[n++] = want[i];
         qsort(out, (size_t)n, sizeof *out, ascending);
-        a->count[row] = n;
+        c->count[row] = n;
     }
+    k->copy_in(k, a->position, c->position, bytes);
+    k->copy_in(k, a->count, c->count, (size_t)a->n_tok * sizeof *c->count);
 }
 
 static int forced_run(checker *c, int chunk, ph_error *err) {
@@ -172,18 +185,20 @@ static int forced_run(checker *c, int chunk, ph_error *err) {
         return code;
     }
     forward_probe probe = {
-        .user = c, .hidden = see_hidden, .selected = force_selection, .all_logits = c->step_logits};
+        .user = c, .hidden = see_hidden, .selected = force_selection, .all_logits = c->device_logits};
+    kern *k = c->engine->kern;
     for (int at = 0; at < c->tokens;) {
         int n = chunk < c->tokens - at ? chunk : c->tokens - at;
         forward_step step = {
             .cache = &x->snapshot.cache, .tokens = c->input + at, .n_tok = n, .pos0 = at, .probe = &probe};
         forward(&c->engine->forward, &step);
+        k->copy_out(k, c->step_logits, c->device_logits, (size_t)n * c->vocab * sizeof *c->step_logits);
         c->way->logits_error = worst(c->way->logits_error, c->step_logits, c->logits + (size_t)at * c->vocab,
                                      (size_t)n * c->vocab);
         at += n;
     }
     context_close(x);
-    return PH_OK;
+    return k->status(k, err);
 }
 
 /* ---- the free run ---- */
@@ -216,7 +231,37 @@ static int greedy_run(checker *c, int chunk, ph_error *err) {
         forward(&c->engine->forward, &step);
     }
     context_close(x);
+    if (!code) code = c->engine->kern->status(c->engine->kern, err);
     return code;
+}
+
+/* Arrays of one chunk of `most` tokens. */
+static int make_arrays(checker *c, size_t most, ph_error *err) {
+    const model_config *m = engine_config(c->engine);
+    kern *k = c->engine->kern;
+    c->scores = malloc((size_t)c->tokens * sizeof *c->scores);
+    c->mark = malloc((size_t)c->tokens);
+    c->step_logits = malloc(most * (size_t)c->vocab * sizeof *c->step_logits);
+    c->rows = malloc(most * (size_t)c->hidden * sizeof *c->rows);
+    c->position = malloc(most * (size_t)m->index_topk * sizeof *c->position);
+    c->count = malloc(most * sizeof *c->count);
+    if (!c->scores || !c->mark || !c->step_logits || !c->rows || !c->position || !c->count)
+        return ph_fail(err, PH_MEMORY, "no memory for a check");
+    int code = k->alloc(k, (void **)&c->device_scores, (size_t)c->tokens * sizeof *c->scores, err);
+    if (!code) code = k->alloc(k, (void **)&c->device_logits, most * (size_t)c->vocab * sizeof *c->step_logits, err);
+    return code;
+}
+
+static void free_arrays(checker *c) {
+    free(c->scores);
+    free(c->mark);
+    free(c->step_logits);
+    free(c->rows);
+    free(c->position);
+    free(c->count);
+    if (!c->engine) return;
+    c->engine->kern->free(c->engine->kern, c->device_scores);
+    c->engine->kern->free(c->engine->kern, c->device_logits);
 }
 
 static void judge(check_result *r, const checker *c) {
@@ -258,12 +303,7 @@ int model_check(check_result *out, const char *dir, const char *backend, int thr
     if (!code) code = engine_open_bare(&c.engine, &options, err);
     if (!code) code = load_reference(&c, files, err);
     int most = c.tokens < options.chunk ? c.tokens : options.chunk;
-    if (!code) {
-        c.scores = malloc((size_t)c.tokens * sizeof *c.scores);
-        c.mark = malloc((size_t)c.tokens);
-        c.step_logits = malloc((size_t)most * (size_t)c.vocab * sizeof *c.step_logits);
-        if (!c.scores || !c.mark || !c.step_logits) code = ph_fail(err, PH_MEMORY, "no memory for a check");
-    }
+    if (!code) code = make_arrays(&c, (size_t)most, err);
     out->layers = c.layers;
     out->tokens = c.tokens;
     for (int w = 0; w < CHECK_WAYS && !code; w++) {
@@ -274,9 +314,7 @@ int model_check(check_result *out, const char *dir, const char *backend, int thr
         if (!code) code = greedy_run(&c, chunk, err);
     }
     if (!code) judge(out, &c);
-    free(c.scores);
-    free(c.mark);
-    free(c.step_logits);
+    free_arrays(&c);
     engine_close(c.engine);
     if (files) tensors_close(files);
     return code;

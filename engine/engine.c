@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_CHUNK = 512, MAX_CHUNK = 8192 };
+enum { MAX_CHUNK = 8192 };
 /* Hashing every byte of a model tells two models apart for certain; beyond this size it would cost minutes,
  * and the start, middle and end of every tensor are hashed instead. */
 static const size_t HASH_WHOLE = (size_t)256 << 20, HASH_PIECE = 64 << 10;
@@ -75,9 +75,8 @@ int engine_open_bare(engine **out, const engine_options *o, ph_error *err) {
     if (!o->model_dir && !o->files)
         return ph_fail(err, PH_MODEL, "this build carries no model; name one with --model DIR");
     if (sodium_init() < 0) return ph_fail(err, PH_FAIL, "libsodium cannot start");
-    int chunk = o->chunk ? o->chunk : DEFAULT_CHUNK;
-    if (chunk < 1 || chunk > MAX_CHUNK)
-        return ph_fail(err, PH_USAGE, "a prefill step of %d tokens is not within 1 and %d", chunk, MAX_CHUNK);
+    if (o->chunk < 0 || o->chunk > MAX_CHUNK)
+        return ph_fail(err, PH_USAGE, "a prefill step of %d tokens is not within 1 and %d", o->chunk, MAX_CHUNK);
     engine *e = calloc(1, sizeof *e);
     if (!e) return ph_fail(err, PH_MEMORY, "no memory for an engine");
     e->precision = o->precision;
@@ -88,7 +87,9 @@ int engine_open_bare(engine **out, const engine_options *o, ph_error *err) {
     tensor_files *files = NULL;
     kern_type keep = o->precision == ENGINE_EXACT ? KERN_F32 : KERN_BF16;
     int code = load_config(&c, o, err);
-    if (!code) code = kern_open_cpu(&e->kern, o->backend, o->threads, err);
+    if (!code) code = kern_open(&e->kern, o->backend, o->threads, err);
+    if (!code && o->fault && e->kern->on_device)
+        code = ph_fail(err, PH_UNSUPPORTED, "a planted fault works on the processor only");
     if (!code) code = open_tensors(&files, o, err);
     if (!code) code = model_load(&e->model, &c, files, e->kern, keep, err);
     if (!code) {
@@ -99,6 +100,7 @@ int engine_open_bare(engine **out, const engine_options *o, ph_error *err) {
     if (!code && (o->topk < 0 || o->topk > c.max_positions))
         code = ph_fail(err, PH_USAGE, "top-k %d is not within 1 and %d", o->topk, c.max_positions);
     int topk = o->topk ? o->topk : c.index_topk;
+    int chunk = o->chunk || code ? o->chunk : e->kern->chunk;
     if (!code) code = scratch_make(&e->scratch, &c, topk, chunk, e->kern, err);
     if (code) {
         engine_close(e);
@@ -234,7 +236,8 @@ int run_chunks(engine *e, forward_step step, const int32_t *tokens, int64_t n, c
         step.trace = last ? trace : NULL;
         forward(&e->forward, &step);
         at += take;
-        int code = done ? done(user, start + at, err) : PH_OK;
+        int code = e->kern->status(e->kern, err);
+        if (!code && done) code = done(user, start + at, err);
         if (code) return code;
     }
     return PH_OK;

@@ -52,11 +52,11 @@ typedef struct engine_files {
 typedef struct engine_options {
     const char *model_dir; /* NULL = `files` */
     const engine_files *files;
-    const char *backend; /* NULL = best; see kern_open_cpu */
+    const char *backend; /* NULL = the best of the processor's; see kern_open */
     int threads;         /* 0 = all */
     engine_precision precision;
     int topk;   /* 0 = the model's index_topk */
-    int chunk;  /* tokens per prefill step; 0 = 512 */
+    int chunk;  /* tokens per prefill step; 0 = what suits the backend */
     bool dense; /* attend to everything (same weights): for comparison */
     engine_fault fault; /* tests only */
 } engine_options;

@@ -8,7 +8,6 @@
 #include "engine/forward.h"
 
 #include "engine/fault.h"
-#include "kernels/convert.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,11 +16,10 @@
 static const float LORA_NORM_EPS = 1e-6f;
 
 static void embed(const forward_engine *f, const forward_step *step) {
-    int hidden = f->model->config.hidden;
-    float *rows = f->scratch->host_rows;
-    for (int t = 0; t < step->n_tok; t++)
-        kern_source_row(&f->model->embedding, step->tokens[t], rows + (size_t)t * hidden);
-    f->kern->copy_in(f->kern, f->scratch->x, rows, (size_t)step->n_tok * hidden * sizeof *rows);
+    f->kern->embed(f->kern, &(kern_embed){.table = f->model->embedding_table,
+                                          .tokens = step->tokens,
+                                          .x = f->scratch->x,
+                                          .n_tok = step->n_tok});
 }
 
 static void norm_rows(const forward_engine *f, const float *x, const float *weight, float *y, int n_tok) {
@@ -70,9 +68,15 @@ static void attention_queries(const forward_engine *f, const layer_weights *w, c
                             .n_rot = c->rope,
                             .pos0 = step->pos0,
                             .layout = KERN_ROPE_INTERLEAVED});
-    for (int h = 0; h < c->heads; h++)
-        multiply(f, w->k_up[h], s->q + (int64_t)h * head, row, s->q_latent + (int64_t)h * c->kv_lora,
-                 latent_row, n);
+    k->matmul_each(k, &(kern_matmul_each){.w = (const kern_matrix *const *)w->k_up,
+                                          .n = c->heads,
+                                          .x = s->q,
+                                          .y = s->q_latent,
+                                          .x_step = head,
+                                          .y_step = c->kv_lora,
+                                          .x_stride = row,
+                                          .y_stride = latent_row,
+                                          .n_tok = n});
 }
 
 /* The new tokens' latents: norm on the latent only, rotation on the shared key part. */
@@ -177,29 +181,35 @@ static void select_positions(const forward_engine *f, const layer_weights *w, co
     if (step->probe && step->probe->selected) step->probe->selected(step->probe->user, layer, &select);
 }
 
+/* The last row's selection, into the trace's copy in the backend's memory: nothing waits before the pass ends. */
 static void keep_trace(const forward_engine *f, const forward_step *step, bool scored, int layer) {
+    const model_config *c = &f->model->config;
     scratch *s = f->scratch;
+    kern *k = f->kern;
     trace_buffer *t = step->trace;
-    size_t at = (size_t)(step->n_tok - 1) * f->topk, to = (size_t)layer * f->topk;
-    int32_t count;
-    f->kern->copy_out(f->kern, &count, s->count + step->n_tok - 1, sizeof count);
-    f->kern->copy_out(f->kern, t->position + to, s->position + at, (size_t)count * sizeof *t->position);
-    f->kern->copy_out(f->kern, t->mass + to, s->mass + at, (size_t)count * sizeof *t->mass);
-    if (scored) {
-        const model_config *c = &f->model->config;
-        size_t heads = (size_t)c->index_heads, queries = heads * (size_t)c->index_dim,
-               row = (size_t)step->n_tok - 1;
-        f->kern->copy_out(f->kern, t->score + to, s->score + at, (size_t)count * sizeof *t->score);
-        f->kern->copy_out(f->kern, t->index_q + (size_t)layer * queries, s->index_q + row * queries,
-                          queries * sizeof *t->index_q);
-        f->kern->copy_out(f->kern, t->index_w + (size_t)layer * heads, s->index_w + row * heads,
-                          heads * sizeof *t->index_w);
+    const trace_arrays *to = &t->device;
+    size_t row = (size_t)step->n_tok - 1, n = (size_t)f->topk, at = row * n, here = (size_t)layer * (size_t)t->topk;
+    t->layers[layer].score = scored ? t->host.score + here : NULL;
+    k->copy(k, to->count + layer, s->count + row, sizeof *to->count);
+    k->copy(k, to->position + here, s->position + at, n * sizeof *to->position);
+    k->copy(k, to->mass + here, s->mass, n * sizeof *to->mass);
+    if (!scored) return;
+    size_t heads = (size_t)c->index_heads, queries = heads * (size_t)c->index_dim;
+    k->copy(k, to->score + here, s->score + at, n * sizeof *to->score);
+    k->copy(k, to->index_q + (size_t)layer * queries, s->index_q + row * queries, queries * sizeof *to->index_q);
+    k->copy(k, to->index_w + (size_t)layer * heads, s->index_w + row * heads, heads * sizeof *to->index_w);
+}
+
+/* All layers' selections, to the host. */
+static void finish_trace(const forward_engine *f, trace_buffer *t) {
+    f->kern->copy_out(f->kern, t->host.memory, t->device.memory, t->bytes);
+    for (int i = 0; i < t->n_layers; i++) {
+        size_t here = (size_t)i * (size_t)t->topk;
+        t->layers[i].layer = i;
+        t->layers[i].count = t->host.count[i];
+        t->layers[i].position = t->host.position + here;
+        t->layers[i].mass = t->host.mass + here;
     }
-    t->layers[layer] = (trace_layer){.layer = layer,
-                                     .count = count,
-                                     .position = t->position + to,
-                                     .score = scored ? t->score + to : NULL,
-                                     .mass = t->mass + to};
 }
 
 static void attend(const forward_engine *f, const forward_step *step, bool scored, int layer) {
@@ -222,20 +232,31 @@ static void attend(const forward_engine *f, const forward_step *step, bool score
                                                       .out = s->attended});
         return;
     }
-    f->kern->sparse_mla(f->kern, &(kern_sparse_mla){.cache = step->cache->latents[layer],
-                                                    .q_latent = s->q_latent,
-                                                    .q_pe = s->q + c->nope,
-                                                    .q_pe_tok_stride = row,
-                                                    .q_pe_head_stride = head,
-                                                    .position = s->position,
-                                                    .count = s->count,
-                                                    .n_tok = step->n_tok,
-                                                    .n_head = c->heads,
-                                                    .n_select = f->topk,
-                                                    .scale = c->softmax_scale,
-                                                    .out = s->attended,
-                                                    .mass = step->trace ? s->mass : NULL});
-    if (step->trace) keep_trace(f, step, scored, layer);
+    kern_sparse_mla rows = {.cache = step->cache->latents[layer],
+                            .q_latent = s->q_latent,
+                            .q_pe = s->q + c->nope,
+                            .q_pe_tok_stride = row,
+                            .q_pe_head_stride = head,
+                            .position = s->position,
+                            .count = s->count,
+                            .n_tok = step->trace ? step->n_tok - 1 : step->n_tok,
+                            .n_head = c->heads,
+                            .n_select = f->topk,
+                            .scale = c->softmax_scale,
+                            .out = s->attended};
+    if (rows.n_tok > 0) f->kern->sparse_mla(f->kern, &rows);
+    if (!step->trace) return;
+    /* The traced row by itself: what it attends to is worth counting, the others' is not. */
+    kern_sparse_mla last = rows;
+    last.q_latent += (int64_t)rows.n_tok * c->heads * c->kv_lora;
+    last.q_pe += rows.n_tok * row;
+    last.position += (int64_t)rows.n_tok * f->topk;
+    last.count += rows.n_tok;
+    last.n_tok = 1;
+    last.out += (int64_t)rows.n_tok * c->heads * c->kv_lora;
+    last.mass = s->mass;
+    f->kern->sparse_mla(f->kern, &last);
+    keep_trace(f, step, scored, layer);
 }
 
 static void attention(const forward_engine *f, const layer_weights *w, const forward_step *step, int layer) {
@@ -251,9 +272,15 @@ static void attention(const forward_engine *f, const layer_weights *w, const for
     if (!f->dense) select_positions(f, w, step, layer);
     attend(f, step, w->index_q != NULL, layer);
     if (f->no_attention) return;
-    for (int h = 0; h < c->heads; h++)
-        multiply(f, w->v_up[h], s->attended + (int64_t)h * c->kv_lora, latent_row,
-                 s->value + (int64_t)h * c->v_dim, value_row, n);
+    f->kern->matmul_each(f->kern, &(kern_matmul_each){.w = (const kern_matrix *const *)w->v_up,
+                                                      .n = c->heads,
+                                                      .x = s->attended,
+                                                      .y = s->value,
+                                                      .x_step = c->kv_lora,
+                                                      .y_step = c->v_dim,
+                                                      .x_stride = latent_row,
+                                                      .y_stride = value_row,
+                                                      .n_tok = n});
     f->kern->matmul(f->kern, &(kern_matmul){.w = w->o,
                                             .x = s->value,
                                             .y = s->x,
@@ -281,13 +308,10 @@ static void mlp_into(const forward_engine *f, const mlp_weights *w, int64_t widt
                                             .accumulate = accumulate});
 }
 
-/* Each expert runs over the rows that chose it; a row's sum is in the order of the experts' numbers, so that
- * it does not depend on which other rows are in the chunk. */
 static void experts_into(const forward_engine *f, const layer_weights *w, int n_tok) {
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
     kern *k = f->kern;
-    size_t row_bytes = (size_t)c->hidden * sizeof(float);
 
     multiply(f, w->router, s->norm, c->hidden, s->route_logits, c->experts, n_tok);
     k->route(k, &(kern_route){.logits = s->route_logits,
@@ -304,33 +328,24 @@ static void experts_into(const forward_engine *f, const layer_weights *w, int n_
     if (w->mlp.gate)
         mlp_into(f, &w->mlp, (int64_t)c->expert_width * c->shared_experts, s->norm, s->branch, n_tok, false);
     else
-        memset(s->branch, 0, (size_t)n_tok * row_bytes);
-
-    for (int e = 0; e < c->experts; e++) {
-        int rows = 0;
-        for (int t = 0; t < n_tok; t++) {
-            for (int p = 0; p < c->experts_per_token; p++) {
-                size_t pick = (size_t)t * c->experts_per_token + p;
-                if (s->route_expert[pick] != e) continue;
-                memcpy(s->expert_in + (size_t)rows * c->hidden, s->norm + (size_t)t * c->hidden, row_bytes);
-                s->expert_scale[rows++] = s->route_weight[pick];
-            }
-        }
-        if (rows == 0) continue;
-        mlp_into(f, &w->experts[e], c->expert_width, s->expert_in, s->expert_out, rows, false);
-        rows = 0;
-        for (int t = 0; t < n_tok; t++) {
-            for (int p = 0; p < c->experts_per_token; p++) {
-                if (s->route_expert[(size_t)t * c->experts_per_token + p] != e) continue;
-                k->add(k, &(kern_add){.x = s->expert_out + (size_t)rows * c->hidden,
-                                      .scale = s->expert_scale + rows,
-                                      .y = s->branch + (size_t)t * c->hidden,
-                                      .n_tok = 1,
-                                      .dim = c->hidden});
-                rows++;
-            }
-        }
-    }
+        k->zero(k, s->branch, (size_t)n_tok * c->hidden * sizeof *s->branch);
+    k->experts(k, &(kern_experts){.gate = (const kern_matrix *const *)w->expert_gate,
+                                  .up = (const kern_matrix *const *)w->expert_up,
+                                  .down = (const kern_matrix *const *)w->expert_down,
+                                  .n_expert = c->experts,
+                                  .n_pick = c->experts_per_token,
+                                  .expert = s->route_expert,
+                                  .weight = s->route_weight,
+                                  .x = s->norm,
+                                  .y = s->branch,
+                                  .n_tok = n_tok,
+                                  .hidden = c->hidden,
+                                  .width = c->expert_width,
+                                  .rows_in = s->expert_in,
+                                  .rows_out = s->expert_out,
+                                  .rows_scale = s->expert_scale,
+                                  .rows_gate = s->gate,
+                                  .rows_up = s->up});
 }
 
 static void feed_forward(const forward_engine *f, const layer_weights *w, int n_tok) {
@@ -374,6 +389,7 @@ void forward(const forward_engine *f, const forward_step *step) {
         multiply(f, f->model->head, s->norm, c->hidden, s->logits, c->vocab, 1);
         f->kern->copy_out(f->kern, step->logits, s->logits, (size_t)c->vocab * sizeof(float));
     }
+    if (step->trace) finish_trace(f, step->trace);
 }
 
 /* ---- working memory ---- */
@@ -406,7 +422,7 @@ int scratch_make(scratch *s, const model_config *c, int topk, int chunk, kern *k
         {(void **)&s->position, n * topk},
         {(void **)&s->count, n},
         {(void **)&s->score, n * topk},
-        {(void **)&s->mass, n * topk},
+        {(void **)&s->mass, topk},
         {(void **)&s->gate, n * widest},
         {(void **)&s->up, n * widest},
         {(void **)&s->route_logits, moe ? n * c->experts : 0},
@@ -426,15 +442,14 @@ int scratch_make(scratch *s, const model_config *c, int topk, int chunk, kern *k
             return code;
         }
     }
-    s->host_rows = malloc(n * c->hidden * sizeof *s->host_rows);
-    if (!s->host_rows) {
+    float *freq = malloc((size_t)(c->rope / 2 + 1) * sizeof *freq);
+    if (!freq) {
         scratch_free(s, k);
         return ph_fail(err, PH_MEMORY, "no memory for a chunk of %d tokens", chunk);
     }
-    /* host_rows holds at least rope / 2 elements: hidden is never smaller in a model that config.c accepts.
-     */
-    config_rope_freq(c, s->host_rows);
-    k->copy_in(k, s->freq, s->host_rows, (size_t)(c->rope / 2) * sizeof(float));
+    config_rope_freq(c, freq);
+    k->copy_in(k, s->freq, freq, (size_t)(c->rope / 2) * sizeof *freq);
+    free(freq);
     return PH_OK;
 }
 
@@ -466,31 +481,51 @@ void scratch_free(scratch *s, kern *k) {
                       s->logits,
                       s->freq};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) k->free(k, arrays[i]);
-    free(s->host_rows);
     memset(s, 0, sizeof *s);
 }
 
-int trace_buffer_make(trace_buffer *t, const model_config *c, int topk, ph_error *err) {
-    memset(t, 0, sizeof *t);
-    int layers = t->n_layers = c->layers;
-    size_t n = (size_t)layers * topk, heads = (size_t)layers * c->index_heads;
-    t->layers = calloc((size_t)layers, sizeof *t->layers);
-    t->index_q = calloc(heads * (size_t)c->index_dim, sizeof *t->index_q);
-    t->index_w = calloc(heads, sizeof *t->index_w);
-    t->position = calloc(n, sizeof *t->position);
-    t->score = calloc(n, sizeof *t->score);
-    t->mass = calloc(n, sizeof *t->mass);
-    if (t->layers && t->position && t->score && t->mass && t->index_q && t->index_w) return PH_OK;
-    trace_buffer_free(t);
-    return ph_fail(err, PH_MEMORY, "no memory for a trace of %d layers x %d positions", layers, topk);
+static size_t arrays_bytes(const model_config *c, int topk) {
+    size_t heads = (size_t)c->index_heads;
+    return (size_t)c->layers * (1 + 3 * (size_t)topk + heads + heads * (size_t)c->index_dim) * sizeof(float);
 }
 
-void trace_buffer_free(trace_buffer *t) {
+/* Where the arrays stand in one block of memory. */
+static void place_arrays(trace_arrays *a, void *memory, const model_config *c, int topk) {
+    size_t layers = (size_t)c->layers, n = layers * (size_t)topk, heads = layers * (size_t)c->index_heads;
+    float *p = memory; /* every element has 4 bytes */
+    a->memory = memory;
+    a->count = (int32_t *)p;
+    a->position = (int32_t *)(p += layers);
+    a->score = p += n;
+    a->mass = p += n;
+    a->index_w = p += n;
+    a->index_q = p + heads;
+}
+
+int trace_buffer_make(trace_buffer *t, const model_config *c, int topk, kern *k, ph_error *err) {
+    memset(t, 0, sizeof *t);
+    t->n_layers = c->layers;
+    t->topk = topk;
+    t->bytes = arrays_bytes(c, topk);
+    t->layers = calloc((size_t)c->layers, sizeof *t->layers);
+    void *host = calloc(1, t->bytes), *device = NULL;
+    int code = t->layers && host ? PH_OK
+                                 : ph_fail(err, PH_MEMORY, "no memory for a trace of %d layers x %d positions",
+                                           c->layers, topk);
+    if (!code) code = k->alloc(k, &device, t->bytes, err);
+    t->host.memory = host;
+    if (code) {
+        trace_buffer_free(t, k);
+        return code;
+    }
+    place_arrays(&t->host, host, c, topk);
+    place_arrays(&t->device, device, c, topk);
+    return PH_OK;
+}
+
+void trace_buffer_free(trace_buffer *t, kern *k) {
     free(t->layers);
-    free(t->position);
-    free(t->score);
-    free(t->mass);
-    free(t->index_q);
-    free(t->index_w);
+    free(t->host.memory);
+    k->free(k, t->device.memory);
     memset(t, 0, sizeof *t);
 }

@@ -12,17 +12,27 @@ typedef struct cache {
     kern_index_keys *keys; /* [layers]; keys NULL in a layer without an indexer */
 } cache;
 
+/* One step's last row in every layer, one block of memory. */
+typedef struct trace_arrays {
+    void *memory;
+    int32_t *count;      /* [layers] */
+    int32_t *position;   /* [layers, topk] */
+    float *score, *mass; /* [layers, topk] */
+    float *index_w;      /* [layers, index_heads] the row's head weights and ... */
+    float *index_q;      /* [layers, index_heads * index_dim] ... index queries; unset in a layer without an indexer */
+} trace_arrays;
+
 /* The selections of one step's last row, copied out of the working memory. */
 typedef struct trace_buffer {
-    trace_layer *layers; /* [n_layers], pointing into the arrays below */
-    int n_layers;
-    int32_t *position;   /* [n_layers, topk] */
-    float *score, *mass; /* [n_layers, topk] */
-    float *index_q;      /* [n_layers, index_heads * index_dim] the row's index queries ... */
-    float *index_w;      /* [n_layers, index_heads] ... and head weights; unset in a layer without an indexer */
+    trace_layer *layers; /* [n_layers], pointing into host */
+    int n_layers, topk;
+    size_t bytes;
+    trace_arrays device; /* in the backend's memory, where the pass leaves them */
+    trace_arrays host;
 } trace_buffer;
 
-/* Lets a check look into a pass and replace its selections. Any member may be NULL. */
+/* Lets a check look into a pass and replace its selections. Any member may be NULL. All arrays are in the backend's
+ * memory. */
 typedef struct forward_probe {
     void *user;
     /* Hidden state i (0 = embeddings, layers = after the final norm) of the step's rows: [n_tok, hidden]. */
@@ -57,14 +67,13 @@ typedef struct scratch {
     float *index_q, *index_k,
         *index_w;              /* [chunk, index_heads, index_dim], [chunk, index_dim], [chunk, index_heads] */
     int32_t *position, *count; /* [chunk, topk], [chunk] */
-    float *score, *mass;       /* [chunk, topk] */
+    float *score, *mass;       /* [chunk, topk], [topk] of a traced row */
     float *gate, *up;          /* [chunk, widest MLP] */
     float *route_logits, *route_weight;           /* [chunk, experts], [chunk, experts_per_token] */
     int32_t *route_expert;                        /* [chunk, experts_per_token] */
     float *expert_in, *expert_out, *expert_scale; /* [chunk, hidden] twice, [chunk] */
     float *logits;                                /* [vocab] */
     float *freq;                                  /* [rope / 2] */
-    float *host_rows; /* [chunk, hidden], host memory: embeddings on their way in */
 } scratch;
 
 int scratch_make(scratch *s, const model_config *c, int topk, int chunk, kern *k, ph_error *err);
@@ -84,7 +93,7 @@ typedef struct forward_engine {
 
 void forward(const forward_engine *f, const forward_step *step);
 
-int trace_buffer_make(trace_buffer *t, const model_config *c, int topk, ph_error *err);
-void trace_buffer_free(trace_buffer *t);
+int trace_buffer_make(trace_buffer *t, const model_config *c, int topk, kern *k, ph_error *err);
+void trace_buffer_free(trace_buffer *t, kern *k);
 
 #endif

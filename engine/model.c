@@ -199,14 +199,20 @@ static void load_moe(loader *l, layer_weights *w, int i) {
         snprintf(prefix, sizeof prefix, "model.layers.%d.mlp.shared_experts", i);
         load_mlp(l, &w->mlp, (int64_t)c->expert_width * c->shared_experts, prefix);
     }
-    w->experts = calloc((size_t)c->experts, sizeof *w->experts);
-    if (!w->experts && !l->failed) {
+    kern_matrix ***all[] = {&w->expert_gate, &w->expert_up, &w->expert_down};
+    for (int j = 0; j < 3; j++) {
+        *all[j] = calloc((size_t)c->experts, sizeof **all[j]);
+        if (*all[j] || l->failed) continue;
         ph_fail(l->err, PH_MEMORY, "no memory for %d experts", c->experts);
         l->failed = true;
     }
     for (int e = 0; e < c->experts && !l->failed; e++) {
+        mlp_weights expert = {0};
         snprintf(prefix, sizeof prefix, "model.layers.%d.mlp.experts.%d", i, e);
-        load_mlp(l, &w->experts[e], c->expert_width, prefix);
+        load_mlp(l, &expert, c->expert_width, prefix);
+        w->expert_gate[e] = expert.gate;
+        w->expert_up[e] = expert.up;
+        w->expert_down[e] = expert.down;
     }
 }
 
@@ -256,6 +262,7 @@ int model_load(model *m, const model_config *config, tensor_files *files, kern *
         l.failed = true;
     }
     m->embedding = source_of(&l, want(&l, "model.embed_tokens.weight", c->vocab, c->hidden));
+    if (!l.failed && k->embedding_make(k, &m->embedding_table, &m->embedding, err)) l.failed = true;
     m->head = c->tied_embeddings ? make(&l, &m->embedding, keep)
                                  : matrix(&l, keep, c->vocab, c->hidden, "lm_head.weight");
     m->final_norm = vector(&l, c->hidden, "model.norm.weight");
@@ -289,11 +296,15 @@ void model_free(model *m, kern *k) {
         free(w->k_up);
         free(w->v_up);
         mlp_free(&w->mlp, k);
-        for (int e = 0; w->experts && e < c->experts; e++) mlp_free(&w->experts[e], k);
-        free(w->experts);
+        kern_matrix **experts[] = {w->expert_gate, w->expert_up, w->expert_down};
+        for (size_t j = 0; j < sizeof experts / sizeof *experts; j++) {
+            for (int e = 0; experts[j] && e < c->experts; e++) k->matrix_free(k, experts[j][e]);
+            free(experts[j]);
+        }
     }
     free(m->layers);
     k->matrix_free(k, m->head);
+    k->embedding_free(k, m->embedding_table);
     k->free(k, m->final_norm);
     if (m->files) tensors_close(m->files);
     memset(m, 0, sizeof *m);

@@ -33,13 +33,14 @@ typedef struct layer_weights {
     mlp_weights mlp;      /* the dense MLP, or the shared expert (gate NULL = none) */
     kern_matrix *router;  /* [experts, hidden] fp32; NULL in a dense layer */
     float *route_bias;    /* [experts] or NULL */
-    mlp_weights *experts; /* [experts] */
+    kern_matrix **expert_gate, **expert_up, **expert_down; /* [experts] each */
 } layer_weights;
 
 typedef struct model {
     model_config config;
     tensor_files *files;
-    kern_matrix_source embedding; /* [vocab, hidden], rows read one at a time */
+    kern_matrix_source embedding; /* [vocab, hidden] */
+    kern_embedding *embedding_table;
     kern_matrix *head;            /* [vocab, hidden] */
     float *final_norm;            /* [hidden] */
     layer_weights *layers;        /* [config.layers] */

@@ -40,7 +40,7 @@ int session_open(session **out, context *c, ph_error *err) {
     s->logits = malloc((size_t)e->model.config.vocab * sizeof *s->logits);
     int code = s->logits ? PH_OK : ph_fail(err, PH_MEMORY, "no memory for a session");
     if (!code) code = snapshot_view_open(&s->view, &c->snapshot, err);
-    if (!code) code = trace_buffer_make(&s->trace, &e->model.config, e->forward.topk, err);
+    if (!code) code = trace_buffer_make(&s->trace, &e->model.config, e->forward.topk, e->kern, err);
     c->sessions++;
     if (code) {
         session_close(s);
@@ -55,7 +55,7 @@ void session_close(session *s) {
     s->context->sessions--;
     remote_session_close(s->remote);
     if (!s->engine->remote) snapshot_view_close(&s->view);
-    trace_buffer_free(&s->trace);
+    trace_buffer_free(&s->trace, s->engine->kern);
     free(s->allow);
     free(s->logits);
     free(s);
@@ -227,8 +227,8 @@ int session_index_scores(session *s, int layer, float *score, ph_error *err) {
     int code = k->alloc(k, (void **)&all, (size_t)s->length * sizeof *all, err);
     if (code) return code;
     /* Between steps the working memory is free. */
-    k->copy_in(k, e->scratch.index_q, s->trace.index_q + (size_t)layer * queries, queries * sizeof(float));
-    k->copy_in(k, e->scratch.index_w, s->trace.index_w + (size_t)layer * heads, heads * sizeof(float));
+    k->copy_in(k, e->scratch.index_q, s->trace.host.index_q + (size_t)layer * queries, queries * sizeof(float));
+    k->copy_in(k, e->scratch.index_w, s->trace.host.index_w + (size_t)layer * heads, heads * sizeof(float));
     k->index_scores(k, &(kern_index_scores){.cache = s->view.cache.keys[layer],
                                             .q = e->scratch.index_q,
                                             .w = e->scratch.index_w,

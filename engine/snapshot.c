@@ -80,7 +80,7 @@ static int layout_make(snapshot_layout *l, int64_t capacity, const model_config 
     return PH_OK;
 }
 
-static int cache_make(cache *out, const snapshot_layout *l, uint8_t *map, ph_error *err) {
+static int cache_arrays(cache *out, const snapshot_layout *l, ph_error *err) {
     out->latents = calloc((size_t)l->layers, sizeof *out->latents);
     out->keys = calloc((size_t)l->layers, sizeof *out->keys);
     if (!out->latents || !out->keys) {
@@ -90,14 +90,72 @@ static int cache_make(cache *out, const snapshot_layout *l, uint8_t *map, ph_err
         return ph_fail(err, PH_MEMORY, "no memory for a cache of %d layers", l->layers);
     }
     for (int i = 0; i < l->layers; i++) {
-        int region = 1 + REGIONS_PER_LAYER * i;
         out->latents[i] = l->latents;
-        out->latents[i].rows = map + l->region_at[region];
         out->keys[i] = l->keys;
-        if (l->block_bytes[region + 1]) out->keys[i].keys = map + l->region_at[region + 1];
-        if (l->block_bytes[region + 2]) out->keys[i].scale = (float *)(map + l->region_at[region + 2]);
     }
     return PH_OK;
+}
+
+/* Where a layer's regions are in memory: what `which` of REGIONS_PER_LAYER points to. */
+static void **region_of(cache *c, int layer, int which) {
+    return which == 0 ? &c->latents[layer].rows : which == 1 ? &c->keys[layer].keys : (void **)&c->keys[layer].scale;
+}
+
+static int cache_make(cache *out, const snapshot_layout *l, uint8_t *map, ph_error *err) {
+    int code = cache_arrays(out, l, err);
+    for (int i = 0; !code && i < l->layers; i++)
+        for (int j = 0; j < REGIONS_PER_LAYER; j++) {
+            int region = 1 + REGIONS_PER_LAYER * i + j;
+            if (l->block_bytes[region]) *region_of(out, i, j) = map + l->region_at[region];
+        }
+    return code;
+}
+
+/* ---- caches in a device's memory ---- */
+
+static void device_cache_free(cache *c, int layers, kern *k) {
+    for (int i = 0; c->latents && c->keys && i < layers; i++)
+        for (int j = 0; j < REGIONS_PER_LAYER; j++) k->free(k, *region_of(c, i, j));
+    free(c->latents);
+    free(c->keys);
+    memset(c, 0, sizeof *c);
+}
+
+static int device_cache_make(cache *out, const snapshot_layout *l, kern *k, ph_error *err) {
+    size_t blocks = (size_t)(l->capacity / SNAPSHOT_BLOCK);
+    int code = cache_arrays(out, l, err);
+    for (int i = 0; !code && i < l->layers; i++)
+        for (int j = 0; !code && j < REGIONS_PER_LAYER; j++) {
+            size_t bytes = blocks * l->block_bytes[1 + REGIONS_PER_LAYER * i + j];
+            if (bytes) code = k->alloc(k, region_of(out, i, j), bytes, err);
+        }
+    if (code) device_cache_free(out, l->layers, k);
+    return code;
+}
+
+enum copy_way { TO_DEVICE, FROM_DEVICE };
+
+/* Blocks [first, last) of every layer, between the file's map and the device. */
+static void device_copy(const snapshot *s, enum copy_way way, int64_t first, int64_t last) {
+    const snapshot_layout *l = &s->layout;
+    kern *k = s->kern;
+    if (first >= last) return;
+    for (int i = 0; i < l->layers; i++)
+        for (int j = 0; j < REGIONS_PER_LAYER; j++) {
+            int region = 1 + REGIONS_PER_LAYER * i + j;
+            size_t n = l->block_bytes[region], at = (size_t)first * n, bytes = (size_t)(last - first) * n;
+            if (!n) continue;
+            uint8_t *host = s->map + l->region_at[region] + at;
+            uint8_t *device = (uint8_t *)*region_of((cache *)&s->cache, i, j) + at;
+            if (way == TO_DEVICE)
+                k->copy_in(k, device, host, bytes);
+            else
+                k->copy_out(k, host, device, bytes);
+        }
+}
+
+static int64_t blocks_of(int64_t length) {
+    return (length + SNAPSHOT_BLOCK - 1) / SNAPSHOT_BLOCK;
 }
 
 /* ---- header, slots, blocks ---- */
@@ -193,6 +251,11 @@ static void snapshot_look(snapshot *s) {
     s->length = slot->length;
 }
 
+static void look(snapshot *s) {
+    snapshot_look(s);
+    if (s->kern->on_device) device_copy(s, TO_DEVICE, 0, blocks_of(s->length));
+}
+
 /* ---- open and close ---- */
 
 static int lock_file(int fd, int how, ph_error *err) {
@@ -260,13 +323,16 @@ int snapshot_open(snapshot *s, const char *path, const uint8_t key[32], int64_t 
         else
             s->map = map;
     }
-    if (!code) code = cache_make(&s->cache, &s->layout, s->map, err);
-    if (!code) snapshot_look(s);
+    s->kern = k;
+    if (!code && k->on_device) code = device_cache_make(&s->cache, &s->layout, k, err);
+    if (!code && !k->on_device) code = cache_make(&s->cache, &s->layout, s->map, err);
+    if (!code) look(s);
     if (code) snapshot_close(s);
     return code;
 }
 
 void snapshot_close(snapshot *s) {
+    if (s->kern && s->kern->on_device) device_cache_free(&s->cache, s->layout.layers, s->kern);
     if (s->map) munmap(s->map, s->layout.total);
     if (s->fd >= 0) {
         /* Given back by hand: a child process between its fork and its exec still has the file open, and closing
@@ -294,7 +360,7 @@ int snapshot_lock(snapshot *s, ph_error *err) {
     /* Between the two locks another process may have written. */
     uint64_t known = s->sequence;
     const commit_slot *a = slot_at(s, 0), *b = slot_at(s, 1);
-    if (a->sequence > known || b->sequence > known) snapshot_look(s);
+    if (a->sequence > known || b->sequence > known) look(s);
     return PH_OK;
 }
 
@@ -327,6 +393,11 @@ int snapshot_reserve(snapshot *s, int64_t from, int64_t to, ph_error *err) {
 int snapshot_commit(snapshot *s, int64_t length, bool sync, ph_error *err) {
     int64_t was_full = s->length / SNAPSHOT_BLOCK, full = length / SNAPSHOT_BLOCK;
     uint64_t sequence = s->sequence + 1;
+    if (s->kern->on_device && length > s->length) {
+        device_copy(s, FROM_DEVICE, was_full, blocks_of(length));
+        int code = s->kern->status(s->kern, err);
+        if (code) return code;
+    }
     for (int64_t i = was_full; i < full; i++) sums(s)[i] = block_sum(s, i);
     commit_slot slot = {.sequence = sequence, .length = length};
     if (length % SNAPSHOT_BLOCK) {
@@ -346,8 +417,33 @@ int snapshot_commit(snapshot *s, int64_t length, bool sync, ph_error *err) {
 
 /* ---- private views ---- */
 
-int snapshot_view_open(snapshot_view *v, const snapshot *s, ph_error *err) {
+/* On a device. The tail's first block is copied whole: what is beyond the context is written over. */
+static int device_view_open(snapshot_view *v, snapshot *s, ph_error *err) {
+    const snapshot_layout *l = &s->layout;
+    if (!s->lent) {
+        int code = cache_arrays(&v->cache, l, err);
+        if (code) return code;
+        memcpy(v->cache.latents, s->cache.latents, (size_t)l->layers * sizeof *v->cache.latents);
+        memcpy(v->cache.keys, s->cache.keys, (size_t)l->layers * sizeof *v->cache.keys);
+        v->lender = s;
+        s->lent = true;
+        return PH_OK;
+    }
+    int code = device_cache_make(&v->cache, l, s->kern, err);
+    if (code) return code;
+    v->kern = s->kern;
+    v->layers = l->layers;
+    for (int i = 0; i < l->layers; i++)
+        for (int j = 0; j < REGIONS_PER_LAYER; j++) {
+            size_t bytes = (size_t)blocks_of(s->length) * l->block_bytes[1 + REGIONS_PER_LAYER * i + j];
+            if (bytes) s->kern->copy(s->kern, *region_of(&v->cache, i, j), *region_of(&s->cache, i, j), bytes);
+        }
+    return PH_OK;
+}
+
+int snapshot_view_open(snapshot_view *v, snapshot *s, ph_error *err) {
     memset(v, 0, sizeof *v);
+    if (s->kern->on_device) return device_view_open(v, s, err);
     void *map = mmap(NULL, s->layout.total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, s->fd, 0);
     if (map == MAP_FAILED)
         return ph_fail(err, PH_MEMORY, "cannot map a snapshot of %zu bytes: %s", s->layout.total,
@@ -360,6 +456,8 @@ int snapshot_view_open(snapshot_view *v, const snapshot *s, ph_error *err) {
 }
 
 void snapshot_view_close(snapshot_view *v) {
+    if (v->lender) v->lender->lent = false;
+    if (v->kern) device_cache_free(&v->cache, v->layers, v->kern);
     if (v->map) munmap(v->map, v->bytes);
     free(v->cache.latents);
     free(v->cache.keys);

@@ -13,6 +13,9 @@
  * any moment leaves the last commit readable. What does not match its checksum is dropped, never believed:
  * corrupt blocks end the valid prefix, a foreign header empties the file.
  *
+ * With a backend whose memory is not the host's (a GPU) the caches live there. The file is written from them by each
+ * commit, block by block, and they are filled from it when it is opened; everything else is the same.
+ *
  * Locks: every opener holds the file shared; commits need it exclusive.
  */
 #ifndef PHAROS_SNAPSHOT_H
@@ -39,7 +42,9 @@ typedef struct snapshot {
     uint8_t *map; /* shared, writable */
     int64_t length;
     uint64_t sequence;
-    cache cache; /* views into map */
+    cache cache; /* views into map, or memory of the backend */
+    kern *kern;
+    bool lent; /* a view writes its tail into cache itself, beyond length */
     bool exclusive;
     uint8_t key[32];
     const char *reason; /* why something was not believed; NULL = all was well; static */
@@ -61,13 +66,17 @@ int snapshot_reserve(snapshot *s, int64_t from, int64_t to, ph_error *err);
 /* Makes [0, length) the valid prefix. `sync` waits for the disk. */
 int snapshot_commit(snapshot *s, int64_t length, bool sync, ph_error *err);
 
-/* A private, copy-on-write view for a session; freed by snapshot_view_close. */
+/* A private view for a session, freed by snapshot_view_close: copied on write, or, on a device, the context's own
+ * memory for one view at a time, whose tail begins where the context ends, and a copy of it for others. */
 typedef struct snapshot_view {
     uint8_t *map;
     size_t bytes;
     cache cache;
+    snapshot *lender; /* whose memory it is, or NULL */
+    kern *kern;       /* whose allocations the caches are, or NULL */
+    int layers;
 } snapshot_view;
-int snapshot_view_open(snapshot_view *v, const snapshot *s, ph_error *err);
+int snapshot_view_open(snapshot_view *v, snapshot *s, ph_error *err);
 void snapshot_view_close(snapshot_view *v);
 
 #endif

@@ -10,6 +10,10 @@
 
 #include "kernels/kernels.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 float ph_bf16_to_f32(uint16_t v);
 uint16_t ph_f32_to_bf16(float v); /* round to nearest even; NaN stays NaN */
 float ph_f16_to_f32(uint16_t v);
@@ -32,5 +36,9 @@ float kern_source_at(const kern_matrix_source *source, int64_t row, int64_t col)
 
 /* The same for a whole used row: out[cols] filled. */
 void kern_source_row(const kern_matrix_source *source, int64_t row, float *out);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -8,6 +8,10 @@
 #ifndef PHAROS_ERROR_H
 #define PHAROS_ERROR_H
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum {
     PH_OK = 0,
     PH_FAIL = 1,          /* anything without a code of its own: I/O, a failed system call */
@@ -33,5 +37,9 @@ int ph_fail(ph_error *err, int code, const char *format, ...) __attribute__((for
 
 /* Puts "context: " before the sentence that is already in err. Returns err's code (PH_FAIL where err is NULL). */
 int ph_context(ph_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

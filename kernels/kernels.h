@@ -5,7 +5,7 @@
  *
  * Promises that every backend keeps:
  *  - A row's result does not depend on how many rows are in the call, nor on the number of threads: chunked
- *    prefill, one-token decode and a restored snapshot give identical bits.
+ *    prefill, one-token decode and a restored snapshot give identical bits. (On a GPU too: cuda/NOTES.md says how.)
  *  - Activations are fp32. Matrices and caches have the format they were made with.
  *  - Equal index scores are ordered by position: the earlier one wins.
  *  - Arrays are row-major; a shape comment [a, b] means a rows of b contiguous elements.
@@ -23,6 +23,10 @@
 
 #include "kernels/error.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum kern_type {
     KERN_F32,
     KERN_BF16,
@@ -38,6 +42,7 @@ typedef enum kern_rope_layout {
 
 typedef struct kern kern;
 typedef struct kern_matrix kern_matrix; /* a weight matrix in the backend's own layout; owned by its maker */
+typedef struct kern_embedding kern_embedding; /* an embedding table; owned by its maker */
 
 /* What a matrix is made from. All borrowed until matrix_make returns. */
 typedef struct kern_matrix_source {
@@ -61,6 +66,40 @@ typedef struct kern_matmul {
     int n_tok;
     bool accumulate;
 } kern_matmul;
+
+/* x[t, :] = row tokens[t] of the table, as exact as its source. */
+typedef struct kern_embed {
+    const kern_embedding *table;
+    const int32_t *tokens; /* [n_tok], in HOST memory; each below the table's rows */
+    float *x;              /* filled [n_tok, cols] */
+    int n_tok;
+} kern_embed;
+
+/* n matrices of one shape over neighbouring slices of each row (the heads of an attention):
+ * y[t, i * y_step ...] = w[i] x[t, i * x_step ...] for each i < n. */
+typedef struct kern_matmul_each {
+    const kern_matrix *const *w; /* [n], the array in host memory */
+    int n;
+    const float *x;
+    float *y;
+    int64_t x_step, y_step;     /* elements from one matrix's slice to the next one's */
+    int64_t x_stride, y_stride; /* elements from one row to the next */
+    int n_tok;
+} kern_matmul_each;
+
+/* Routed experts: y[t] += sum_p weight[t, p] * down[e](silu(gate[e] x[t]) * up[e] x[t]), e = expert[t, p], the sum
+ * in ascending order of e, so that a row does not depend on which others are in the call. */
+typedef struct kern_experts {
+    const kern_matrix *const *gate, *const *up, *const *down; /* [n_expert] each, the arrays in host memory */
+    int n_expert, n_pick;
+    const int32_t *expert; /* [n_tok, n_pick] */
+    const float *weight;   /* [n_tok, n_pick] */
+    const float *x;        /* [n_tok, hidden] */
+    float *y;              /* [n_tok, hidden] */
+    int n_tok, hidden, width;
+    /* Working memory: [n_tok, hidden] twice, [n_tok], [n_tok, width] twice. */
+    float *rows_in, *rows_out, *rows_scale, *rows_gate, *rows_up;
+} kern_experts;
 
 /* RMSNorm: y = x * rsqrt(mean(x^2) + eps) * weight. In place allowed. */
 typedef struct kern_rmsnorm {
@@ -232,6 +271,8 @@ struct kern {
     const char *name; /* "avx512", "avx2", "portable", "cuda" */
     int n_thread;
     bool holds_fp8; /* a matrix of BF16 numbers made from an FP8 source stays in 8 bits */
+    int chunk;      /* tokens that a prefill step should have when nobody says otherwise */
+    bool on_device; /* memory from `alloc` is not the host's: only copies and operations reach it */
     void *state;
 
     void (*close)(kern *k); /* frees k and everything but matrices and arrays, which must be gone before */
@@ -241,6 +282,11 @@ struct kern {
     void (*free)(kern *k, void *p);
     void (*copy_in)(kern *k, void *to, const void *from_host, size_t bytes);
     void (*copy_out)(kern *k, void *to_host, const void *from, size_t bytes);
+    void (*copy)(kern *k, void *to, const void *from, size_t bytes); /* within the backend's memory */
+    void (*zero)(kern *k, void *p, size_t bytes);
+    void (*wait)(kern *k); /* until everything asked for so far is done; for clocks */
+    /* Whether everything so far went well: a device can be lost. After a failure results are worthless. */
+    int (*status)(kern *k, ph_error *err);
 
     /* Makes a matrix of `keep` numbers (F32 or BF16, rounded). Where holds_fp8, a matrix of BF16 numbers holds
      * the codes of its FP8 source instead: products are the same to the bit. Owned by the caller until
@@ -248,7 +294,14 @@ struct kern {
     int (*matrix_make)(kern *k, kern_matrix **out, const kern_matrix_source *source, kern_type keep, ph_error *err);
     void (*matrix_free)(kern *k, kern_matrix *w);
 
+    /* The source is borrowed until embedding_free. */
+    int (*embedding_make)(kern *k, kern_embedding **out, const kern_matrix_source *source, ph_error *err);
+    void (*embedding_free)(kern *k, kern_embedding *e);
+
+    void (*embed)(kern *k, const kern_embed *a);
     void (*matmul)(kern *k, const kern_matmul *a);
+    void (*matmul_each)(kern *k, const kern_matmul_each *a);
+    void (*experts)(kern *k, const kern_experts *a);
     void (*rmsnorm)(kern *k, const kern_rmsnorm *a);
     void (*layernorm)(kern *k, const kern_layernorm *a);
     void (*rope)(kern *k, const kern_rope *a);
@@ -277,5 +330,27 @@ int kern_open_cpu(kern **out, const char *name, int n_thread, ph_error *err);
 
 /* Names of the backends that this machine can run, best first, NULL-terminated; static. */
 const char *const *kern_cpu_names(void);
+
+/* Opens device number `device` (as CUDA counts them). PH_UNSUPPORTED where the build has no CUDA, or the machine no
+ * driver or no such device, PH_MEMORY (both sizes) where the device has no room. */
+int kern_open_cuda(kern **out, int device, ph_error *err);
+
+/* What the machine's GPUs are, without opening one. */
+typedef struct kern_cuda_device {
+    char name[256];
+    int major, minor; /* compute capability; Pharos needs 8.0 */
+    int n_sm;
+    size_t memory; /* bytes */
+} kern_cuda_device;
+/* Fills up to `most` devices; *n = how many there are. PH_UNSUPPORTED says why there is none: no CUDA in this build,
+ * no driver, no device. versions (may be NULL): driver and runtime, as 1000 * major + 10 * minor. */
+int kern_cuda_devices(kern_cuda_device *out, int most, int *n, int versions[2], ph_error *err);
+
+/* By name: "cuda" or "cuda:N", or a CPU backend as in kern_open_cpu. */
+int kern_open(kern **out, const char *name, int n_thread, ph_error *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -91,6 +91,11 @@ const cpu_angles *cpu_angles_for(cpu_state *s, const float *freq, int n_pair, in
 #define CPU_ANGLES_MAX ((int64_t)1 << 21) /* entries in one table; rope splits its tokens to stay below */
 
 /* the operations that need no vectors */
+int cpu_embedding_make(kern *k, kern_embedding **out, const kern_matrix_source *source, ph_error *err);
+void cpu_embedding_free(kern *k, kern_embedding *e);
+void cpu_embed(kern *k, const kern_embed *a);
+void cpu_matmul_each(kern *k, const kern_matmul_each *a);
+void cpu_experts(kern *k, const kern_experts *a);
 void cpu_route(kern *k, const kern_route *a);
 void cpu_rope(kern *k, const kern_rope *a);
 

@@ -84,6 +84,17 @@ static void backend_copy(kern *k, void *to, const void *from, size_t bytes) {
     if (bytes) memcpy(to, from, bytes);
 }
 
+static void backend_zero(kern *k, void *p, size_t bytes) {
+    if (bytes) memset(p, 0, bytes);
+}
+
+static void backend_wait(kern *k) {
+}
+
+static int backend_status(kern *k, ph_error *err) {
+    return PH_OK;
+}
+
 static size_t index_key_bytes(kern_type type, int dim, int64_t capacity) {
     size_t bytes = type == KERN_I8 ? (size_t)((capacity + 15) / 16 * 16) * (size_t)cpu_key_bytes(dim)
                                    : (size_t)capacity * (size_t)dim * sizeof(float);
@@ -137,6 +148,16 @@ static int open_backend(kern **out, const backend *b, int n_thread, ph_error *er
     k->free = backend_free;
     k->copy_in = backend_copy;
     k->copy_out = backend_copy;
+    k->copy = backend_copy;
+    k->zero = backend_zero;
+    k->wait = backend_wait;
+    k->status = backend_status;
+    k->embedding_make = cpu_embedding_make;
+    k->embedding_free = cpu_embedding_free;
+    k->embed = cpu_embed;
+    k->matmul_each = cpu_matmul_each;
+    k->experts = cpu_experts;
+    k->chunk = 512;
     k->matrix_make = cpu_matrix_make;
     k->matrix_free = cpu_matrix_free;
     k->route = cpu_route;

@@ -1,0 +1,111 @@
+/* cuda.h - what the files of the CUDA backend share; nobody else includes it.
+ *
+ * Everything runs in one stream. Operations cannot fail by the table's contract, so a launch that does is kept in
+ * `failed` and told by the table's `status`.
+ */
+#ifndef PHAROS_CUDA_H
+#define PHAROS_CUDA_H
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include "kernels/kernels.h"
+
+/* Working memory of the operations, reserved when the device is opened: each cuts its work into pieces that fit. */
+#define CUDA_WORK_BYTES ((size_t)768 << 20)
+
+struct cuda_state {
+    int device;
+    int n_sm;
+    size_t block_shared; /* bytes of shared memory that a block can ask for */
+    cudaStream_t stream;
+    unsigned char *work; /* [CUDA_WORK_BYTES] */
+    unsigned char *pinned; /* host memory that the device reads and writes at full speed */
+    size_t pinned_bytes;
+    cudaError_t failed;
+    const char *failed_in;
+};
+
+/* A weight matrix: rows of `stride` elements, what is beyond cols is 0. */
+struct kern_matrix {
+    int64_t rows, cols, stride;
+    kern_type type; /* F32 or BF16 */
+    void *data;
+};
+
+/* An embedding table, rows of `cols` elements as exact as its source. */
+struct kern_embedding {
+    int64_t rows, cols;
+    kern_type type; /* F32 or BF16 */
+    void *data;
+};
+
+static inline cuda_state *cuda_state_of(const kern *k) {
+    return static_cast<cuda_state *>(k->state);
+}
+
+/* The stream, on whichever host thread this is. */
+cudaStream_t cuda_stream(const kern *k);
+/* Notes the error of the launch just made, if there was one. `what`: static. */
+void cuda_launched(const kern *k, const char *what);
+/* cudaMalloc with a message that names both sizes. Not zeroed. */
+int cuda_allocate(const kern *k, void **out, size_t bytes, const char *what, ph_error *err);
+/* Lets a kernel use `bytes` of dynamic shared memory. */
+void cuda_allow_shared(const kern *k, const void *kernel, size_t bytes);
+
+static inline int cuda_blocks(int64_t n, int64_t each) {
+    return (int)((n + each - 1) / each);
+}
+
+int cuda_matrix_make(kern *k, kern_matrix **out, const kern_matrix_source *source, kern_type keep, ph_error *err);
+void cuda_matrix_free(kern *k, kern_matrix *w);
+int cuda_embedding_make(kern *k, kern_embedding **out, const kern_matrix_source *source, ph_error *err);
+void cuda_embedding_free(kern *k, kern_embedding *e);
+
+void cuda_embed(kern *k, const kern_embed *a);
+void cuda_matmul(kern *k, const kern_matmul *a);
+void cuda_matmul_each(kern *k, const kern_matmul_each *a);
+void cuda_experts(kern *k, const kern_experts *a);
+void cuda_rmsnorm(kern *k, const kern_rmsnorm *a);
+void cuda_layernorm(kern *k, const kern_layernorm *a);
+void cuda_rope(kern *k, const kern_rope *a);
+void cuda_hadamard(kern *k, const kern_hadamard *a);
+void cuda_swiglu(kern *k, const kern_swiglu *a);
+void cuda_add(kern *k, const kern_add *a);
+void cuda_route(kern *k, const kern_route *a);
+void cuda_latent_append(kern *k, const kern_latent_append *a);
+void cuda_index_append(kern *k, const kern_index_append *a);
+void cuda_index_select(kern *k, const kern_index_select *a);
+void cuda_index_scores(kern *k, const kern_index_scores *a);
+void cuda_sparse_mla(kern *k, const kern_sparse_mla *a);
+void cuda_dense_mla(kern *k, const kern_dense_mla *a);
+size_t cuda_index_key_bytes(kern_type type, int dim, int64_t capacity);
+void cuda_measure_peaks(kern *k, kern_peaks *out);
+
+/* Products of rows that are listed by expert (matrix.cu, experts.cu). Tile i covers rows [first[i], first[i] + n) of
+ * the list, all of one expert. */
+struct expert_tiles {
+    const int32_t *expert; /* [n_tile], -1 = none */
+    const int32_t *first;  /* [n_tile] */
+    const int32_t *start;  /* [n_expert + 1] where each expert's rows begin in the list */
+    int n_tile;
+};
+enum { EXPERT_POINTERS = 384 };
+struct expert_pointers {
+    const void *w[EXPERT_POINTERS];
+};
+/* y[row] = W[expert of row] x[list ? list[row] : row]; tiles of `tile_rows` rows, which is 16 or 128. */
+void cuda_grouped_product(const kern *k, const expert_pointers *w, const kern_matrix *shape, const float *x,
+                          int64_t x_stride, const int32_t *list, float *y, int64_t y_stride,
+                          const expert_tiles *tiles, int tile_rows);
+
+/* The positions that may be selected as bits, [n_key / 32 rounded up], in working memory at `at`; NULL where all
+ * are allowed (index.cu). */
+uint32_t *cuda_allow_bits(const kern *k, const kern_range *allow, int n_allow, int64_t n_key, unsigned char *at);
+
+/* The n_select best of each row of scores (topk.cu): score[row, stride], of which the first pos0 + 1 + row count; a
+ * NaN is no candidate. Fills position, count and best (may be NULL) like kern_index_select. */
+void cuda_topk_rows(const kern *k, const float *score, int64_t stride, int64_t pos0, int n_row, int n_select,
+                    int32_t *position, int32_t *count, float *best);
+
+#endif

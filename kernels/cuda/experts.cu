@@ -1,0 +1,134 @@
+/* experts.cu - routed experts as products grouped by expert. The (token, pick) pairs are listed by expert on the
+ * device, so that the host never waits; a token's sum is then taken in the order of the experts' numbers. */
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/device.cuh"
+
+enum { MOST_EXPERTS = EXPERT_POINTERS, MOST_PICKS = 64 };
+
+/* The list: pairs of expert e stand at start[e] .. start[e + 1], in ascending order of the token. One block; a warp
+ * has an expert at a time. */
+static __global__ void list_pairs(const int32_t *expert, int n_pair, int n_pick, int n_expert, int32_t *start,
+                                  int32_t *list, int32_t *place) {
+    __shared__ int count[MOST_EXPERTS + 1];
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+    for (int e = threadIdx.x; e <= n_expert; e += blockDim.x) count[e] = 0;
+    __syncthreads();
+    for (int i = threadIdx.x; i < n_pair; i += blockDim.x) atomicAdd(&count[expert[i] + 1], 1);
+    __syncthreads();
+    if (threadIdx.x == 0)
+        for (int e = 0; e < n_expert; e++) count[e + 1] += count[e];
+    __syncthreads();
+    for (int e = threadIdx.x; e <= n_expert; e += blockDim.x) start[e] = count[e];
+    for (int e = warp; e < n_expert; e += warps) {
+        int at = count[e];
+        if (count[e + 1] == at) continue;
+        for (int first = 0; first < n_pair; first += 32) {
+            int i = first + lane;
+            bool mine = i < n_pair && expert[i] == e;
+            unsigned mask = __ballot_sync(0xffffffffu, mine);
+            if (mine) {
+                int to = at + __popc(mask & ((1u << lane) - 1u));
+                list[to] = i / n_pick;
+                place[i] = to;
+            }
+            at += __popc(mask);
+        }
+    }
+}
+
+/* Which expert and which rows each tile has; the tiles that are left over have none. */
+static __global__ void list_tiles(const int32_t *start, int n_expert, int tile_rows, int32_t *tile_expert,
+                                  int32_t *tile_first, int n_tile) {
+    if (threadIdx.x) return;
+    int n = 0;
+    for (int e = 0; e < n_expert; e++)
+        for (int row = start[e]; row < start[e + 1]; row += tile_rows, n++) {
+            tile_expert[n] = e;
+            tile_first[n] = row;
+        }
+    for (; n < n_tile; n++) tile_expert[n] = -1;
+}
+
+/* y[t] += the picks' rows, the lower expert number first. */
+static __global__ void gather_sum(const int32_t *expert, const float *weight, const int32_t *place, const float *rows,
+                                  float *y, int n_pick, int hidden) {
+    __shared__ int order[MOST_PICKS];
+    int64_t t = blockIdx.x;
+    if (threadIdx.x < n_pick) {
+        int mine = expert[t * n_pick + threadIdx.x], rank = 0;
+        for (int i = 0; i < n_pick; i++) rank += expert[t * n_pick + i] < mine;
+        order[rank] = threadIdx.x;
+    }
+    __syncthreads();
+    for (int d = threadIdx.x; d < hidden; d += blockDim.x) {
+        float sum = y[t * hidden + d];
+        for (int i = 0; i < n_pick; i++) {
+            int64_t pair = t * n_pick + order[i];
+            sum = __fadd_rn(sum, __fmul_rn(rows[(int64_t)place[pair] * hidden + d], weight[pair]));
+        }
+        y[t * hidden + d] = sum;
+    }
+}
+
+static expert_pointers pointers_of(const kern_matrix *const *w, int n) {
+    expert_pointers p;
+    for (int e = 0; e < n; e++) p.w[e] = w[e]->data;
+    return p;
+}
+
+static unsigned char *take(unsigned char **at, size_t bytes) {
+    unsigned char *p = *at;
+    *at += (bytes + 255) / 256 * 256;
+    return p;
+}
+
+static void run_tokens(kern *k, const kern_experts *a) {
+    cudaStream_t stream = cuda_stream(k);
+    int n_pair = a->n_tok * a->n_pick;
+    /* Small tiles while an expert has few rows on average: most of a large one would be empty. */
+    int tile_rows = a->gate[0]->type == KERN_F32 || n_pair < 48 * a->n_expert ? 16 : 128;
+    int n_tile = n_pair / tile_rows + (n_pair < a->n_expert ? n_pair : a->n_expert);
+    unsigned char *at = cuda_state_of(k)->work;
+    int32_t *start = reinterpret_cast<int32_t *>(take(&at, (size_t)(a->n_expert + 1) * 4));
+    int32_t *list = reinterpret_cast<int32_t *>(take(&at, (size_t)n_pair * 4));
+    int32_t *place = reinterpret_cast<int32_t *>(take(&at, (size_t)n_pair * 4));
+    int32_t *tile_expert = reinterpret_cast<int32_t *>(take(&at, (size_t)n_tile * 4));
+    int32_t *tile_first = reinterpret_cast<int32_t *>(take(&at, (size_t)n_tile * 4));
+    float *gate = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->width * 4));
+    float *up = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->width * 4));
+    float *rows = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->hidden * 4));
+    list_pairs<<<1, 1024, 0, stream>>>(a->expert, n_pair, a->n_pick, a->n_expert, start, list, place);
+    list_tiles<<<1, 32, 0, stream>>>(start, a->n_expert, tile_rows, tile_expert, tile_first, n_tile);
+    expert_tiles tiles = {tile_expert, tile_first, start, n_tile};
+    expert_pointers w = pointers_of(a->gate, a->n_expert);
+    cuda_grouped_product(k, &w, a->gate[0], a->x, a->hidden, list, gate, a->width, &tiles, tile_rows);
+    w = pointers_of(a->up, a->n_expert);
+    cuda_grouped_product(k, &w, a->up[0], a->x, a->hidden, list, up, a->width, &tiles, tile_rows);
+    kern_swiglu swiglu = {gate, up, gate, (int64_t)n_pair * a->width};
+    cuda_swiglu(k, &swiglu);
+    w = pointers_of(a->down, a->n_expert);
+    cuda_grouped_product(k, &w, a->down[0], gate, a->width, nullptr, rows, a->hidden, &tiles, tile_rows);
+    gather_sum<<<a->n_tok, 256, 0, stream>>>(a->expert, a->weight, place, rows, a->y, a->n_pick, a->hidden);
+    cuda_launched(k, "experts");
+}
+
+void cuda_experts(kern *k, const kern_experts *a) {
+    size_t each = (size_t)a->n_pick * ((size_t)(2 * a->width + a->hidden) * 4 + 32);
+    int most = (int)((CUDA_WORK_BYTES - ((size_t)1 << 20)) / each);
+    if (most > 16384) most = 16384;
+    if (most < 1 || a->n_expert > MOST_EXPERTS || a->n_pick > MOST_PICKS) { /* told by status */
+        cuda_state *s = cuda_state_of(k);
+        s->failed = cudaErrorInvalidValue;
+        s->failed_in = "experts: more of them than the GPU code has room for";
+        return;
+    }
+    for (int first = 0; first < a->n_tok; first += most) {
+        kern_experts part = *a;
+        part.n_tok = a->n_tok - first < most ? a->n_tok - first : most;
+        part.expert += (int64_t)first * a->n_pick;
+        part.weight += (int64_t)first * a->n_pick;
+        part.x += (int64_t)first * a->hidden;
+        part.y += (int64_t)first * a->hidden;
+        run_tokens(k, &part);
+    }
+}

@@ -1,0 +1,359 @@
+/* product.cu - products of activations with weight matrices.
+ *
+ * A row's bits may not depend on how many rows are in the call. So every bf16 kernel here takes the same steps for an
+ * output element: m16n8k16 tensor core products over the columns in ascending order, one fp32 sum, with the columns
+ * of each 32 dealt to the instruction's lanes in the same way. What differs is only how many elements a block has.
+ * fp32 matrices: lane l of a warp sums columns l, l + 32, ..., then a fixed tree; one kernel for any number of rows.
+ */
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/device.cuh"
+
+enum { HEAD_POINTERS = 128, SMALL_ROWS = 16, TILE = 128, TILE_K = 32, STAGES = 3 };
+
+struct head_pointers {
+    const void *w[HEAD_POINTERS];
+};
+
+/* Which rows, which matrix: block z of a "same shape, next slice" call, or a tile of rows of one expert. */
+struct product {
+    const float *x;
+    float *y;
+    int64_t x_stride, y_stride, x_step, y_step; /* steps: from one z to the next */
+    int64_t w_stride;
+    int n_tok, rows, cols;
+    bool accumulate;
+    bool vector; /* every row of x begins at a multiple of 16 bytes and has a multiple of 4 columns */
+    const int32_t *list;  /* experts only: row of x for each row of the product */
+    const int32_t *tile_expert, *tile_first, *start;
+};
+
+struct piece {
+    const float *x;
+    float *y;
+    const void *w;
+    int row0, end; /* rows of the product: [row0, end) */
+};
+
+template <class pointers, bool EXPERTS>
+static __device__ __forceinline__ bool find_piece(const product &p, const pointers &w, int tile_rows, piece *out) {
+    if (EXPERTS) {
+        int e = p.tile_expert[blockIdx.y];
+        if (e < 0) return false;
+        *out = {p.x, p.y, w.w[e], p.tile_first[blockIdx.y], p.start[e + 1]};
+        return true;
+    }
+    *out = {p.x + blockIdx.z * p.x_step, p.y + blockIdx.z * p.y_step, w.w[blockIdx.z], (int)blockIdx.y * tile_rows,
+            p.n_tok};
+    return true;
+}
+
+/* ---- many rows: 128 x 128 tiles, 8 warps of 64 x 32 ---- */
+
+template <class pointers, bool EXPERTS>
+static __global__ void __launch_bounds__(256, 2) product_tile(product p, const pointers w) {
+    extern __shared__ __align__(128) unsigned char memory[];
+    uint4 *xs = reinterpret_cast<uint4 *>(memory);                  /* [STAGES][TILE][4] of 8 bf16 */
+    uint4 *ws = xs + STAGES * TILE * 4;
+    piece at;
+    if (!find_piece<pointers, EXPERTS>(p, w, TILE, &at)) return;
+    const __nv_bfloat16 *weights = static_cast<const __nv_bfloat16 *>(at.w);
+    int row0 = at.row0, col0 = blockIdx.x * TILE;
+    int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
+    int warp_row = (warp & 1) * 64, warp_col = (warp >> 1) * 32;
+    int g = lane >> 2, q = lane & 3;
+    int n_step = (p.cols + TILE_K - 1) / TILE_K;
+
+    /* This thread's part of loading: 2 pieces of 8 columns of x and of w. */
+    int load_row[2], load_part[2];
+    const float *x_row[2];
+    for (int i = 0; i < 2; i++) {
+        int n = tid + i * 256;
+        load_row[i] = n >> 2;
+        load_part[i] = n & 3;
+        int r = row0 + load_row[i];
+        x_row[i] = r < at.end ? at.x + (int64_t)(EXPERTS && p.list ? p.list[r] : r) * p.x_stride : nullptr;
+    }
+    float4 held[4];
+    auto load_x = [&](int step) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            int c = step * TILE_K + load_part[i] * 8;
+            if (p.vector) {
+                bool in0 = x_row[i] && c < p.cols, in1 = x_row[i] && c + 4 < p.cols;
+                held[2 * i] = in0 ? *reinterpret_cast<const float4 *>(x_row[i] + c) : make_float4(0, 0, 0, 0);
+                held[2 * i + 1] = in1 ? *reinterpret_cast<const float4 *>(x_row[i] + c + 4) : make_float4(0, 0, 0, 0);
+            } else {
+                float v[8];
+#pragma unroll
+                for (int j = 0; j < 8; j++) v[j] = x_row[i] && c + j < p.cols ? x_row[i][c + j] : 0.0f;
+                held[2 * i] = make_float4(v[0], v[1], v[2], v[3]);
+                held[2 * i + 1] = make_float4(v[4], v[5], v[6], v[7]);
+            }
+        }
+    };
+    auto store_x = [&](int stage) {
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+            xs[(stage * TILE + load_row[i]) * 4 + load_part[i]] =
+                make_uint4(pack_bf16(held[2 * i].x, held[2 * i].y), pack_bf16(held[2 * i].z, held[2 * i].w),
+                           pack_bf16(held[2 * i + 1].x, held[2 * i + 1].y),
+                           pack_bf16(held[2 * i + 1].z, held[2 * i + 1].w));
+    };
+    auto load_w = [&](int step, int stage) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            int r = col0 + load_row[i];
+            copy_async16(&ws[(stage * TILE + load_row[i]) * 4 + load_part[i]],
+                         weights + (int64_t)(r < p.rows ? r : 0) * p.w_stride + step * TILE_K + load_part[i] * 8,
+                         r < p.rows);
+        }
+    };
+
+    float sum[4][4][4] = {};
+    for (int s = 0; s < STAGES - 1; s++) {
+        if (s < n_step) {
+            load_w(s, s);
+            load_x(s);
+            store_x(s);
+        }
+        copy_commit();
+    }
+    for (int step = 0; step < n_step; step++) {
+        copy_wait<STAGES - 2>();
+        __syncthreads();
+        int next = step + STAGES - 1, stage = step % STAGES;
+        if (next < n_step) {
+            load_w(next, next % STAGES);
+            load_x(next);
+        }
+        copy_commit();
+        uint4 b[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++) b[j] = ws[(stage * TILE + warp_col + j * 8 + g) * 4 + q];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            uint4 low = xs[(stage * TILE + warp_row + i * 16 + g) * 4 + q];
+            uint4 high = xs[(stage * TILE + warp_row + i * 16 + 8 + g) * 4 + q];
+#pragma unroll
+            for (int j = 0; j < 4; j++) mma_bf16(sum[i][j], low.x, high.x, low.y, high.y, b[j].x, b[j].y);
+#pragma unroll
+            for (int j = 0; j < 4; j++) mma_bf16(sum[i][j], low.z, high.z, low.w, high.w, b[j].z, b[j].w);
+        }
+        if (next < n_step) store_x(next % STAGES);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int r = row0 + warp_row + i * 16 + half * 8 + g;
+            if (r >= at.end) continue;
+            float *y = at.y + (int64_t)r * p.y_stride;
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    int c = col0 + warp_col + j * 8 + q * 2 + e;
+                    if (c >= p.rows) continue;
+                    float v = sum[i][j][half * 2 + e];
+                    y[c] = p.accumulate ? y[c] + v : v;
+                }
+        }
+}
+
+/* ---- few rows: a warp has 16 rows and 8 of W's, and reads W from memory as it comes ---- */
+
+template <class pointers, bool EXPERTS>
+static __global__ void __launch_bounds__(128) product_few(product p, const pointers w) {
+    piece at;
+    if (!find_piece<pointers, EXPERTS>(p, w, SMALL_ROWS, &at)) return;
+    const __nv_bfloat16 *weights = static_cast<const __nv_bfloat16 *>(at.w);
+    int lane = threadIdx.x & 31, g = lane >> 2, q = lane & 3;
+    int col0 = (blockIdx.x * 4 + (threadIdx.x >> 5)) * 8;
+    if (col0 >= p.rows) return;
+    const float *x_row[2];
+    for (int i = 0; i < 2; i++) {
+        int r = at.row0 + i * 8 + g;
+        x_row[i] = r < at.end ? at.x + (int64_t)(EXPERTS && p.list ? p.list[r] : r) * p.x_stride : nullptr;
+    }
+    int w_row = col0 + g < p.rows ? col0 + g : p.rows - 1; /* what lies beyond is computed and not stored */
+    const __nv_bfloat16 *from = weights + (int64_t)w_row * p.w_stride + q * 8;
+    int n_step = (p.cols + TILE_K - 1) / TILE_K;
+    float sum[4] = {};
+    constexpr int AHEAD = 8;
+    for (int first = 0; first < n_step; first += AHEAD) {
+        uint4 b[AHEAD];
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++)
+            b[i] = first + i < n_step ? __ldg(reinterpret_cast<const uint4 *>(from + (first + i) * TILE_K))
+                                      : make_uint4(0, 0, 0, 0);
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++) {
+            if (first + i >= n_step) break;
+            int c = (first + i) * TILE_K + q * 8;
+            uint32_t a[2][4];
+#pragma unroll
+            for (int r = 0; r < 2; r++) {
+                float v[8];
+                if (p.vector) {
+                    float4 low = x_row[r] && c < p.cols ? *reinterpret_cast<const float4 *>(x_row[r] + c)
+                                                        : make_float4(0, 0, 0, 0);
+                    float4 high = x_row[r] && c + 4 < p.cols ? *reinterpret_cast<const float4 *>(x_row[r] + c + 4)
+                                                             : make_float4(0, 0, 0, 0);
+                    v[0] = low.x, v[1] = low.y, v[2] = low.z, v[3] = low.w;
+                    v[4] = high.x, v[5] = high.y, v[6] = high.z, v[7] = high.w;
+                } else {
+#pragma unroll
+                    for (int j = 0; j < 8; j++) v[j] = x_row[r] && c + j < p.cols ? x_row[r][c + j] : 0.0f;
+                }
+#pragma unroll
+                for (int j = 0; j < 4; j++) a[r][j] = pack_bf16(v[2 * j], v[2 * j + 1]);
+            }
+            mma_bf16(sum, a[0][0], a[1][0], a[0][1], a[1][1], b[i].x, b[i].y);
+            mma_bf16(sum, a[0][2], a[1][2], a[0][3], a[1][3], b[i].z, b[i].w);
+        }
+    }
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        int r = at.row0 + half * 8 + g;
+        if (r >= at.end) continue;
+        float *y = at.y + (int64_t)r * p.y_stride;
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+            int c = col0 + q * 2 + e;
+            if (c >= p.rows) continue;
+            float v = sum[half * 2 + e];
+            y[c] = p.accumulate ? y[c] + v : v;
+        }
+    }
+}
+
+/* ---- fp32: a warp has 4 rows and 4 of W's ---- */
+
+template <class pointers, bool EXPERTS>
+static __global__ void __launch_bounds__(128) product_f32(product p, const pointers w) {
+    piece at;
+    if (!find_piece<pointers, EXPERTS>(p, w, SMALL_ROWS, &at)) return;
+    const float *weights = static_cast<const float *>(at.w);
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    int col0 = blockIdx.x * 4, row0 = at.row0 + warp * 4;
+    if (row0 >= at.end) return;
+    const float *x_row[4], *w_row[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        int r = row0 + i < at.end ? row0 + i : row0;
+        x_row[i] = at.x + (int64_t)(EXPERTS && p.list ? p.list[r] : r) * p.x_stride;
+        w_row[i] = weights + (int64_t)(col0 + i < p.rows ? col0 + i : col0) * p.w_stride;
+    }
+    float sum[4][4] = {};
+    for (int c = lane; c < p.cols; c += 32) {
+        float x[4], v[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) x[i] = x_row[i][c], v[i] = w_row[i][c];
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+#pragma unroll
+            for (int j = 0; j < 4; j++) sum[i][j] = __fmaf_rn(x[i], v[j], sum[i][j]);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            float v = warp_sum(sum[i][j]);
+            if (lane == i * 4 + j && row0 + i < at.end && col0 + j < p.rows) {
+                float *y = at.y + (int64_t)(row0 + i) * p.y_stride + col0 + j;
+                *y = p.accumulate ? *y + v : v;
+            }
+        }
+}
+
+/* ---- launching ---- */
+
+static bool vectors_fit(const product &p) {
+    return reinterpret_cast<uintptr_t>(p.x) % 16 == 0 && p.x_stride % 4 == 0 && p.x_step % 4 == 0 && p.cols % 4 == 0;
+}
+
+template <class pointers, bool EXPERTS>
+static void launch(const kern *k, product p, const pointers &w, kern_type type, int n_tile, int tile_rows, int n_z) {
+    cudaStream_t stream = cuda_stream(k);
+    p.vector = vectors_fit(p);
+    if (type == KERN_F32) {
+        product_f32<pointers, EXPERTS><<<dim3(cuda_blocks(p.rows, 4), n_tile, n_z), 128, 0, stream>>>(p, w);
+    } else if (tile_rows == SMALL_ROWS) {
+        product_few<pointers, EXPERTS><<<dim3(cuda_blocks(p.rows, 32), n_tile, n_z), 128, 0, stream>>>(p, w);
+    } else {
+        size_t shared = 2 * STAGES * TILE * 4 * sizeof(uint4);
+        cuda_allow_shared(k, reinterpret_cast<const void *>(&product_tile<pointers, EXPERTS>), shared);
+        product_tile<pointers, EXPERTS><<<dim3(cuda_blocks(p.rows, TILE), n_tile, n_z), 256, shared, stream>>>(p, w);
+    }
+    cuda_launched(k, "a matrix product");
+}
+
+/* Few rows go 16 to a block, many 128; fp32 always 16. A grid has at most 65535 blocks in y. */
+static void launch_rows(const kern *k, product p, const head_pointers &w, kern_type type, int n_z) {
+    int tile = type == KERN_F32 || p.n_tok <= 48 ? SMALL_ROWS : TILE;
+    int most = 32768 * tile, all = p.n_tok;
+    for (int first = 0; first < all; first += most) {
+        product part = p;
+        part.x += first * p.x_stride;
+        part.y += first * p.y_stride;
+        part.n_tok = all - first < most ? all - first : most;
+        launch<head_pointers, false>(k, part, w, type, cuda_blocks(part.n_tok, tile), tile, n_z);
+    }
+}
+
+void cuda_matmul(kern *k, const kern_matmul *a) {
+    if (a->n_tok < 1) return;
+    head_pointers w;
+    w.w[0] = a->w->data;
+    product p = {};
+    p.x = a->x;
+    p.y = a->y;
+    p.x_stride = a->x_stride;
+    p.y_stride = a->y_stride;
+    p.w_stride = a->w->stride;
+    p.n_tok = a->n_tok;
+    p.rows = (int)a->w->rows;
+    p.cols = (int)a->w->cols;
+    p.accumulate = a->accumulate;
+    launch_rows(k, p, w, a->w->type, 1);
+}
+
+void cuda_matmul_each(kern *k, const kern_matmul_each *a) {
+    if (a->n_tok < 1) return;
+    for (int first = 0; first < a->n; first += HEAD_POINTERS) {
+        int n = a->n - first < HEAD_POINTERS ? a->n - first : HEAD_POINTERS;
+        head_pointers w;
+        for (int i = 0; i < n; i++) w.w[i] = a->w[first + i]->data;
+        const kern_matrix *shape = a->w[first];
+        product p = {};
+        p.x = a->x + first * a->x_step;
+        p.y = a->y + first * a->y_step;
+        p.x_stride = a->x_stride;
+        p.y_stride = a->y_stride;
+        p.x_step = a->x_step;
+        p.y_step = a->y_step;
+        p.w_stride = shape->stride;
+        p.n_tok = a->n_tok;
+        p.rows = (int)shape->rows;
+        p.cols = (int)shape->cols;
+        launch_rows(k, p, w, shape->type, n);
+    }
+}
+
+void cuda_grouped_product(const kern *k, const expert_pointers *w, const kern_matrix *shape, const float *x,
+                          int64_t x_stride, const int32_t *list, float *y, int64_t y_stride,
+                          const expert_tiles *tiles, int tile_rows) {
+    product p = {};
+    p.x = x;
+    p.y = y;
+    p.x_stride = x_stride;
+    p.y_stride = y_stride;
+    p.w_stride = shape->stride;
+    p.rows = (int)shape->rows;
+    p.cols = (int)shape->cols;
+    p.list = list;
+    p.tile_expert = tiles->expert;
+    p.tile_first = tiles->first;
+    p.start = tiles->start;
+    launch<expert_pointers, true>(k, p, *w, shape->type, tiles->n_tile, tile_rows, 1);
+}

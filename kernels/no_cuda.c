@@ -1,0 +1,15 @@
+/* no_cuda.c - stands in for cuda/ in a build without a CUDA compiler. */
+#include "kernels/kernels.h"
+
+static const char WHY[] = "this build of Pharos has no CUDA: it was built where there was no CUDA compiler";
+
+int kern_open_cuda(kern **out, int device, ph_error *err) {
+    *out = NULL;
+    return ph_fail(err, PH_UNSUPPORTED, "%s", WHY);
+}
+
+int kern_cuda_devices(kern_cuda_device *out, int most, int *n, int versions[2], ph_error *err) {
+    *n = 0;
+    if (versions) versions[0] = versions[1] = 0;
+    return ph_fail(err, PH_UNSUPPORTED, "%s", WHY);
+}
