@@ -4,7 +4,7 @@
 
 OUT holds tok.bin (uint16), text.bin (UTF-8), sent_tok.npy and sent_byte.npy
 (where each sentence starts in either), docs.json, passages.json and vocabulary.json, and wordnet.jsonl where DATA or
-$PHAROS_EXTRA (else .data of the repository) holds wordnet.jsonl.xz (see wordnet.py). A sentence
+$PHAROS_EXTRA (else .data of the repository) holds wordnet.jsonl.xz (see wordnet.py); prose-4 (manuals.py) is read from there too. A sentence
 keeps the white space before it and the line breaks after its full stop, so that
 tokens of sentences put together are the tokens of the text.
 One document of prose in twenty-five is held out for the haystacks of checks.
@@ -29,6 +29,7 @@ from data.words import ADJ, ANIMAL, FIRST, LAST, NOUN, part  # noqa: E402
 
 END = re.compile(r"[.!?][\"'”’)\]]*[\r\n]*(?=\s|$)|\n(?=\s*\n)")
 EXTRA = os.environ.get("PHAROS_EXTRA", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", ".data"))
+SHARES = (("classic-books", 5), ("python-peps", 3), ("cpp-docs", 2), ("manuals", 4))  # of prose sections, where the source is there
 SETS = ("qa_written_train", "qa_train", "qa_written_val", "qa_val")
 
 
@@ -77,8 +78,8 @@ def prepare(data, tok_dir, out, procs, limit=None):
 
     def docs():
         n = 0
-        for part in (1, 2, 3):
-            path = os.path.join(data, f"prose-{part}.jsonl.xz")
+        for folder, part in ((data, 1), (data, 2), (data, 3), (EXTRA, 4)):
+            path = os.path.join(folder, f"prose-{part}.jsonl.xz")
             for d in tk.lines(path) if os.path.exists(path) else ():
                 n += 1
                 if limit is None or n <= limit:
@@ -159,9 +160,10 @@ class Corpus:
     def length(self, i):
         return int(self.sent_tok[i + 1] - self.sent_tok[i])
 
-    def section(self, r, n, split="train", shares=(("classic-books", 5), ("python-peps", 3), ("cpp-docs", 2))):
-        """(name, first, last) sentences of about n tokens (never more) from a random document."""
+    def section(self, r, n, split="train", shares=None):
+        """(name, first, last) sentences of about n tokens (never more) from a random document. Checks keep to the first three sources."""
         groups = self.by_split[split]
+        shares = shares or SHARES[:None if split == "train" else 3]
         names = [s for s, _ in shares if s in groups]
         source = r.choices(names, [w for s, w in shares if s in groups])[0]
         docs, cum = groups[source]

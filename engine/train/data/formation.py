@@ -6,13 +6,15 @@ phrase is asked for, and the question is made of some of the others, in words of
 """
 import re
 
+from .lexicon import CLOSED
+
 NPC = r"(?:D{0,2}(?:R?J|[NPGE#])*[NSP#])"
 NP = rf"(?:{NPC}(?:o{NPC}){{0,2}})"
 PP = rf"(?:I(?:{NP}|O)|K#|T{NP})"
 LEAD = re.compile(rf"(?:[CR],?)?(?:{PP}{{1,2}},?|R,)?")
 SUBJECT = re.compile(rf"({NP}|O)")
 ASIDE = re.compile(r",[^,;.?!:\"]{1,14},")
-VERB = re.compile(r"R*(?:(?P<be>A)R{0,2}(?P<pass>b?E|G)?|(?P<have>H)R{0,2}(?P<perf>b?[EG]|b)|(?P<modal>M)R{0,2}(?P<inf>b?[BE]|b)|(?P<plain>[VZ])|(?P<base>B))")
+VERB = re.compile(r"R*(?:(?P<be>A)R{0,2}(?P<pass>b?E|G)?|(?P<have>H)R{0,2}(?P<perf>b?[EG]|b)|(?P<do>Y)R{0,2}(?P<done>B)|(?P<modal>M)R{0,2}(?P<inf>b?[BE]|b)|(?P<plain>[VZ])|(?P<base>B))")
 PHRASE = re.compile(rf"(?P<pp>R?{PP})|(?P<np>{NP}|O)|(?P<to>T(?=b?B))|(?P<k>K)|(?P<adv>R)|(?P<adj>J(?:CJ)?)|(?P<c>,?C(?=[VZ]))")
 IDLE = {"it", "there", "this", "that", "these", "those", "he", "she", "they", "we", "you", "i", "him", "her", "them", "us", "me", "one", "thing", "things", "way", "rest", "other", "others", "same",
         "something", "nothing", "anything", "everything", "lot", "kind", "sort", "fact", "matter", "myself", "himself", "herself", "itself", "themselves", "everyone", "someone", "such", "all", "case", "cases"}
@@ -77,10 +79,12 @@ def parse(lex, c):
                 return False
             c.aux = "did" if g["plain"] == "V" else "does"
         else:
+            if c.t[m.end() - 1] not in "SO" and "C" not in c.t[m.start():m.end()]:
+                return False
             base, c.aux = w, "do"
         c.verb, c.main = base, w
     else:
-        first = v.start("be") if g["be"] else v.start("have") if g["have"] else v.start("modal")
+        first = next(v.start(k) for k in ("be", "have", "do", "modal") if g[k])
         rest = [word(i) for i in range(first + 1, at)]
         c.aux = word(first).lower()
         c.verb = " ".join(rest)
@@ -150,7 +154,8 @@ def wh(lex, c, span):
 def fit(text):
     """An answer worth asking for."""
     words = text.split()
-    return 0 < len(words) <= 24 and words[0] not in ("This", "These", "Those", "Such", "That", "this", "these", "those", "such") and "following" not in words[:2] and words[-1].lower().strip(".,") not in IDLE and not (len(words) == 1 and len(text) < 2 and not text.isdigit())
+    last = words[-1].lower().strip(".,") if words else ""
+    return 0 < len(words) <= 24 and CLOSED.get(last, "N") in "N#RJ" and words[0] not in ("This", "These", "Those", "Such", "That", "this", "these", "those", "such") and "following" not in words[:2] and last not in IDLE and not (len(words) == 1 and len(text) < 2 and not text.isdigit())
 
 
 def rest_of(r, c, without, most=4):
@@ -298,7 +303,7 @@ def of_clause(r, lex, c):
             elif prep == "by" and c.passive:
                 add(4, f"{w if w == 'Who' else 'What'} {past_active(lex, c)} {subject(r, c)}" if w == "Who" and past_active(lex, c) else f"By what {c.aux} {subject(r, c)} {c.verb}", inner)
             else:
-                add(2, assemble(r, c, f"{prep.capitalize()} what", rest) if r.random() < 0.5 else assemble(r, c, "What", rest, prep, front=False), inner)
+                add(1, assemble(r, c, f"{prep.capitalize()} what", rest) if r.random() < 0.5 else assemble(r, c, "What", rest, prep, front=False), inner)
         elif k == "k":
             w = c.s[c.sp[span[0]][0]:c.sp[span[0]][1]].lower()
             rest = rest_of(r, c, i)

@@ -18,8 +18,8 @@ for _tag, _words in (
         ("C", "and or but nor yet"),
         ("I", "in on at by for with from into onto under over above below between among through during against about across behind beside besides beyond near "
               "toward towards upon within without along around inside outside per like via round off up down out past despite"),
-        ("A", "is are was were am"), ("b", "be been being"), ("H", "has have had having"), ("Y", "do does did done"),
-        ("M", "can could will would shall should may might must cannot"),
+        ("A", "is are was were am isn't aren't wasn't weren't"), ("b", "be been being"), ("H", "has have had having hasn't haven't hadn't"), ("Y", "do does did done don't doesn't didn't"),
+        ("M", "can could will would shall should may might must cannot can't couldn't won't wouldn't shouldn't mustn't"),
         ("K", "because since if when while although though unless until till after before as than so where whether why once lest whenever wherever whereas"),
         ("R", "not never also only just still then now very too quite rather almost even ever here already always often soon again once well however indeed perhaps "
               "therefore thus hence away back together yesterday"),
@@ -147,7 +147,7 @@ class Lexicon:
 
     def kind(self, w):
         """(tag or "" where the neighbours decide, tags it can have by rank, whether it is capitalised) of a token by itself."""
-        low, c, can = w.lower(), w[0], ""
+        low, c, can = w.lower().replace("’", "'"), w[0], ""
         if not (c.isalnum() or c in "_`$£€"):
             t = c if c in ",;:.?!()\"" else "," if c in "—–" else "\"" if c in "“”" else "X"
         elif low in ("her", "her's"):
