@@ -63,7 +63,7 @@ static const struct argp add_argp = {
 typedef struct report {
     const add_options *options;
     progress line;
-    json_t *rows;
+    json_t *rows, *read;
     int added, known, updated, failed, skipped;
 } report;
 
@@ -119,55 +119,29 @@ static int intake_progress(void *user, const char *name, uint64_t done, uint64_t
 
 /* ---- reading what was added ---- */
 
-typedef struct reading {
-    progress *line;
+static int show_reading(void *user, size_t number, size_t packs, int64_t done, int64_t total) {
+    report *r = user;
     char what[64];
-} reading;
-
-static int show_reading(void *user, int64_t done, int64_t total) {
-    reading *r = user;
-    progress_show(r->line, r->what, done, total, "tok");
+    snprintf(what, sizeof what, "reading pack %zu of %zu", number + 1, packs);
+    progress_show(&r->line, what, done, total, "tok");
     return interrupted;
 }
 
-static int read_packs(store *s, engine *e, report *r, json_t **out, ph_error *err) {
-    store_pack *packs = NULL;
-    size_t n = 0;
-    *out = json_array();
-    int code = store_pack_list(s, engine_key(e), &packs, &n, err);
-    for (size_t i = 0; i < n && !code; i++) {
-        if (packs[i].read == packs[i].tokens) continue;
-        loaded_pack p;
-        context *c = NULL;
-        int64_t cached = 0;
-        const char *why = NULL;
-        reading show = {.line = &r->line};
-        snprintf(show.what, sizeof show.what, "reading pack %zu of %zu", i + 1, n);
-        code = pack_load(&p, s, e, packs[i].id, err);
-        if (code) break;
-        code = pack_read(&c, &p, s, e, show_reading, &show, &cached, &why, err);
-        progress_end(&r->line);
-        if (!code) {
-            char text[200];
-            snprintf(text, sizeof text, "read     pack %lld: %lld tokens, %lld of them read before",
-                     (long long)packs[i].id, (long long)p.prompt.tokens.n, (long long)cached);
-            say(r, text);
-            json_array_append_new(*out, json_pack("{s:I, s:I, s:I}", "pack", (json_int_t)packs[i].id,
-                                                  "tokens", (json_int_t)p.prompt.tokens.n, "cached_tokens",
-                                                  (json_int_t)cached));
-        }
-        context_close(c);
-        pack_unload(&p);
-    }
-    store_packs_free(packs, n);
-    return code;
+static void pack_was_read(void *user, int64_t pack, int64_t tokens, int64_t cached) {
+    report *r = user;
+    char text[200];
+    snprintf(text, sizeof text, "read     pack %lld: %lld tokens, %lld of them read before", (long long)pack,
+             (long long)tokens, (long long)cached);
+    say(r, text);
+    json_array_append_new(r->read, json_pack("{s:I, s:I, s:I}", "pack", (json_int_t)pack, "tokens",
+                                             (json_int_t)tokens, "cached_tokens", (json_int_t)cached));
 }
 
-static int pack_and_read(store *s, report *r, json_t **read, ph_error *err) {
+static int pack_and_read(store *s, report *r, ph_error *err) {
     engine *e = NULL;
     int code = open_engine(&e, &r->options->common, err);
     if (!code) code = library_pack(s, e, NULL, err);
-    if (!code && !r->options->no_read) code = read_packs(s, e, r, read, err);
+    if (!code && !r->options->no_read) code = library_read(s, e, &(library_reading){show_reading, pack_was_read, r}, err);
     engine_close(e);
     return code;
 }
@@ -177,31 +151,30 @@ int cmd_add(int argc, char **argv) {
     parse_options(&add_argp, argc, argv, &o);
     ph_error err = {0};
     store *s = NULL;
-    report r = {.options = &o, .rows = json_array()};
-    json_t *read = NULL;
+    report r = {.options = &o, .rows = json_array(), .read = json_array()};
     progress_start(&r.line, o.common.quiet || o.common.json);
     int code = open_store(&s, &o.common, &err);
     intake_options intake = {
         .stdin_name = o.name, .event = intake_event, .progress = intake_progress, .user = &r};
     for (int i = 0; i < o.n_paths && !code; i++) code = intake_path(s, o.paths[i], &intake, &err);
     progress_end(&r.line);
-    if (!code) code = pack_and_read(s, &r, &read, &err);
+    if (!code) code = pack_and_read(s, &r, &err);
     store_close(s);
     progress_end(&r.line);
     if (code) {
         json_decref(r.rows);
-        json_decref(read);
+        json_decref(r.read);
         return command_failed("add", &o.common, &err);
     }
     char summary[200];
     snprintf(summary, sizeof summary, "%d added, %d updated, %d there already, %d skipped, %d failed",
              r.added, r.updated, r.known, r.skipped, r.failed);
     if (o.common.json)
-        code = print_json(json_pack("{s:o, s:o}", "documents", r.rows, "read", read ? read : json_array()));
+        code = print_json(json_pack("{s:o, s:o}", "documents", r.rows, "read", r.read));
     else {
         say(&r, summary);
         json_decref(r.rows);
-        json_decref(read);
+        json_decref(r.read);
     }
     return code ? code : r.failed ? PH_FAIL : PH_OK;
 }

@@ -285,3 +285,37 @@ int64_t pack_token_at(const loaded_pack *p, const pack_text *t, size_t byte) {
     }
     return low;
 }
+
+/* ---- all packs ---- */
+
+typedef struct reading {
+    const library_reading *options;
+    size_t number, packs;
+} reading;
+
+static int reading_step(void *user, int64_t done, int64_t total) {
+    const reading *r = user;
+    return r->options->progress ? r->options->progress(r->options->user, r->number, r->packs, done, total) : 0;
+}
+
+int library_read(store *s, engine *e, const library_reading *o, ph_error *err) {
+    store_pack *packs = NULL;
+    size_t n = 0;
+    int code = store_pack_list(s, engine_key(e), &packs, &n, err);
+    for (size_t i = 0; i < n && !code; i++) {
+        if (packs[i].read == packs[i].tokens) continue;
+        loaded_pack p;
+        context *c = NULL;
+        int64_t cached = 0;
+        const char *why = NULL;
+        reading r = {.options = o, .number = i, .packs = n};
+        code = pack_load(&p, s, e, packs[i].id, err);
+        if (code) break;
+        code = pack_read(&c, &p, s, e, reading_step, &r, &cached, &why, err);
+        if (!code && o->read) o->read(o->user, packs[i].id, (int64_t)p.prompt.tokens.n, cached);
+        context_close(c);
+        pack_unload(&p);
+    }
+    store_packs_free(packs, n);
+    return code;
+}

@@ -43,6 +43,14 @@ void pack_unload(loaded_pack *p);
 int pack_read(context **out, const loaded_pack *p, store *s, engine *e, engine_progress progress, void *user,
               int64_t *cached, const char **why, ph_error *err);
 
+/* Reads every pack of this engine's key that is not read to its end. */
+typedef struct library_reading {
+    int (*progress)(void *user, size_t number, size_t packs, int64_t done, int64_t total); /* non-zero stops */
+    void (*read)(void *user, int64_t pack, int64_t tokens, int64_t cached); /* a pack has been read */
+    void *user;
+} library_reading;
+int library_read(store *s, engine *e, const library_reading *o, ph_error *err);
+
 /* The text that prompt token `token` comes from, or NULL for the template's own tokens. *byte filled. */
 const pack_text *pack_text_at(const loaded_pack *p, int64_t token, size_t *byte);
 

@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,6 +63,15 @@ int files_make_folder(const char *path, ph_error *err) {
     }
     free(copy);
     return rc;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *at) {
+    remove(path);
+    return 0;
+}
+
+void files_remove_folder(const char *path) {
+    nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 int files_original_path(store *s, char **path, const uint8_t hash[STORE_HASH_BYTES], ph_error *err) {

@@ -9,6 +9,7 @@
  *     documents.c, search.c, packs.c, answers.c   the rows
  *     erase.c           deleting, and the counting of what was deleted
  *     verify.c          totals and self-check
+ *     backup.c          the whole as one file, and back
  */
 #ifndef PHAROS_STORE_INTERNAL_H
 #define PHAROS_STORE_INTERNAL_H
@@ -106,6 +107,7 @@ typedef struct incoming_file { /* a copy of an original that is not in its place
 } incoming_file;
 
 int files_make_folder(const char *path, ph_error *err); /* with parents, 0700 */
+void files_remove_folder(const char *path);             /* with all that is in it; follows no link */
 int files_copy_in(store *s, incoming_file *in, const char *from, const uint8_t hash[STORE_HASH_BYTES],
                   ph_error *err);
 int files_accept(store *s, incoming_file *in, const uint8_t hash[STORE_HASH_BYTES], ph_error *err);

@@ -232,4 +232,17 @@ int store_count(store *s, store_totals *out, ph_error *err);
  * trace and original (its hash), every file named by a row; *report (owned) lists what is wrong, a line each, "" = nothing. */
 int store_verify(store *s, char **report, ph_error *err);
 
+/* Done of total (of no unit that matters); non-zero stops. */
+typedef int (*store_progress)(void *user, int64_t done, int64_t total);
+
+/* Everything but the snapshots (they are made again by reading) into one new file, mode 0600: a zip of the database
+ * and the originals, with a numbered format. The store stays usable meanwhile. Nothing is at `path` after a failure;
+ * PH_USAGE where something is there before; PH_BUSY where a document was deleted while it was copied. What is
+ * deleted from the store later is still in its backups. */
+int store_backup(store *s, const char *path, store_progress progress, void *user, ph_error *err);
+/* Makes the folder `dir` (absent or empty, else PH_USAGE) from a backup. The file is not trusted: names, lengths,
+ * hashes, schema and the whole database are checked before the folder gets its name; after a failure nothing is
+ * left. PH_UNSUPPORTED: no backup of ours, or a newer one. */
+int store_restore(const char *path, const char *dir, store_progress progress, void *user, ph_error *err);
+
 #endif
