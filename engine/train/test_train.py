@@ -29,7 +29,7 @@ import muon  # noqa: E402
 import sparse  # noqa: E402
 import tokenizer as tk  # noqa: E402
 from config import Config, toy_config  # noqa: E402
-from data import evidence, facts, formation, glossary, natural, packs, prose_tasks  # noqa: E402
+from data import evidence, facts, formation, glossary, grammar, natural, packs, prose_tasks  # noqa: E402
 from data import templates as T  # noqa: E402
 from data.lexicon import Lexicon  # noqa: E402
 from data.words import ADJ, FIRST, LAST, NOUN, Stock, part  # noqa: E402
@@ -232,6 +232,10 @@ class Data(unittest.TestCase):
                         self.assertIn(a, text)
                         self.assertIn(a, shown)
         self.assertGreater(strange, 10)
+        for _ in range(20):
+            near = natural.strange(r, stock, p["qas"][0]["question"], p["text"])
+            if near:
+                self.assertEqual(sum(w not in p["text"] for w in natural.TOKEN.findall(near)), 2)  # "When" and the new name
 
     def test_glossary_answers_stand_in_their_entry(self):
         with tempfile.TemporaryDirectory() as d:
@@ -244,6 +248,20 @@ class Data(unittest.TestCase):
                 self.assertIn(a, shown)
                 self.assertIn(shown, " ".join(text.split()))
                 self.assertNotIn(a, q)
+
+    def test_facts_are_asked_in_other_words(self):
+        with tempfile.TemporaryDirectory() as d:
+            lex = self.lexicon(d)
+        r, stock = random.Random(8), Stock("train")
+        stock.lexicon = lex
+        other = 0
+        for _ in range(300):
+            s, qs = grammar.event(r, stock)
+            if " repaired " in s:
+                other += sum("mend" in q for q, _ in qs)
+            for q, a in qs:
+                self.assertIn(a.lower(), s.lower())
+        self.assertGreater(other, 10)
 
     def test_questions_by_syntax(self):
         with tempfile.TemporaryDirectory() as d:

@@ -31,6 +31,10 @@ class Schema:
             head = r.choice(grammar.HEADS[self.value_kind])
             self.a = r.choice((f"{stock.any_word(r)} {head}", head, f"{stock.any_word(r)} {head}", f"{stock.any_word(r)} {stock.any_word(r)}"))
             self.qa = self.a if r.random() < 0.8 or head not in self.a else head
+            if stock.lexicon and stock.lexicon.nouns and r.random() < 0.35:  # stated by one noun, asked by another of the same meaning
+                noun, other = r.choice(stock.lexicon.nouns)
+                word = "" if r.random() < 0.5 else stock.any_word(r) + " "
+                self.a, self.qa = word + noun, word + other
             self.key_kind = r.choice(("thing", "person", "town", "project", "numbered", "company", "hyphen", "name", "creature_the", "file_name"))
             self.states, self.asks, self.plural = grammar.ATTR_STATE, grammar.ATTR_ASK, True
         elif attribute if attribute is not None else r.random() < 0.5:

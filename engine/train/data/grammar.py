@@ -80,6 +80,10 @@ def event(r, stock):
     """(statement, [(question, answer)]) of one happening."""
     v = r.choice(VERBS) if r.random() < 0.8 else r.choice(list(IRREGULAR))
     past, done = forms(v)
+    other = None
+    if stock.lexicon and stock.lexicon.verbs and r.random() < 0.4:  # stated by one verb, asked by another of the same meaning
+        v, past, *other = r.choice(stock.lexicon.verbs)
+        done = past
     subj = stock.key(r, r.choice(("person", "person", "person", "company", "name")))
     obj = stock.key(r, r.choice(("thing", "thing", "creature_the", "project", "file_name", "numbered", "person")))
     roles = {}
@@ -115,6 +119,9 @@ def event(r, stock):
         s = f"{subj} {r.choice(('once', 'also', 'finally', 'himself', 'secretly', 'later'))} {past} {obj} {tail}"
     ask = synonym(r, v) if r.random() < 0.3 else v
     ap, ad = forms(ask)
+    if other is not None:
+        ask, ap = other if r.random() < 0.6 else (v, past)
+        ad = ap
     some = lambda p: r.random() < p
     qs = [(r.choice((f"Who {ap} {obj}?", f"By whom was {obj} {ad}?", f"Who was it that {ap} {obj}?", f"Which person or company {ap} {obj}?")), subj),
           (r.choice((f"What did {subj} {ask}?", f"What was {ad} by {subj}?", f"Whom or what did {subj} {ask}?")), obj)]

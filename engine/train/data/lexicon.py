@@ -49,7 +49,7 @@ class Lexicon:
 
     def __init__(self, path):
         self.tags, self.base, self.fields, self.above, self.same, self.glossary = {}, {}, {}, {}, {}, []
-        self.kinds = {}
+        self.kinds, self.verbs, self.nouns = {}, [], []
         if not os.path.exists(path):
             return
         weight = {}
@@ -120,6 +120,8 @@ class Lexicon:
             for s in good:
                 if part == "n":
                     self.same.setdefault(word, []).append(s)
+                    if n > 0 and counts[s][part] > 1 and s not in self.above.get(word, ""):
+                        self.nouns.append((word, s))
                     if word in plural_of and s in plural_of:
                         self.same.setdefault(plural_of[word], []).append(plural_of[s])
                 elif part == "a":
@@ -129,6 +131,8 @@ class Lexicon:
                     self.same.setdefault(plural(word), []).append(plural(s))
                     self.same.setdefault(ing(word), []).append(ing(s))
                     if self.one_past.get(word) and self.one_past.get(s):
+                        if n > 0:
+                            self.verbs.append((word, self.one_past[word], s, self.one_past[s]))
                         self.same.setdefault(self.one_past[word], []).append(self.one_past[s])
 
     def __bool__(self):

@@ -123,6 +123,17 @@ def twins(r, stock, passage, n, answers):
     return out
 
 
+def strange(r, stock, question, text):
+    """A question with one of its names or numbers exchanged for one that the text does not have, or None."""
+    found = [m for m in TOKEN.finditer(question) if m.start() and m.group() not in KEPT and m.group() in text]
+    if not found:
+        return None
+    m = r.choice(found)
+    w = m.group()
+    new = substitute(r, stock, w) if w[0].isdigit() else stock.name(r) if r.random() < 0.5 else r.choice(stock.last)
+    return None if not new or new in text or new in question else question[:m.start()] + new + question[m.end():]
+
+
 def prepare(r, stock, passage, augment=True, most=99, answers=None):
     """(name, text, [(kind, question, answer, evidence)]) of one passage, with at most `most` of its questions."""
     name, text = passage["name"], passage["text"]

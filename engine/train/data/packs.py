@@ -29,6 +29,7 @@ PASSAGES = (("written", 58), ("qed", 14), ("squad", 14), ("fairytaleqa", 8), ("c
 
 MIXED = (5, 4, 1)  # chances of a passage, a prose section, records for the next document of a mixed sample
 TWINS = 0.12  # chance that a passage comes with copies of itself that have other names
+NEAR = 0.2  # chance that one of a passage's questions is asked again with a name or number that makes it unanswerable
 GLOSSARY = 0.4  # share of the record documents that are glossaries
 SHOWN = 0.5  # share of the questions whose evidence is known that quote it first
 
@@ -67,6 +68,7 @@ class Builder:
             self.pools["written"] = corpus.sets["qa_written_train"]
             for p in corpus.sets["qa_train"]:
                 self.pools.setdefault(p["source"], []).append(p)
+        self.stock.lexicon = corpus.lexicon if split == "train" else None
         self.answers = natural.pool(p for ps in self.pools.values() for p in ps)
         self.cache = {}
         self.footer = self.enc("\n[file content end]\n")
@@ -103,6 +105,9 @@ class Builder:
         if not ask:
             return doc, []
         must = kind == "qamr" or (kind in ("fairytaleqa", "covid-qa") and r.random() < 0.6)
+        if qs and r.random() < NEAR:
+            q = natural.strange(r, self.stock, r.choice(qs)[1], text)
+            qs += [("absent", q, T.ABSENT, "")] if q else []
         qs = [(k, natural.ask(r, q, name, must, self.lex), a, e) for k, q, a, e in qs]
         if kind != "qamr":
             plain = evidence.clean(text)
@@ -245,6 +250,11 @@ class Builder:
             qa = prose_tasks.question(r, s, self.lex)
             if not qa:
                 continue
+            if r.random() < 0.03:
+                q = natural.strange(r, self.stock, qa[0], " ".join(self.corpus.sentence(d.sentences[0] + i) for i in range(max(0, j - 3), min(len(d.pieces), j + 4))))
+                if q:
+                    out.append(("absent", q, T.ABSENT, ""))
+                    continue
             q = natural.other_words(r, qa[0], self.lex)
             if len(docs) > 1 and names.count(d.name) == 1 and r.random() < 0.08:
                 q = r.choice(T.ACCORDING).format(n=d.name, q=q[:1].lower() + q[1:], Q=q)

@@ -91,6 +91,7 @@ class Stock:
 
     def __init__(self, split, vocabulary=None):
         self.split = split
+        self.lexicon = None  # lexicon.Lexicon, where the training stock may draw on it
         self.vocabulary = vocabulary if split == "train" else None
         self.adj, self.noun, self.first, self.last = (part(w, split) for w in (ADJ, NOUN, FIRST, LAST))
         self.syl, self.verb, self.when, self.animal = (part(w, split) for w in (SYL, VERB, WHEN, ANIMAL))
