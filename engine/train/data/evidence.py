@@ -91,6 +91,6 @@ def choose(text, question, answer, most=MOST):
         asked = stems(question) - stems(answer)
         bags = [stems(text[a:b]) & asked for a, b in cuts]
         weight = {w: 1.0 / sum(w in g for g in bags) for g in bags for w in g}
-        best = max(held, key=lambda h: sum(weight.get(w, 0.0) for w in stems(text[h[0]:h[1]]) & asked))
+        best = max(held, key=lambda h: round(sum(weight.get(w, 0.0) for w in stems(text[h[0]:h[1]]) & asked), 9))
     lo, hi, a, b = best
     return window(text[lo:hi], a - lo, b - lo, most)

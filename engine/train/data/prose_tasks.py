@@ -29,7 +29,7 @@ def window(r, s, a, b, most=14):
 
 def keywords(r, s, n, avoid=""):
     bad = set(avoid.lower().split())
-    ws = sorted({w for w in WORD.findall(s) if w.lower() not in bad and w not in STARTERS}, key=len, reverse=True)[:12]
+    ws = sorted(dict.fromkeys(w for w in WORD.findall(s) if w.lower() not in bad and w not in STARTERS), key=len, reverse=True)[:12]
     if len(ws) < n:
         return None
     ws = r.sample(ws, n)
