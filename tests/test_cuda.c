@@ -1,0 +1,425 @@
+/* test_cuda.c - memory, products, rows, routing and experts on the GPU against the CPU. */
+#include "tests/test_cuda.h"
+
+static void memory_goes_there_and_back(void **state) {
+    (void)state;
+    const size_t sizes[] = {0, 1, 3, 4096, 100003, (16u << 20) + 5, (40u << 20) + 1};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        size_t n = sizes[i];
+        unsigned char *in = test_bytes(n);
+        for (size_t j = 0; j < n; j++) in[j] = (unsigned char)test_random();
+        void *a = to_gpu(in, n), *b = poison_gpu(n);
+        gpu->copy(gpu, b, a, n);
+        unsigned char *out = from_gpu(b, n);
+        if (n) assert_same_bytes(out, in, n);
+        free(out);
+        gpu->zero(gpu, a, n);
+        out = from_gpu(a, n);
+        for (size_t j = 0; j < n; j++) assert_int_equal(out[j], 0);
+        free(out), free(in);
+    }
+    gpu->free(gpu, NULL);
+}
+
+static void too_much_memory_is_told(void **state) {
+    (void)state;
+    void *p = NULL;
+    ph_error err = {0};
+    assert_int_equal(gpu->alloc(gpu, &p, (size_t)1 << 50, &err), PH_MEMORY);
+    assert_null(p);
+    assert_non_null(strstr(err.text, "needs"));
+    assert_non_null(strstr(err.text, "free"));
+    assert_went_well(); /* and the device goes on */
+    float one = 1;
+    void *after = to_gpu(&one, 4);
+    gpu->free(gpu, after);
+}
+
+static kern_matrix *make(kern *k, const float *w, int64_t rows, int64_t cols, kern_type keep) {
+    kern_matrix *m = NULL;
+    kern_matrix_source s = {.rows = rows, .cols = cols, .data = w, .stride = cols, .type = KERN_F32};
+    assert_int_equal(k->matrix_make(k, &m, &s, keep, NULL), PH_OK);
+    return m;
+}
+
+static void products_are_right(void **state) {
+    (void)state;
+    const int sizes[][3] = {{1, 1, 1},      {16, 16, 7},    {17, 3, 2},      {63, 129, 7},     {129, 63, 63},
+                            {24, 128, 129}, {200, 33, 513}, {64, 96, 5},     {1408, 512, 300}, {300, 1408, 48},
+                            {160, 512, 49}, {4, 512, 70},   {515, 1030, 17}, {128, 32, 1000}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes * 4; i++) {
+        int64_t rows = sizes[i / 4][0], cols = sizes[i / 4][1], n = sizes[i / 4][2];
+        int64_t xs = i % 3 ? cols + 3 : (cols + 3) / 4 * 4, ys = rows + 5;
+        kern_type keep = i % 2 ? KERN_BF16 : KERN_F32;
+        bool accumulate = i / 2 % 2;
+        float *w = test_values(rows * cols), *x = test_values(n * xs), *y = test_array(n * ys);
+        if (accumulate)
+            for (int64_t j = 0; j < n * ys; j++) y[j] = test_uniform();
+        kern_matrix *m = make(gpu, w, rows, cols, keep);
+        float *dx = floats_to_gpu(x, n * xs), *dy = floats_to_gpu(y, n * ys);
+        gpu->matmul(gpu, &(kern_matmul){m, dx, dy, xs, ys, (int)n, accumulate});
+        float *got = from_gpu(dy, (size_t)(n * ys) * 4);
+        for (int64_t t = 0; t < n; t++) {
+            for (int64_t r = 0; r < rows; r++) {
+                double want = accumulate ? (double)y[t * ys + r] : 0, size = 1;
+                for (int64_t c = 0; c < cols; c++) {
+                    float wv = w[r * cols + c], xv = x[t * xs + c];
+                    if (keep == KERN_BF16) wv = test_bf16(wv), xv = test_bf16(xv);
+                    want += (double)wv * xv;
+                    size += fabs((double)wv * xv);
+                }
+                assert_close(got[t * ys + r], want, 2e-6 * size);
+            }
+            assert_same_bytes(got + t * ys + rows, y + t * ys + rows, 5 * 4); /* nothing written beyond a row */
+        }
+        gpu->matrix_free(gpu, m);
+        gpu->free(gpu, dx);
+        free(w), free(x), free(y), free(got);
+    }
+}
+
+/* Alone, among few, among many, accumulated or not: the same bits, whichever kernel it was. */
+static void a_row_does_not_depend_on_its_company(void **state) {
+    (void)state;
+    enum { ROWS = 150, COLS = 1412, N = 300 };
+    const int counts[] = {1, 2, 3, 15, 16, 17, 48, 49, 100, 128, 129, 300};
+    for (int type = 0; type < 2; type++) {
+        float *w = test_values(ROWS * COLS), *x = test_values(N * COLS);
+        kern_matrix *m = make(gpu, w, ROWS, COLS, type ? KERN_BF16 : KERN_F32);
+        float *dx = floats_to_gpu(x, N * COLS), *dy = poison_gpu(N * ROWS * 4);
+        gpu->matmul(gpu, &(kern_matmul){m, dx, dy, COLS, ROWS, N, false});
+        float *all = from_gpu(dy, N * ROWS * 4);
+        for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+            int n = counts[i], from = test_between(0, N - n);
+            dy = poison_gpu((size_t)n * ROWS * 4);
+            gpu->matmul(gpu, &(kern_matmul){m, dx + (int64_t)from * COLS, dy, COLS, ROWS, n, false});
+            float *got = from_gpu(dy, (size_t)n * ROWS * 4);
+            assert_same_bytes(got, all + (int64_t)from * ROWS, (size_t)n * ROWS * 4);
+            free(got);
+        }
+        gpu->free(gpu, dx);
+        gpu->matrix_free(gpu, m);
+        free(w), free(x), free(all);
+    }
+}
+
+static void heads_are_products_of_their_own(void **state) {
+    (void)state;
+    const int shapes[][4] = {{3, 16, 24, 5}, {8, 128, 64, 70}, {8, 64, 128, 1}, {130, 8, 12, 3}, {1, 1, 1, 1}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes * 2; i++) {
+        int heads = shapes[i / 2][0], rows = shapes[i / 2][1], cols = shapes[i / 2][2], n = shapes[i / 2][3];
+        kern_type keep = i % 2 ? KERN_BF16 : KERN_F32;
+        int64_t x_step = cols + 2, y_step = rows, xs = x_step * heads + 2, ys = y_step * heads;
+        float *w = test_values((int64_t)heads * rows * cols), *x = test_values(n * xs);
+        const kern_matrix **g = calloc((size_t)heads, sizeof *g), **c = calloc((size_t)heads, sizeof *c);
+        for (int h = 0; h < heads; h++) {
+            g[h] = make(gpu, w + (int64_t)h * rows * cols, rows, cols, keep);
+            c[h] = make(cpu, w + (int64_t)h * rows * cols, rows, cols, keep);
+        }
+        float *dx = floats_to_gpu(x, n * xs), *dy = poison_gpu((size_t)(n * ys) * 4), *want = test_array(n * ys);
+        kern_matmul_each a = {g, heads, dx, dy, x_step, y_step, xs, ys, n};
+        gpu->matmul_each(gpu, &a);
+        a.w = c, a.x = x, a.y = want;
+        cpu->matmul_each(cpu, &a);
+        float *got = from_gpu(dy, (size_t)(n * ys) * 4);
+        assert_near(got, want, n * ys, 2e-4, "heads");
+        for (int h = 0; h < heads; h++) {
+            gpu->matrix_free(gpu, (kern_matrix *)g[h]);
+            cpu->matrix_free(cpu, (kern_matrix *)c[h]);
+        }
+        gpu->free(gpu, dx);
+        free(g), free(c), free(w), free(x), free(want), free(got);
+    }
+}
+
+static void matrices_from_every_format(void **state) {
+    (void)state;
+    enum { ROWS = 135, COLS = 260 };
+    for (int type = KERN_F32; type <= KERN_FP8; type++)
+        for (int transposed = 0; transposed < 2; transposed++) {
+            size_t bytes = kern_type_bytes((kern_type)type);
+            int64_t stride = (transposed ? ROWS : COLS) + (type == KERN_BF16 ? 3 : 0);
+            int64_t n = stride * (transposed ? COLS : ROWS);
+            uint8_t *data = test_bytes((size_t)n * bytes);
+            for (int64_t i = 0; i < n; i++) {
+                float v = test_uniform();
+                uint16_t half = type == KERN_BF16 ? ph_f32_to_bf16(v) : ph_f32_to_f16(v);
+                if (type == KERN_F32)
+                    memcpy(data + i * 4, &v, 4);
+                else if (type == KERN_FP8)
+                    data[i] = ph_f32_to_fp8(v);
+                else
+                    memcpy(data + i * 2, &half, 2);
+            }
+            float *scale = test_values(16);
+            kern_matrix_source s = {.rows = ROWS,
+                                    .cols = COLS,
+                                    .data = data,
+                                    .stride = stride,
+                                    .type = (kern_type)type,
+                                    .transposed = transposed,
+                                    .scale = scale,
+                                    .scale_stride = 4,
+                                    .scale_row0 = 70,
+                                    .scale_col0 = 100};
+            kern_matrix *m = NULL;
+            assert_int_equal(gpu->matrix_make(gpu, &m, &s, KERN_F32, NULL), PH_OK);
+            float x[COLS] = {0};
+            int c = test_between(0, COLS - 1);
+            x[c] = 1.0f;
+            float *dx = floats_to_gpu(x, COLS), *dy = poison_gpu(ROWS * 4);
+            gpu->matmul(gpu, &(kern_matmul){m, dx, dy, COLS, ROWS, 1, false});
+            float *y = from_gpu(dy, ROWS * 4);
+            for (int r = 0; r < ROWS; r++) assert_true(y[r] == kern_source_at(&s, r, c));
+            gpu->matrix_free(gpu, m);
+            gpu->free(gpu, dx);
+            free(y);
+
+            if (!transposed) {
+                kern_embedding *e = NULL;
+                int32_t tokens[100];
+                assert_int_equal(gpu->embedding_make(gpu, &e, &s, NULL), PH_OK);
+                for (int round = 0; round < 2; round++) { /* few tokens, and many */
+                    int count = round ? 100 : 5;
+                    for (int t = 0; t < count; t++) tokens[t] = test_between(0, ROWS - 1);
+                    float *rows = poison_gpu((size_t)count * COLS * 4);
+                    gpu->embed(gpu, &(kern_embed){e, tokens, rows, count});
+                    float *got = from_gpu(rows, (size_t)count * COLS * 4);
+                    for (int t = 0; t < count; t++)
+                        for (int i = 0; i < COLS; i++)
+                            assert_true(got[t * COLS + i] == kern_source_at(&s, tokens[t], i));
+                    free(got);
+                }
+                gpu->embedding_free(gpu, e);
+            }
+            free(data), free(scale);
+        }
+    kern_matrix *m = (kern_matrix *)gpu;
+    kern_matrix_source bad = {.rows = 1, .cols = 1, .data = "abcd", .stride = 1, .type = KERN_F32};
+    assert_int_equal(gpu->matrix_make(gpu, &m, &bad, KERN_I8, NULL), PH_UNSUPPORTED);
+    assert_null(m);
+    bad.rows = 0;
+    assert_int_equal(gpu->matrix_make(gpu, &m, &bad, KERN_F32, NULL), PH_USAGE);
+    gpu->matrix_free(gpu, NULL);
+}
+
+static void norms_are_right(void **state) {
+    (void)state;
+    const int dims[] = {1, 3, 16, 24, 63, 64, 129, 512, 1030, 7168};
+    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
+        int dim = dims[i], n = i == 7 ? 1290 : 3;
+        int64_t xs = dim + 2, size = (int64_t)n * dim;
+        float *x = test_values((int64_t)n * xs), *w = test_values(dim), *b = test_values(dim), *want = test_array(size);
+        float *dx = floats_to_gpu(x, (int64_t)n * xs), *dw = floats_to_gpu(w, dim), *db = floats_to_gpu(b, dim);
+        float *dy = poison_gpu((size_t)size * 4);
+        gpu->rmsnorm(gpu, &(kern_rmsnorm){dx, dw, dy, xs, dim, n, dim, 1e-6f});
+        cpu->rmsnorm(cpu, &(kern_rmsnorm){x, w, want, xs, dim, n, dim, 1e-6f});
+        float *got = from_gpu(dy, (size_t)size * 4);
+        assert_near(got, want, size, 2e-5, "rmsnorm");
+        free(got);
+        dy = poison_gpu((size_t)size * 4);
+        gpu->layernorm(gpu, &(kern_layernorm){dx, dw, db, dy, n, dim, 1e-6f});
+        cpu->layernorm(cpu, &(kern_layernorm){x, w, b, want, n, dim, 1e-6f});
+        got = from_gpu(dy, (size_t)size * 4);
+        assert_near(got, want, size, dim == 1 ? 1e-3 : 1e-4, "layernorm");
+        free(got);
+        /* in place, one row alone */
+        gpu->rmsnorm(gpu, &(kern_rmsnorm){dx + xs, dw, dx + xs, xs, xs, 1, dim, 1e-6f});
+        cpu->rmsnorm(cpu, &(kern_rmsnorm){x + xs, w, x + xs, xs, xs, 1, dim, 1e-6f});
+        got = from_gpu(dx, (size_t)n * (size_t)xs * 4);
+        assert_near(got, x, (int64_t)n * xs, 2e-5, "rmsnorm in place");
+        free(got);
+        gpu->free(gpu, dw);
+        gpu->free(gpu, db);
+        free(x), free(w), free(b), free(want);
+    }
+}
+
+static void rope_is_right(void **state) {
+    (void)state;
+    const int shapes[][3] = {{1, 1, 2}, {5, 3, 16}, {70, 8, 32}, {2, 130, 64}, {300, 1, 32}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes * 2; i++) {
+        int n = shapes[i / 2][0], heads = shapes[i / 2][1], rot = shapes[i / 2][2];
+        int64_t head = rot + 5, tok = head * heads + 3;
+        float *x = test_values(n * tok), *freq = test_array(rot / 2);
+        for (int j = 0; j < rot / 2; j++) freq[j] = powf(1e6f, -2.0f * (float)j / (float)rot);
+        float *dx = floats_to_gpu(x, n * tok), *df = floats_to_gpu(freq, rot / 2);
+        kern_rope a = {dx, tok, head, df, n, heads, rot, test_between(0, 131071 - n), KERN_ROPE_INTERLEAVED};
+        if (i % 2) a.layout = KERN_ROPE_HALF_SPLIT;
+        gpu->rope(gpu, &a);
+        a.x = x, a.freq = freq;
+        cpu->rope(cpu, &a);
+        float *got = from_gpu(dx, (size_t)(n * tok) * 4);
+        assert_near(got, x, n * tok, 1e-6, "rope");
+        gpu->free(gpu, df);
+        free(x), free(freq), free(got);
+    }
+}
+
+static void small_operations_are_right(void **state) {
+    (void)state;
+    for (int dim = 2; dim <= 1024; dim *= 2) {
+        int64_t n = (int64_t)dim * 37;
+        float *x = test_values(n), *dx = floats_to_gpu(x, n);
+        gpu->hadamard(gpu, &(kern_hadamard){dx, 37, dim});
+        cpu->hadamard(cpu, &(kern_hadamard){x, 37, dim});
+        float *got = from_gpu(dx, (size_t)n * 4);
+        assert_same_bytes(got, x, (size_t)n * 4);
+        free(x), free(got);
+    }
+    const int sizes[] = {1, 31, 257, 100003};
+    for (int i = 0; i < 4; i++) {
+        int n = sizes[i];
+        float *gate = test_values(n), *up = test_values(n), *want = test_array(n);
+        for (int j = 0; j < n; j++) gate[j] *= 20;
+        float *dg = floats_to_gpu(gate, n), *du = floats_to_gpu(up, n);
+        gpu->swiglu(gpu, &(kern_swiglu){dg, du, dg, n});
+        cpu->swiglu(cpu, &(kern_swiglu){gate, up, want, n});
+        float *got = from_gpu(dg, (size_t)n * 4);
+        assert_near(got, want, n, 1e-5, "swiglu");
+        gpu->free(gpu, du);
+        free(gate), free(up), free(want), free(got);
+    }
+    for (int scaled = 0; scaled < 2; scaled++) {
+        enum { N = 77, DIM = 131 };
+        float *x = test_values(N * DIM), *y = test_values(N * DIM), *s = test_values(N);
+        float *dx = floats_to_gpu(x, N * DIM), *dy = floats_to_gpu(y, N * DIM), *ds = floats_to_gpu(s, N);
+        gpu->add(gpu, &(kern_add){dx, scaled ? ds : NULL, dy, N, DIM});
+        cpu->add(cpu, &(kern_add){x, scaled ? s : NULL, y, N, DIM});
+        float *got = from_gpu(dy, N * DIM * 4);
+        assert_same_bytes(got, y, N * DIM * 4);
+        gpu->free(gpu, dx);
+        gpu->free(gpu, ds);
+        free(x), free(y), free(s), free(got);
+    }
+}
+
+/* tokens, experts, picks, groups, groups picked */
+static const int ROUTES[][5] = {{1, 1, 1, 1, 1},    {33, 8, 3, 4, 2},  {70, 256, 8, 8, 4},
+                                {5, 160, 6, 1, 1}, {40, 64, 64, 1, 1}, {9, 30, 4, 3, 3}};
+
+static void routing_is_the_same(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof ROUTES / sizeof *ROUTES * 2; i++) {
+        const int *r = ROUTES[i / 2];
+        int n = r[0], experts = r[1], picks = r[2];
+        bool ties = i % 2;
+        float *logits = test_values((int64_t)n * experts), *bias = test_values(experts);
+        if (ties)
+            for (int j = 0; j < n * experts; j++) logits[j] = (float)test_between(-1, 1);
+        for (int j = 0; j < experts; j++) bias[j] = ties ? 0 : bias[j] / 8;
+        float *dl = floats_to_gpu(logits, (int64_t)n * experts), *db = floats_to_gpu(bias, experts);
+        int32_t *de = poison_gpu((size_t)n * (size_t)picks * 4), *we = test_bytes((size_t)n * (size_t)picks * 4);
+        float *dw = poison_gpu((size_t)n * (size_t)picks * 4), *ww = test_array(n * picks);
+        kern_route a = {dl, ties ? NULL : db, de, dw, n, experts, picks, r[3], r[4], i % 3 == 0, 2.5f};
+        gpu->route(gpu, &a);
+        a.logits = logits, a.bias = ties ? NULL : bias, a.expert = we, a.weight = ww;
+        cpu->route(cpu, &a);
+        int32_t *ge = from_gpu(de, (size_t)n * (size_t)picks * 4);
+        float *gw = from_gpu(dw, (size_t)n * (size_t)picks * 4);
+        assert_same_bytes(ge, we, (size_t)n * (size_t)picks * 4);
+        assert_near(gw, ww, n * picks, 1e-5, "weights");
+        gpu->free(gpu, dl);
+        gpu->free(gpu, db);
+        free(logits), free(bias), free(ge), free(we), free(gw), free(ww);
+    }
+}
+
+typedef struct expert_set {
+    const kern_matrix **w[3];
+    int n;
+} expert_set;
+
+static expert_set make_experts(kern *k, float *const *w, int n, int hidden, int width, kern_type keep) {
+    expert_set s = {.n = n};
+    for (int j = 0; j < 3; j++) {
+        s.w[j] = calloc((size_t)n, sizeof *s.w[j]);
+        int64_t rows = j < 2 ? width : hidden, cols = j < 2 ? hidden : width;
+        for (int e = 0; e < n; e++) s.w[j][e] = make(k, w[j] + e * rows * cols, rows, cols, keep);
+    }
+    return s;
+}
+
+static void free_experts(kern *k, expert_set *s) {
+    for (int j = 0; j < 3; j++) {
+        for (int e = 0; e < s->n; e++) k->matrix_free(k, (kern_matrix *)s->w[j][e]);
+        free(s->w[j]);
+    }
+}
+
+static void experts_are_right(void **state) {
+    (void)state;
+    /* tokens, experts, picks, hidden, width: few rows an expert, many, all on one */
+    const int shapes[][5] = {{1, 8, 3, 64, 48}, {160, 8, 3, 64, 48}, {700, 8, 2, 96, 40}, {33, 64, 6, 128, 33},
+                             {5, 1, 1, 16, 16}, {300, 1, 1, 64, 64}, {2, 256, 8, 64, 32}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes * 2; i++) {
+        const int *s = shapes[i / 2];
+        int n = s[0], experts = s[1], picks = s[2], hidden = s[3], width = s[4];
+        kern_type keep = i % 2 ? KERN_BF16 : KERN_F32;
+        float *w[3];
+        for (int j = 0; j < 3; j++) w[j] = test_values((int64_t)experts * hidden * width);
+        expert_set g = make_experts(gpu, w, experts, hidden, width, keep),
+                   c = make_experts(cpu, w, experts, hidden, width, keep);
+        float *x = test_values((int64_t)n * hidden), *y = test_values((int64_t)n * hidden), *weight = test_values(n * picks);
+        int32_t *expert = test_bytes((size_t)(n * picks) * 4);
+        for (int j = 0; j < n * hidden; j++) x[j] /= 8;
+        for (int t = 0; t < n; t++)
+            for (int p = 0; p < picks; p++) { /* different ones, in any order; the last are often left out */
+                bool again = true;
+                while (again) {
+                    expert[t * picks + p] = test_between(0, experts - 1);
+                    again = false;
+                    for (int o = 0; o < p; o++) again |= expert[t * picks + o] == expert[t * picks + p];
+                }
+            }
+        float *dx = floats_to_gpu(x, (int64_t)n * hidden), *dy = floats_to_gpu(y, (int64_t)n * hidden),
+              *dw = floats_to_gpu(weight, n * picks);
+        int32_t *de = to_gpu(expert, (size_t)(n * picks) * 4);
+        float *in = test_array((int64_t)n * hidden), *out = test_array((int64_t)n * hidden), *scale = test_array(n),
+              *gate = test_array((int64_t)n * width), *up = test_array((int64_t)n * width);
+        kern_experts a = {.gate = g.w[0], .up = g.w[1], .down = g.w[2], .n_expert = experts, .n_pick = picks,
+                          .expert = de, .weight = dw, .x = dx, .y = dy, .n_tok = n, .hidden = hidden, .width = width};
+        gpu->experts(gpu, &a);
+        float *one = floats_to_gpu(y, (int64_t)n * hidden); /* the last token by itself: the same bits */
+        kern_experts last = a;
+        last.expert += (n - 1) * picks, last.weight += (n - 1) * picks, last.x += (int64_t)(n - 1) * hidden;
+        last.y = one + (int64_t)(n - 1) * hidden, last.n_tok = 1;
+        gpu->experts(gpu, &last);
+        a.gate = c.w[0], a.up = c.w[1], a.down = c.w[2], a.expert = expert, a.weight = weight, a.x = x, a.y = y;
+        a.rows_in = in, a.rows_out = out, a.rows_scale = scale, a.rows_gate = gate, a.rows_up = up;
+        cpu->experts(cpu, &a);
+        float *got = from_gpu(dy, (size_t)n * (size_t)hidden * 4), *alone = from_gpu(one, (size_t)n * (size_t)hidden * 4);
+        /* bf16 rounds what silu gives: the last bit of the CPU's exponential moves it now and then */
+        assert_near(got, y, (int64_t)n * hidden, keep == KERN_BF16 ? 2e-2 : 2e-4, "experts");
+        assert_same_bytes(alone + (int64_t)(n - 1) * hidden, got + (int64_t)(n - 1) * hidden, (size_t)hidden * 4);
+        free_experts(gpu, &g);
+        free_experts(cpu, &c);
+        gpu->free(gpu, dx);
+        gpu->free(gpu, dw);
+        gpu->free(gpu, de);
+        free(x), free(y), free(weight), free(expert), free(in), free(out), free(scale), free(gate), free(up);
+        free(got), free(alone);
+        for (int j = 0; j < 3; j++) free(w[j]);
+    }
+}
+
+int main(void) {
+    int code = test_cuda_begin();
+    if (code) return code;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(memory_goes_there_and_back),
+        cmocka_unit_test(too_much_memory_is_told),
+        cmocka_unit_test(products_are_right),
+        cmocka_unit_test(a_row_does_not_depend_on_its_company),
+        cmocka_unit_test(heads_are_products_of_their_own),
+        cmocka_unit_test(matrices_from_every_format),
+        cmocka_unit_test(norms_are_right),
+        cmocka_unit_test(rope_is_right),
+        cmocka_unit_test(small_operations_are_right),
+        cmocka_unit_test(routing_is_the_same),
+        cmocka_unit_test(experts_are_right),
+    };
+    code = cmocka_run_group_tests(tests, NULL, NULL);
+    test_cuda_end();
+    return code;
+}

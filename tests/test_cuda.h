@@ -1,0 +1,80 @@
+/* test_cuda.h - what the tests of the CUDA backend share: the device, or the line that says why there is none, and
+ * arrays in its memory. The yardstick is the CPU backend on the same fresh random inputs. */
+#ifndef PHAROS_TEST_CUDA_H
+#define PHAROS_TEST_CUDA_H
+
+#include "tests/test_kernels.h"
+
+enum { TEST_SKIPPED = 77 }; /* what CTest takes for "skipped" */
+
+static kern *gpu, *cpu;
+
+/* Opens both; returns the exit status to end with, 0 to go on. */
+static inline int test_cuda_begin(void) {
+    ph_error err = {0};
+    test_seed_begin();
+    if (kern_open_cuda(&gpu, 0, &err)) {
+        printf("skipped: %s\n", err.text);
+        return TEST_SKIPPED;
+    }
+    if (kern_open_cpu(&cpu, NULL, 0, &err)) {
+        printf("%s\n", err.text);
+        return 1;
+    }
+    return 0;
+}
+
+static inline void test_cuda_end(void) {
+    gpu->close(gpu);
+    cpu->close(cpu);
+}
+
+#define assert_went_well()                                                                                   \
+    do {                                                                                                     \
+        ph_error err_ = {0};                                                                                 \
+        gpu->wait(gpu);                                                                                      \
+        if (gpu->status(gpu, &err_)) fail_msg("%s", err_.text);                                              \
+    } while (0)
+
+/* Device memory with these bytes; freed by drop. */
+static inline void *to_gpu(const void *host, size_t bytes) {
+    void *p = NULL;
+    assert_int_equal(gpu->alloc(gpu, &p, bytes, NULL), PH_OK);
+    gpu->copy_in(gpu, p, host, bytes);
+    return p;
+}
+
+static inline float *floats_to_gpu(const float *host, int64_t n) {
+    return (float *)to_gpu(host, (size_t)n * sizeof *host);
+}
+
+/* Device memory full of NaNs. */
+static inline void *poison_gpu(size_t bytes) {
+    void *host = test_bytes(bytes), *p = to_gpu(host, bytes);
+    free(host);
+    return p;
+}
+
+/* What is there now, in host memory that the caller frees; the device memory is freed. */
+static inline void *from_gpu(void *device, size_t bytes) {
+    void *host = test_bytes(bytes);
+    gpu->copy_out(gpu, host, device, bytes);
+    gpu->free(gpu, device);
+    assert_went_well();
+    return host;
+}
+
+static inline int test_between(int low, int high) {
+    return low + (int)(test_random() % (unsigned)(high - low + 1));
+}
+
+/* |got - want| <= tolerance * (1 + |want|), NaN alike. */
+static inline void assert_near(const float *got, const float *want, int64_t n, double tolerance, const char *what) {
+    for (int64_t i = 0; i < n; i++) {
+        if (isnan(got[i]) && isnan(want[i])) continue;
+        if (!(fabs((double)got[i] - (double)want[i]) <= tolerance * (1 + fabs((double)want[i]))))
+            fail_msg("%s[%lld]: got %.9g, want %.9g", what, (long long)i, (double)got[i], (double)want[i]);
+    }
+}
+
+#endif

@@ -1,0 +1,285 @@
+/* test_cuda_engine.c - the engine on a GPU: reference vectors, snapshots, sessions beside each other, chunks of any
+ * size, a device without room. */
+#include "engine/check.h"
+#include "engine/engine.h"
+#include "tests/program.h"
+#include "tests/test_cuda.h"
+#include "tests/tiny_model.h"
+
+#include <dirent.h>
+#include <unistd.h>
+
+#define MUST(call)                                                                                           \
+    do {                                                                                                     \
+        ph_error err = {0};                                                                                  \
+        if ((call) != PH_OK) fail_msg("%s: %s", #call, err.text);                                            \
+    } while (0)
+
+enum { N = 1500 };
+static char *model_dir, *dir;
+static int32_t tokens[N];
+
+/* Folders in $PHAROS_GOLDEN, or beside the checkout. */
+static void every_reference(void **state) {
+    (void)state;
+    const char *folder = getenv("PHAROS_GOLDEN") ? getenv("PHAROS_GOLDEN") : GOLDEN_DIR;
+    DIR *d = opendir(folder);
+    if (!d) {
+        print_message("no reference vectors at %s: skipped\n", folder);
+        skip();
+    }
+    int folders = 0, passed = 0;
+    for (struct dirent *e; (e = readdir(d));) {
+        char path[4096], expected[4200];
+        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
+        snprintf(expected, sizeof expected, "%s/expected.safetensors", path);
+        if (e->d_name[0] == '.' || access(expected, R_OK)) continue;
+        check_result *r = calloc(1, sizeof *r);
+        ph_error err = {0};
+        int code = model_check(r, path, "cuda", 0, &err);
+        if (code || !r->passed) print_error("%s: %s\n", e->d_name, code ? err.text : r->verdict);
+        passed += !code && r->passed;
+        folders++;
+        free(r);
+    }
+    closedir(d);
+    assert_true(folders > 0);
+    assert_int_equal(passed, folders);
+}
+
+static engine *open_engine(const char *backend, int chunk, engine_precision precision) {
+    engine *e = NULL;
+    MUST(engine_open(&e, &(engine_options){.model_dir = model_dir, .backend = backend, .chunk = chunk, .precision = precision},
+                     &err));
+    return e;
+}
+
+static context *read_context(engine *e, const char *path, int64_t n, int64_t *cached) {
+    context *c = NULL;
+    MUST(context_open(&c, e, path, 0, NULL, &err));
+    MUST(context_read(c, tokens, n, NULL, NULL, cached, &err));
+    return c;
+}
+
+static const int32_t QUESTION[] = {'w', 'h', 'y', '?', TINY_ASSISTANT};
+
+static void ask(session *s, float logits[TINY_VOCAB]) {
+    MUST(session_feed(s, QUESTION, 5, NULL, NULL, &err));
+    memcpy(logits, session_logits(s), TINY_VOCAB * sizeof *logits);
+}
+
+static void ask_context(context *c, float logits[TINY_VOCAB]) {
+    session *s = NULL;
+    MUST(session_open(&s, c, &err));
+    ask(s, logits);
+    session_close(s);
+}
+
+/* Read in chunks of any size, written, restored, read on: the same bits. */
+static void restored_is_fresh(void **state) {
+    (void)state;
+    static const int chunks[] = {1024, 512, 37, 1};
+    static const int64_t lengths[] = {1, 255, 256, 257, 700, 1029};
+    char path[4096];
+    snprintf(path, sizeof path, "%s/snapshot", dir);
+    for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) {
+        float want[TINY_VOCAB] = {0};
+        for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
+            engine *e = open_engine("cuda", chunks[i], ENGINE_FAST);
+            float got[TINY_VOCAB];
+            unlink(path);
+            context *c = read_context(e, path, lengths[l], NULL);
+            ask_context(c, i ? got : want);
+            if (i) assert_same_bytes(got, want, sizeof want);
+            context_close(c);
+            int64_t cached = -1;
+            c = read_context(e, path, lengths[l], &cached);
+            assert_int_equal(cached, lengths[l]);
+            ask_context(c, got);
+            assert_same_bytes(got, want, sizeof want);
+            context_close(c);
+            /* shorter, then longer again */
+            c = read_context(e, path, lengths[l] / 2, &cached);
+            assert_int_equal(cached, lengths[l] / 2);
+            MUST(context_read(c, tokens, lengths[l], NULL, NULL, NULL, &err));
+            ask_context(c, got);
+            assert_same_bytes(got, want, sizeof want);
+            context_close(c);
+            engine_close(e);
+        }
+    }
+    unlink(path);
+}
+
+/* Any number of sessions on one context, fed in turns, do not see each other's tails. */
+static void sessions_stand_beside_each_other(void **state) {
+    (void)state;
+    engine *e = open_engine("cuda", 0, ENGINE_FAST);
+    context *c = read_context(e, NULL, 700, NULL);
+    float want[TINY_VOCAB], got[TINY_VOCAB];
+    ask_context(c, want);
+    session *a = NULL, *b = NULL;
+    MUST(session_open(&a, c, &err));
+    MUST(session_open(&b, c, &err));
+    MUST(session_feed(b, tokens + 900, 300, NULL, NULL, &err));
+    ask(a, got);
+    assert_same_bytes(got, want, sizeof want);
+    MUST(session_rewind(b, 700, &err));
+    ask(b, got);
+    assert_same_bytes(got, want, sizeof want);
+    session_close(a);
+    MUST(session_open(&a, c, &err)); /* the context's own memory again */
+    MUST(session_feed(b, tokens, 100, NULL, NULL, &err));
+    ask(a, got);
+    assert_same_bytes(got, want, sizeof want);
+    session_close(a);
+    session_close(b);
+    /* and the context reads on as if nobody had been there */
+    MUST(context_read(c, tokens, 900, NULL, NULL, NULL, &err));
+    ask_context(c, got);
+    context *fresh = read_context(e, NULL, 900, NULL);
+    ask_context(fresh, want);
+    assert_same_bytes(got, want, sizeof want);
+    context_close(fresh);
+    context_close(c);
+    engine_close(e);
+}
+
+typedef struct writing {
+    int32_t token[40];
+    int n, layers;
+    double mass;
+} writing;
+
+static int wrote(void *user, const generate_step *step) {
+    writing *w = user;
+    w->token[w->n++] = step->token;
+    w->layers = step->n_layers;
+    for (int l = 0; l < step->n_layers; l++) {
+        double sum = 0;
+        for (int i = 0; i < step->layers[l].count; i++) {
+            sum += (double)step->layers[l].mass[i];
+            if (i) assert_true(step->layers[l].position[i] > step->layers[l].position[i - 1]);
+        }
+        w->mass = sum;
+        assert_close((float)sum, 1, 1e-3);
+    }
+    return 0;
+}
+
+static void two_runs_write_the_same(void **state) {
+    (void)state;
+    writing w[3] = {0};
+    for (int i = 0; i < 3; i++) { /* the third on the CPU, in fp32 throughout: near-ties apart the same text */
+        engine *e = open_engine(i < 2 ? "cuda" : NULL, 0, ENGINE_EXACT);
+        context *c = read_context(e, NULL, 600, NULL);
+        session *s = NULL;
+        MUST(session_open(&s, c, &err));
+        MUST(session_feed(s, QUESTION, 5, NULL, NULL, &err));
+        MUST(session_generate(s, &(generate_options){.max_tokens = 40, .trace = true, .ignore_eos = true, .step = wrote, .user = &w[i]},
+                              NULL, &err));
+        float score[1024];
+        MUST(session_index_scores(s, 1, score, &err));
+        for (int64_t p = 0; p < session_length(s); p++) assert_false(isnan(score[p]));
+        session_close(s);
+        context_close(c);
+        engine_close(e);
+    }
+    assert_int_equal(w[0].n, 40);
+    assert_int_equal(w[0].layers, TINY_LAYERS);
+    assert_same_bytes(w[0].token, w[1].token, sizeof w[0].token);
+    int same = 0;
+    while (same < 40 && w[0].token[same] == w[2].token[same]) same++;
+    print_message("the CPU writes the same for %d of 40 tokens\n", same);
+    assert_true(same > 0);
+}
+
+/* A snapshot of the one is not taken for the other's: it says why, and is read again. */
+static void other_backends_snapshots_are_refused(void **state) {
+    (void)state;
+    char path[4096];
+    snprintf(path, sizeof path, "%s/other", dir);
+    for (int way = 0; way < 2; way++) {
+        engine *first = open_engine(way ? "cuda" : NULL, 0, ENGINE_FAST),
+               *second = open_engine(way ? NULL : "cuda", 0, ENGINE_FAST);
+        context_close(read_context(first, path, 300, NULL));
+        const char *reason = NULL;
+        context *c = NULL;
+        MUST(context_open(&c, second, path, 0, &reason, &err));
+        assert_non_null(reason);
+        assert_int_equal(context_length(c), 0);
+        context_close(c);
+        engine_close(first);
+        engine_close(second);
+        unlink(path);
+    }
+}
+
+static void no_room_is_told_and_the_processor_works(void **state) {
+    (void)state;
+    engine *e = open_engine("cuda", 0, ENGINE_FAST);
+    /* all but a little of the device's memory is taken */
+    void *held[64];
+    int n = 0;
+    for (size_t piece = (size_t)64 << 30; piece >= (size_t)1 << 20; piece /= 2)
+        while (n < 64 && gpu->alloc(gpu, &held[n], piece, NULL) == PH_OK) n++;
+    context *c = NULL;
+    ph_error err = {0};
+    int code = PH_OK;
+    context *opened[64];
+    int n_opened = 0;
+    while (n_opened < 64 && !(code = context_open(&c, e, NULL, 0, NULL, &err))) opened[n_opened++] = c;
+    if (n_opened < 64) {
+        assert_int_equal(code, PH_MEMORY);
+        assert_non_null(strstr(err.text, "MB"));
+    }
+    for (int i = 0; i < n_opened; i++) context_close(opened[i]);
+    for (int i = 0; i < n; i++) gpu->free(gpu, held[i]);
+    assert_int_equal(n_opened < 64, 1);
+    float got[TINY_VOCAB];
+    c = read_context(e, NULL, 100, NULL); /* the device goes on */
+    ask_context(c, got);
+    context_close(c);
+    engine_close(e);
+    e = open_engine(NULL, 0, ENGINE_FAST);
+    c = read_context(e, NULL, 100, NULL);
+    ask_context(c, got);
+    context_close(c);
+    engine_close(e);
+}
+
+static void names_of_devices(void **state) {
+    (void)state;
+    kern *k = NULL;
+    assert_int_equal(kern_open(&k, "cuda:0", 0, NULL), PH_OK);
+    assert_string_equal(k->name, "cuda");
+    k->close(k);
+    assert_int_equal(kern_open(&k, "cuda:", 0, NULL), PH_USAGE);
+    assert_int_equal(kern_open(&k, "cuda:1x", 0, NULL), PH_USAGE);
+    assert_int_equal(kern_open(&k, "cudas", 0, NULL), PH_USAGE);
+    assert_int_equal(kern_open(&k, "cuda:900", 0, NULL), PH_UNSUPPORTED);
+    assert_null(k);
+}
+
+int main(void) {
+    int code = test_cuda_begin();
+    if (code) return code;
+    model_dir = make_folder();
+    dir = make_folder();
+    if (!model_dir || !dir || tiny_model_write(model_dir, &(tiny_options){.seed = 7, .max_positions = 2048})) return 1;
+    for (int i = 0; i < N; i++) tokens[i] = test_between(0, 255);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_reference),
+        cmocka_unit_test(restored_is_fresh),
+        cmocka_unit_test(sessions_stand_beside_each_other),
+        cmocka_unit_test(two_runs_write_the_same),
+        cmocka_unit_test(other_backends_snapshots_are_refused),
+        cmocka_unit_test(no_room_is_told_and_the_processor_works),
+        cmocka_unit_test(names_of_devices),
+    };
+    code = cmocka_run_group_tests(tests, NULL, NULL);
+    remove_folder(model_dir);
+    remove_folder(dir);
+    test_cuda_end();
+    return code;
+}
