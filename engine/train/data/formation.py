@@ -30,7 +30,7 @@ COMMON = set("does have doing done must shall were case happens text says kind s
 
 class Clause:
     """One sentence cut up."""
-    __slots__ = ("s", "sp", "t", "lead", "subj", "be", "aux", "verb", "main", "phrases", "plain", "third", "passive")
+    __slots__ = ("s", "sp", "t", "lead", "subj", "be", "aux", "verb", "main", "phrases", "plain", "passive", "after")
 
     def text(self, span):
         return self.s[self.sp[span[0]][0]:self.sp[span[1] - 1][1]]
@@ -89,6 +89,7 @@ def parse(lex, c):
         c.aux = word(first).lower()
         c.verb = " ".join(rest)
         c.main = (c.aux + " " + c.verb).strip()
+    c.after = at
     # phrases after the verb, up to the end of the clause
     c.phrases = []
     n = len(t)
@@ -236,6 +237,9 @@ def of_clause(r, lex, c):
                     out.append((4, f"How many {' '.join(c.text(k[1]).split()[1:])} {c.aux} there {where}", c.text((k[1][0], k[1][0] + 1))))
         return out
     vague = subj_word in VAGUE
+    if subj_word.split()[0] in ("no", "nothing", "nobody", "none", "neither"):
+        return []
+    out += reasons(r, c)
     for i, (k, span) in enumerate(c.phrases):
         text = c.text(span)
         if k == "np" and i == 0 and c.t[span[0]] != "O":
@@ -310,7 +314,7 @@ def of_clause(r, lex, c):
             inner = (span[0] + 1, span[1])
             if not FINITE.search(c.t, *inner):
                 continue
-            if w in ("because", "since", "as") and (w == "because" or c.t[span[0] - 1] == ","):
+            if w == "because" or (w == "since" and c.t[span[0] - 1] == ","):
                 add(8, assemble(r, c, "Why", rest), span if r.random() < 0.4 else inner)
             elif w == "so" and c.text(inner).startswith("that "):
                 add(8, assemble(r, c, r.choice(("Why", "For what purpose")), rest), span if r.random() < 0.5 else inner)
@@ -318,7 +322,7 @@ def of_clause(r, lex, c):
                 add(4, assemble(r, c, "When" if w not in ("until", "till") else "Until when", rest), span)
             elif w in ("if", "unless"):
                 add(6, assemble(r, c, r.choice(("When", "Under what condition", "In which case", "On what condition")), rest), span if w == "unless" or r.random() < 0.5 else inner)
-        elif k == "to":
+        elif k == "to" and not c.be and not rest_of(r, c, i).endswith("able"):
             order = c.phrases[i - 1] if i else None
             rest = rest_of(r, c, i)
             if order and c.text(order[1]).lower() == "in order":
@@ -330,7 +334,7 @@ def of_clause(r, lex, c):
                 add(5, f"What {c.aux} {subject(r, c)} {c.verb} {rest_of(r, c, i, 1)} to do", (span[0] + 1, span[1]))
             elif i and r.random() < 0.7:
                 add(3, assemble(r, c, "Why" if c.phrases[0][0] == "np" else "For what", rest), span)
-        elif k == "adj" and i == 0 and c.be and not pronoun:
+        elif k == "adj" and i == 0 and c.be and not pronoun and c.t[span[1]:span[1] + 1] not in ("T", "I", "o", "K"):
             add(2, f"What {c.aux} {subject(r, c)} like", span)
     # what must, can, should it do; what does it do
     if c.phrases and not c.be and r.random() < 0.5 and not vague:
@@ -342,6 +346,26 @@ def of_clause(r, lex, c):
         elif c.aux in ("must", "can", "should", "may", "will", "shall", "could", "cannot") and not c.verb.startswith("be"):
             out.append((4, f"What {c.aux} {subject(r, c)} do {low(c.text(c.lead), c.t[c.lead[0]]) if c.lead else ''}", c.text((first - len(c.verb.split()), last))))
     return out
+
+
+REASON = re.compile(r",? (?:(because|since)|(so that|in order to|in order that|so as to)) (?!of\b)")
+
+
+def reasons(r, c):
+    """Why, where the reason stands further on in the sentence than phrases are cut."""
+    start = c.sp[c.after][0] if c.after < len(c.sp) else len(c.s)
+    m = REASON.search(c.s, start)
+    if not m or (m.group(1) == "since" and m.group()[0] != ","):
+        return []
+    end = re.compile(r"[.;:?!\"]|, (?:and|but|which|who)\b").search(c.s, m.end())
+    why = c.s[m.end():end.start() if end else len(c.s)]
+    rest = c.s[start:m.start()]
+    if not 3 <= len(why.split()) <= 22 or len(rest.split()) > 22 or "\"" in rest:
+        return []
+    whole = c.s[m.start():m.end()].lstrip(", ") + why
+    bare = m.group(1) or m.group(2) in ("so that", "in order that")
+    ask = r.choice(("Why", "Why", "For what reason")) if m.group(1) else r.choice(("Why", "For what purpose", "Why"))
+    return [(9, assemble(r, c, ask, rest), why if bare and r.random() < 0.7 else whole)]
 
 
 def lex_third(base):

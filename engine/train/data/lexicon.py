@@ -108,7 +108,7 @@ class Lexicon:
         plural_of = {self.base[w, "S"]: w for w, t in self.tags.items() if "S" in t}
         for word, part, n, field, gloss, same, up in rows:
             c = counts.get(word, {})
-            if part == "r" or n > 120 or " " in word or len(word) < 4 or word in CLOSED or c.get(part, 0) < 0.75 * sum(c.values()):
+            if part == "r" or n > 120 or not word.isalpha() or len(word) < 4 or word in CLOSED or c.get(part, 0) < 0.75 * sum(c.values()):
                 continue
             good = []
             for s in same:

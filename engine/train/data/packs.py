@@ -232,6 +232,9 @@ class Builder:
                 break
             d = r.choices(prose, weights)[0]
             j = r.randrange(len(d.pieces))
+            if self.lex and r.random() < 0.2:  # reasons are rare among sentences, and asked for
+                near = r.choices(range(len(d.pieces)), k=10)
+                j = next((i for i in near if prose_tasks.REASON.search(self.corpus.sentence(d.sentences[0] + i))), j)
             if not len(d.pieces[j]):
                 continue
             kept = asked[id(d)]

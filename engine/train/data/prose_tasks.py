@@ -13,6 +13,7 @@ COUNTED = re.compile(r"\b(\d{1,3}(?:,\d{3})*|two|three|four|five|six|seven|eight
 DATED = re.compile(r"\b(in|on|since|until|by|of) ((?:\d{1,2}(?:st|nd|rd|th)? )?(?:January|February|March|April|May|June|July|August|September|October|November|December)(?: \d{1,2}(?:st|nd|rd|th)?)?,?(?: \d{4})?|1[4-9]\d\d|20[0-3]\d)\b")
 PLACED = re.compile(r"\b(in|at|from|near|to) ([A-Z][a-z]{2,}(?: [A-Z][a-z]{2,})?)\b")
 SUBJECT = re.compile(r"^([A-Z][a-z]{2,}(?: [A-Z][a-z]{2,})?) ((?:was|is|had|has|said|went|took|gave|came|made|saw|told|knew|thought|held|left|stood|sat|ran|fell|found|felt|put|brought|kept|got|wrote|[a-z]{2,}ed) .{10,})$")
+REASON = re.compile(r"\s(?:because|so that|in order to|since|unless|if|until)\s")
 WORD = re.compile(r"[A-Za-z][A-Za-z'-]{3,}")
 
 
