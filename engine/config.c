@@ -394,8 +394,12 @@ int config_parse(model_config *out, const char *json, size_t len, ph_error *err)
     return code;
 }
 
-/* generation_config.json is a convenience of its writers: its other fields do not concern the engine. */
-static int add_generation_eos(model_config *c, const char *dir, ph_error *err) {
+/* ---- generation_config.json: a convenience of its writers, most of which does not concern the engine ---- */
+
+typedef int (*generation_reader)(void *out, const char *json, size_t len, ph_error *err);
+
+/* A folder without the file is as good as one with an empty file. */
+static int load_generation(generation_reader read, void *out, const char *dir, ph_error *err) {
     char path[4096];
     char *text;
     size_t len;
@@ -407,17 +411,45 @@ static int add_generation_eos(model_config *c, const char *dir, ph_error *err) {
         return 0;
     }
     if (code) return code;
-    json_t *root;
-    code = read_file_json(&root, text, len, err);
-    if (!code) {
-        reader r = {.object = root, .err = err};
-        read_eos(c, &r, field(&r, "eos_token_id"));
-        code = r.code;
-        json_decref(root);
-    }
+    code = read(out, text, len, err);
     free(text);
     if (code) ph_context(err, "%s", path);
     return code;
+}
+
+static int generation_eos(void *out, const char *json, size_t len, ph_error *err) {
+    json_t *root;
+    int code = read_file_json(&root, json, len, err);
+    if (code) return code;
+    reader r = {.object = root, .err = err};
+    read_eos(out, &r, field(&r, "eos_token_id"));
+    json_decref(root);
+    return r.code;
+}
+
+static int generation_thinking(void *out, const char *json, size_t len, ph_error *err) {
+    json_t *root;
+    int code = read_file_json(&root, json, len, err);
+    if (code) return code;
+    reader r = {.object = root, .err = err};
+    const char *mode = string(&r, "thinking_mode");
+    if (mode && strcmp(mode, "thinking") && strcmp(mode, "chat"))
+        refuse(&r, "thinking_mode \"%.60s\" is neither \"thinking\" nor \"chat\"", mode);
+    *(bool *)out = mode && !strcmp(mode, "thinking");
+    json_decref(root);
+    return r.code;
+}
+
+int config_parse_thinking(bool *out, const char *json, size_t len, ph_error *err) {
+    *out = false;
+    int code = generation_thinking(out, json, len, err);
+    if (code) ph_context(err, "generation_config.json");
+    return code;
+}
+
+int config_load_thinking(bool *out, const char *dir, ph_error *err) {
+    *out = false;
+    return load_generation(generation_thinking, out, dir, err);
 }
 
 int config_load(model_config *out, const char *dir, ph_error *err) {
@@ -437,7 +469,7 @@ int config_load(model_config *out, const char *dir, ph_error *err) {
         ph_context(err, "%s", dir);
         return code;
     }
-    return add_generation_eos(out, dir, err);
+    return load_generation(generation_eos, out, dir, err);
 }
 
 /* The pair at which `rotations` full turns fit into the original context. */

@@ -46,6 +46,12 @@ int config_parse(model_config *out, const char *json, size_t len, ph_error *err)
 /* Reads DIR/config.json and, where it is there, eos ids of DIR/generation_config.json. */
 int config_load(model_config *out, const char *dir, ph_error *err);
 
+/* Whether generation_config.json asks for the release's thinking mode: "thinking_mode": "thinking", where "chat"
+ * and nothing do not. The name and both words are those of the release's prompt encoding. */
+int config_parse_thinking(bool *out, const char *json, size_t len, ph_error *err);
+/* The same of DIR/generation_config.json, where it is there. */
+int config_load_thinking(bool *out, const char *dir, ph_error *err);
+
 /* Rotation speed of each pair: freq[rope / 2] filled, in radians per position, YaRN applied.
  * Source: YaRN (arXiv 2309.00071), as in the V3.2 release's precompute_freqs_cis. */
 void config_rope_freq(const model_config *c, float *freq);

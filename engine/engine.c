@@ -57,6 +57,13 @@ static int load_config(model_config *c, const engine_options *o, ph_error *err) 
     return config_parse(c, o->files->config, o->files->config_len, err);
 }
 
+static int load_thinking(bool *thinks, const engine_options *o, ph_error *err) {
+    *thinks = false;
+    if (o->model_dir) return config_load_thinking(thinks, o->model_dir, err);
+    if (!o->files->generation) return PH_OK;
+    return config_parse_thinking(thinks, o->files->generation, o->files->generation_len, err);
+}
+
 static int open_tensors(tensor_files **out, const engine_options *o, ph_error *err) {
     if (o->model_dir) return tensors_open_dir(out, o->model_dir, err);
     return tensors_open_memory(out, o->files->weights, o->files->weights_len, err);
@@ -80,7 +87,7 @@ int engine_open_bare(engine **out, const engine_options *o, ph_error *err) {
     engine *e = calloc(1, sizeof *e);
     if (!e) return ph_fail(err, PH_MEMORY, "no memory for an engine");
     e->precision = o->precision;
-    e->prompt = (prompt_tokens){-1, -1, -1, -1, -1}; /* until a tokenizer says otherwise */
+    e->prompt = (prompt_tokens){-1, -1, -1, -1, -1, -1}; /* until a tokenizer says otherwise */
 
     model_config c;
     memset(&c, 0, sizeof c);
@@ -132,6 +139,9 @@ int engine_open(engine **out, const engine_options *o, ph_error *err) {
     else
         code = tokenizer_open(&e->tokenizer, o->files->tokenizer, o->files->tokenizer_len, err);
     if (!code) code = prompt_tokens_find(&e->prompt, e->tokenizer, err);
+    if (!code) code = load_thinking(&e->thinks, o, err);
+    if (!code && e->thinks && e->prompt.think_begin < 0)
+        code = ph_fail(err, PH_MODEL, "generation_config.json asks for thinking mode, and the tokenizer has no <think>");
     if (!code && tokenizer_vocab(e->tokenizer) > e->model.config.vocab)
         code = ph_fail(err, PH_MODEL, "the tokenizer has %d tokens, the model %d",
                        tokenizer_vocab(e->tokenizer), e->model.config.vocab);
@@ -165,6 +175,9 @@ const tokenizer *engine_tokenizer(const engine *e) {
 }
 const prompt_tokens *engine_prompt(const engine *e) {
     return &e->prompt;
+}
+bool engine_thinks(const engine *e) {
+    return e->thinks;
 }
 kern *engine_kernels(engine *e) {
     return e->kern;

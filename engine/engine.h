@@ -47,6 +47,8 @@ typedef struct engine_files {
     const char *name;                         /* for people */
     const void *config, *tokenizer, *weights; /* config.json, tokenizer.json, model.safetensors */
     size_t config_len, tokenizer_len, weights_len;
+    const void *generation; /* generation_config.json; NULL = none */
+    size_t generation_len;
 } engine_files;
 
 typedef struct engine_options {
@@ -66,6 +68,8 @@ void engine_close(engine *e);
 const model_config *engine_config(const engine *e);
 const tokenizer *engine_tokenizer(const engine *e);
 const prompt_tokens *engine_prompt(const engine *e);
+/* Whether the model's folder asks for thinking mode (config.h): the default, which a question may overrule. */
+bool engine_thinks(const engine *e);
 kern *engine_kernels(engine *e);
 /* 32 bytes that identify model, tokenizer, template, numeric format, top-k mode and engine version together.
  */
@@ -115,6 +119,7 @@ typedef struct trace_layer {
 
 typedef struct generate_step {
     int32_t token;
+    bool thinking; /* a token of the thought, which is no answer */
     float logprob;     /* of this token under the model (temperature 1); NAN where a server does not say */
     const char *piece; /* its bytes, borrowed for the callback */
     size_t piece_len;
@@ -131,7 +136,10 @@ typedef struct generate_step {
 typedef int (*generate_callback)(void *user, const generate_step *step);
 
 typedef struct generate_options {
-    int max_tokens;
+    int max_tokens; /* of the answer */
+    /* The fed tokens opened a thought (PROMPT_THINKING): it has at most so many tokens, then </think> is written
+     * for the model. </think> is no step. 0: there is no thought. PH_UNSUPPORTED for a served model. */
+    int max_thinking;
     float temperature; /* 0 = greedy */
     float top_p;       /* 1 = off */
     uint64_t seed;

@@ -14,6 +14,7 @@ struct engine {
     model model;
     tokenizer *tokenizer;
     prompt_tokens prompt;
+    bool thinks;
     scratch scratch;
     forward_engine forward;
     int most_topk; /* what the working memory has room for */

@@ -1,4 +1,4 @@
-/* nano.c - puts engine/nano/'s three files into the program's read-only data. NANO_DIR comes from the build.
+/* nano.c - puts engine/nano/'s four files into the program's read-only data. NANO_DIR comes from the build.
  */
 #include "engine/nano.h"
 
@@ -15,6 +15,7 @@
     extern const char symbol[], symbol##_end[]
 
 EMBED(nano_config, "config.json");
+EMBED(nano_generation, "generation_config.json");
 EMBED(nano_tokenizer, "tokenizer.json");
 EMBED(nano_weights, "model.safetensors");
 
@@ -28,6 +29,8 @@ const engine_files *nano_files(void) {
             .config_len = (size_t)(nano_config_end - nano_config),
             .tokenizer_len = (size_t)(nano_tokenizer_end - nano_tokenizer),
             .weights_len = (size_t)(nano_weights_end - nano_weights),
+            .generation = nano_generation,
+            .generation_len = (size_t)(nano_generation_end - nano_generation),
             .config = nano_config,
         };
     }

@@ -19,6 +19,7 @@ int prompt_tokens_find(prompt_tokens *out, const tokenizer *t, ph_error *err) {
         if (*wanted[i].id < 0)
             return ph_fail(err, PH_MODEL, "the tokenizer has no token %s", wanted[i].token);
     }
+    out->think_begin = tokenizer_id(t, "<think>");
     return 0;
 }
 
@@ -63,12 +64,15 @@ int prompt_document_footer(const tokenizer *t, token_list *l, ph_error *err) {
 }
 
 int prompt_question(const prompt_tokens *p, const tokenizer *t, const char *question, size_t len,
-                    int follow_up, token_list *l, ph_error *err) {
+                    unsigned flags, token_list *l, ph_error *err) {
     size_t before = l->n;
-    int code = follow_up ? token_list_push(l, p->user, 0, false, err) : 0;
+    bool thinking = flags & PROMPT_THINKING;
+    if (thinking && p->think_begin < 0)
+        return ph_fail(err, PH_MODEL, "this model has no thinking mode: its tokenizer has no token <think>");
+    int code = flags & PROMPT_FOLLOW_UP ? token_list_push(l, p->user, 0, false, err) : 0;
     if (!code) code = add_text(t, question, len, l, err);
     if (!code) code = token_list_push(l, p->assistant, 0, false, err);
-    if (!code) code = token_list_push(l, p->think_end, 0, false, err);
+    if (!code) code = token_list_push(l, thinking ? p->think_begin : p->think_end, 0, false, err);
     if (code) l->n = before;
     return code;
 }

@@ -2,6 +2,7 @@
  *
  *   BOS <|User|> { header(name) text footer }* question <|Assistant|> </think> answer EOS
  *   follow-up turns:   <|User|> question <|Assistant|> </think> answer EOS
+ *   thinking mode:     ... question <|Assistant|> <think> thought </think> answer EOS
  *
  * (the bars are the release's full-width U+FF5C). header = "[file name]: NAME\n[file content begin]\n",
  * footer = "\n[file content end]\n". Header, text, footer and question are tokenised apart, so that a document's
@@ -20,6 +21,7 @@
 
 typedef struct prompt_tokens {
     int32_t bos, eos, user, assistant, think_end;
+    int32_t think_begin; /* -1: the tokenizer has none, and there is no thinking mode */
 } prompt_tokens;
 
 /* Looks the special tokens up; PH_MODEL names the one that is missing. */
@@ -29,8 +31,12 @@ int prompt_begin(const prompt_tokens *p, token_list *l, ph_error *err);       /*
 /* Control characters and newlines in a name become spaces, so that a name cannot forge a header. */
 int prompt_document_header(const tokenizer *t, const char *name, token_list *l, ph_error *err);
 int prompt_document_footer(const tokenizer *t, token_list *l, ph_error *err);
-/* question <|Assistant|> </think>; `follow_up` puts <|User|> before it. */
-int prompt_question(const prompt_tokens *p, const tokenizer *t, const char *question, size_t len, int follow_up,
+/* question <|Assistant|> </think>, or what the flags make of it. */
+enum {
+    PROMPT_FOLLOW_UP = 1, /* <|User|> before it */
+    PROMPT_THINKING = 2,  /* <think> at its end; PH_MODEL where the tokenizer has none */
+};
+int prompt_question(const prompt_tokens *p, const tokenizer *t, const char *question, size_t len, unsigned flags,
                     token_list *l, ph_error *err);
 
 #endif

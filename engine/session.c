@@ -171,37 +171,70 @@ static bool is_eos(const model_config *c, const prompt_tokens *p, int32_t token)
     return token == p->eos;
 }
 
+/* What the model would write next, as a step. */
+static generate_step next_step(session *s, const generate_options *o, sampler *pick) {
+    const engine *e = s->engine;
+    generate_step step = {0};
+    step.token = sampler_pick(pick, s->logits, &step.logprob);
+    if (e->tokenizer) step.piece = tokenizer_piece(e->tokenizer, step.token, &step.piece_len);
+    if (o->trace && !e->forward.dense) {
+        step.layers = s->trace.layers;
+        step.n_layers = s->trace.n_layers;
+    }
+    return step;
+}
+
+/* Hands a step out and reads its token. *why is set where that ends everything. */
+static bool take_step(session *s, const generate_options *o, const generate_step *step, stop_reason *why,
+                      int *code, ph_error *err) {
+    if (o->step && o->step(o->user, step)) {
+        *why = STOP_CALLBACK;
+        return false;
+    }
+    if (s->length == s->context->capacity) {
+        *why = STOP_CONTEXT;
+        return false;
+    }
+    *code = session_feed(s, &step->token, 1, NULL, NULL, err);
+    return *code == PH_OK;
+}
+
+/* Up to </think>, which is written for a model that ends here or finds no end. */
+static bool think(session *s, const generate_options *o, sampler *pick, stop_reason *why, int *code,
+                  ph_error *err) {
+    engine *e = s->engine;
+    for (int i = 0; i < o->max_thinking; i++) {
+        generate_step step = next_step(s, o, pick);
+        if (step.token == e->prompt.think_end || is_eos(&e->model.config, &e->prompt, step.token)) break;
+        step.thinking = true;
+        step.index = i;
+        if (!take_step(s, o, &step, why, code, err)) return false;
+    }
+    generate_step end = {.token = e->prompt.think_end};
+    generate_options silent = {0};
+    return take_step(s, &silent, &end, why, code, err);
+}
+
 int session_generate(session *s, const generate_options *o, stop_reason *why, ph_error *err) {
     engine *e = s->engine;
     const model_config *c = &e->model.config;
+    if (s->remote && o->max_thinking)
+        return ph_fail(err, PH_UNSUPPORTED, "a served model thinks, or not, as its server has it");
     if (s->remote) return remote_session_generate(s->remote, o, why, err);
     if (!s->has_logits) return ph_fail(err, PH_USAGE, "nothing was fed: there is nothing to continue");
     sampler pick;
     int code = sampler_make(&pick, c->vocab, o->temperature, o->top_p == 0 ? 1 : o->top_p, o->seed, err);
     if (code) return code;
     stop_reason reason = STOP_LENGTH;
-    for (int i = 0; i < o->max_tokens; i++) {
-        generate_step step = {.index = i};
-        step.token = sampler_pick(&pick, s->logits, &step.logprob);
+    bool on = o->max_thinking == 0 || think(s, o, &pick, &reason, &code, err);
+    for (int i = 0; i < o->max_tokens && on; i++) {
+        generate_step step = next_step(s, o, &pick);
+        step.index = i;
         if (!o->ignore_eos && is_eos(c, &e->prompt, step.token)) {
             reason = STOP_EOS;
             break;
         }
-        if (e->tokenizer) step.piece = tokenizer_piece(e->tokenizer, step.token, &step.piece_len);
-        if (o->trace && !e->forward.dense) {
-            step.layers = s->trace.layers;
-            step.n_layers = s->trace.n_layers;
-        }
-        if (o->step && o->step(o->user, &step)) {
-            reason = STOP_CALLBACK;
-            break;
-        }
-        if (s->length == s->context->capacity) {
-            reason = STOP_CONTEXT;
-            break;
-        }
-        code = session_feed(s, &step.token, 1, NULL, NULL, err);
-        if (code) break;
+        on = take_step(s, o, &step, &reason, &code, err);
     }
     sampler_free(&pick);
     if (why) *why = reason;

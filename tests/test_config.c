@@ -245,6 +245,44 @@ static void folder(void **state) {
     assert_int_equal(config_load(&c, dir, NULL), PH_MODEL);
 }
 
+static void thinking_mode(void **state) {
+    (void)state;
+    static const struct {
+        const char *json;
+        int code;
+        bool thinks;
+    } cases[] = {
+        {"{\"do_sample\": false}", 0, false},
+        {"{\"thinking_mode\": null}", 0, false},
+        {"{\"thinking_mode\": \"chat\"}", 0, false},
+        {"{\"thinking_mode\": \"thinking\"}", 0, true},
+        {"{\"thinking_mode\": \"Thinking\"}", PH_MODEL, false},
+        {"{\"thinking_mode\": true}", PH_MODEL, false},
+        {"[]", PH_MODEL, false},
+    };
+    ph_error err = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bool thinks = true;
+        assert_int_equal(config_parse_thinking(&thinks, cases[i].json, strlen(cases[i].json), &err), cases[i].code);
+        assert_int_equal(thinks, cases[i].thinks);
+        if (cases[i].code) assert_non_null(strstr(err.text, "generation_config.json"));
+    }
+    char dir[] = "/tmp/pharos-config-XXXXXX", path[600];
+    bool thinks = true;
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(config_load_thinking(&thinks, dir, &err), 0); /* no file, no wish */
+    assert_false(thinks);
+    snprintf(path, sizeof path, "%s/generation_config.json", dir);
+    spill(path, cases[3].json, strlen(cases[3].json));
+    assert_int_equal(config_load_thinking(&thinks, dir, &err), 0);
+    assert_true(thinks);
+    spill(path, cases[4].json, strlen(cases[4].json));
+    assert_int_equal(config_load_thinking(&thinks, dir, &err), PH_MODEL);
+    assert_non_null(strstr(err.text, path));
+    unlink(path);
+    rmdir(dir);
+}
+
 #if FAILING_ALLOCATOR
 static int parse_release(ph_error *err) {
     static char *s;
@@ -268,6 +306,7 @@ int main(void) {
         cmocka_unit_test(dense_only),
         cmocka_unit_test(reference_folders),
         cmocka_unit_test(folder),
+        cmocka_unit_test(thinking_mode),
 #if FAILING_ALLOCATOR
         cmocka_unit_test(out_of_memory),
 #endif

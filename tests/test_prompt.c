@@ -5,8 +5,12 @@
 
 /* A token for each byte, at its own number, and the special ones after them. */
 static tokenizer *byte_tokenizer(int n_special) {
-    static const char *const special[] = {"<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>",
-                                          "<｜Assistant｜>", "</think>"};
+    static const char *const special[] = {"<｜begin▁of▁sentence｜>",
+                                          "<｜end▁of▁sentence｜>",
+                                          "<｜User｜>",
+                                          "<｜Assistant｜>",
+                                          "</think>",
+                                          "<think>"};
     char *json = malloc(1 << 16);
     assert_non_null(json);
     int at =
@@ -28,13 +32,13 @@ static tokenizer *byte_tokenizer(int n_special) {
     return t;
 }
 
-/* The list must be these bytes and, for each '\1' to '\5' among them, that special token. */
+/* The list must be these bytes and, for each '\1' to '\6' among them, that special token. */
 static void expect(token_list *l, const char *text) {
     size_t n = strlen(text);
     assert_int_equal(l->n, n);
     for (size_t i = 0; i < n; i++) {
         int c = (uint8_t)text[i];
-        if (l->ids[i] != (c >= 1 && c <= 5 ? 255 + c : c)) fail_msg("token %zu is %d", i, l->ids[i]);
+        if (l->ids[i] != (c >= 1 && c <= 6 ? 255 + c : c)) fail_msg("token %zu is %d", i, l->ids[i]);
     }
     token_list_free(l);
 }
@@ -46,6 +50,19 @@ static void special_tokens(void **state) {
     tokenizer *t = byte_tokenizer(5);
     assert_int_equal(prompt_tokens_find(&p, t, &err), 0);
     assert_true(p.bos == 256 && p.eos == 257 && p.user == 258 && p.assistant == 259 && p.think_end == 260);
+    assert_int_equal(p.think_begin, -1);
+    token_list l = {0};
+    assert_int_equal(prompt_question(&p, t, "Why?", 4, PROMPT_THINKING, &l, &err), PH_MODEL);
+    assert_int_equal(l.n, 0);
+    assert_non_null(strstr(err.text, "<think>"));
+    tokenizer_close(t);
+    t = byte_tokenizer(6);
+    assert_int_equal(prompt_tokens_find(&p, t, &err), 0);
+    assert_int_equal(p.think_begin, 261);
+    assert_int_equal(prompt_question(&p, t, "Why?", 4, PROMPT_THINKING, &l, NULL), 0);
+    expect(&l, "Why?\4\6");
+    assert_int_equal(prompt_question(&p, t, "And?", 4, PROMPT_THINKING | PROMPT_FOLLOW_UP, &l, NULL), 0);
+    expect(&l, "\3And?\4\6");
     tokenizer_close(t);
     t = byte_tokenizer(4);
     assert_int_equal(prompt_tokens_find(&p, t, &err), PH_MODEL);
@@ -67,9 +84,9 @@ static void template(void **state) {
     expect(&l, "\n[file content end]\n");
     assert_int_equal(prompt_question(&p, t, "Why?", 4, 0, &l, NULL), 0);
     expect(&l, "Why?\4\5");
-    assert_int_equal(prompt_question(&p, t, "And?", 4, 1, &l, NULL), 0);
+    assert_int_equal(prompt_question(&p, t, "And?", 4, PROMPT_FOLLOW_UP, &l, NULL), 0);
     expect(&l, "\3And?\4\5");
-    assert_int_equal(prompt_question(&p, t, "", 0, 1, &l, NULL), 0);
+    assert_int_equal(prompt_question(&p, t, "", 0, PROMPT_FOLLOW_UP, &l, NULL), 0);
     expect(&l, "\3\4\5");
     tokenizer_close(t);
 }

@@ -67,15 +67,15 @@ static void spell(int byte, char out[4]) {
 
 static int write_tokenizer(const char *dir) {
     static const char *const special[] = {"<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>",
-                                          "<｜Assistant｜>", "</think>"};
+                                          "<｜Assistant｜>", "</think>", "<think>"};
     json_t *vocab = json_object(), *added = json_array();
     for (int b = 0; b < 256; b++) {
         char name[4];
         spell(b, name);
         json_object_set_new(vocab, name, json_integer(b));
     }
-    for (int i = 0; i < 5; i++)
-        json_array_append_new(added, json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", TINY_BOS + i,
+    for (size_t i = 0; i < sizeof special / sizeof *special; i++)
+        json_array_append_new(added, json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", TINY_BOS + (int)i,
                                                "content", special[i], "single_word", 0, "lstrip", 0, "rstrip",
                                                0, "normalized", 0, "special", 1));
     json_t *byte_level = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0,

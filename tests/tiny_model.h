@@ -13,6 +13,7 @@ enum {
     TINY_USER,
     TINY_ASSISTANT,
     TINY_THINK_END,
+    TINY_THINK_BEGIN,
     TINY_VOCAB = 264,
     TINY_LAYERS = 2
 };
