@@ -314,7 +314,7 @@ class Builder:
         flavours = self.flavours["long" if length > 4096 else "short"]
         flavour = r.choices([f for f, _ in flavours], [w for _, w in flavours])[0]
         budget = length - q_budget - 12
-        want = max(2, q_budget // 26)
+        want = max(3, q_budget // (26 if length < 1500 else 30))
         room = 0
         if flavour in ("prose", "mixed") or r.random() < 0.15:
             room = min(int(budget * r.uniform(0.05, 0.3)), q_budget)
