@@ -38,8 +38,9 @@ static int load_trace(view *v, store *s, ph_error *err) {
     size_t len = 0;
     int code = store_answer_trace(s, v->row.id, &blob, &len, err);
     if (code == PH_NOT_FOUND) {
-        snprintf(v->missing, sizeof v->missing,
-                 "its trace was erased together with the pack that it was read from");
+        snprintf(v->missing, sizeof v->missing, "%s",
+                 v->row.pack ? "the model was served elsewhere, and the server did not tell what it read"
+                             : "its trace was erased together with the pack that it was read from");
         *err = (ph_error){0};
         return PH_OK;
     }
@@ -165,8 +166,9 @@ static json_t *head_json(const view *v) {
     json_t *citations = json_array();
     for (size_t i = 0; i < v->row.n_citations; i++)
         json_array_append_new(citations, citation_json(&v->row.citations[i]));
-    return json_pack("{s:I, s:o, s:i, s:o, s:i, s:o}", "answer", (json_int_t)v->row.id, "missing",
-                     v->missing[0] ? json_text(v->missing) : json_null(), "layers", v->trace.layers, "layer",
+    return json_pack("{s:I, s:o, s:o, s:i, s:o, s:i, s:o}", "answer", (json_int_t)v->row.id, "missing",
+                     v->missing[0] ? json_text(v->missing) : json_null(), "evidence",
+                     evidence_json(v->has_trace, &v->trace), "layers", v->trace.layers, "layer",
                      v->layer >= 0 ? json_integer(v->layer) : json_null(), "kept_per_layer", v->trace.keep,
                      "citations", citations);
 }

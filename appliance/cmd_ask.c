@@ -180,7 +180,7 @@ static int show(const ask_options *o, const answer *a, const asking *state) {
                 stderr,
                 "\nFrom a look at the %d passages that full text ranks first; --whole looks at everything.\n",
                 a->passages);
-        else if (!o->answer.whole)
+        else if (!o->answer.whole && !o->common.remote)
             fprintf(
                 stderr,
                 "\nFrom a look at the whole pack: the passages that full text ranks first say nothing.\n");

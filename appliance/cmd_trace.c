@@ -93,8 +93,9 @@ static int load_trace(view *v, store *s, ph_error *err) {
     size_t len = 0;
     int code = store_answer_trace(s, v->row.id, &blob, &len, err);
     if (code == PH_NOT_FOUND) {
-        snprintf(v->missing, sizeof v->missing,
-                 "its trace was erased together with the pack that it was read from");
+        snprintf(v->missing, sizeof v->missing, "%s",
+                 v->row.pack ? "the model was served elsewhere, and the server did not tell what it read"
+                             : "its trace was erased together with the pack that it was read from");
         *err = (ph_error){0};
         return PH_OK;
     }
@@ -373,6 +374,7 @@ static int json_view(const view *v, const trace_options *o, ph_error *err) {
         what.end_word = (size_t)o->word;
     }
     json_object_set_new(out, "missing", v->missing[0] ? json_text(v->missing) : json_null());
+    json_object_set_new(out, "evidence", evidence_json(v->has_trace, &v->trace));
     json_object_set_new(out, "layers", json_integer(v->trace.layers));
     json_object_set_new(out, "kept_per_layer", json_integer(v->trace.keep));
     int code = trace_json_add(out, &v->trace, v->words, v->has_pack ? &v->pack : NULL, &what, err);

@@ -140,23 +140,24 @@ json_t *citation_json(const store_citation *c) {
                      c->lift);
 }
 
+json_t *evidence_json(bool traced, const answer_trace *t) {
+    return traced ? json_string(t->selection_only ? "selection" : "attention") : json_null();
+}
+
 json_t *answer_json(const answer *a) {
     const store_answer *r = &a->row;
     json_t *citations = json_array();
     for (size_t i = 0; i < r->n_citations; i++)
         json_array_append_new(citations, citation_json(&r->citations[i]));
-    return json_pack("{s:I, s:o, s:o, s:b, s:b, s:i, s:o, s:o, s:{s:I, s:I, s:I}, s:{s:f, s:f, s:f}, s:I, "
-                     "s:i, s:i, s:f, s:o, s:o, s:o}",
-                     "id", (json_int_t)r->id, "question", json_text(r->question), "answer",
-                     json_text(r->answer), "found", r->found, "cut_off", a->cut_off, "passages", a->passages,
-                     "citations", citations, "read_set", read_set_json(a->read, a->n_read), "usage",
-                     "prompt_tokens", (json_int_t)r->prompt_tokens, "cached_tokens",
-                     (json_int_t)r->cached_tokens, "completion_tokens", (json_int_t)r->completion_tokens,
-                     "timing", "prefill_ms", r->prefill_ms, "first_token_ms", r->first_token_ms, "total_ms",
-                     r->total_ms, "pack", (json_int_t)r->pack, "packs_asked", a->packs_asked, "packs",
-                     a->packs_all, "confidence", a->confidence, "model", json_text(r->model), "evidence",
-                     a->untraced[0]            ? json_null()
-                     : a->trace.selection_only ? json_string("selection")
-                                               : json_string("attention"),
-                     "untraced", a->untraced[0] ? json_text(a->untraced) : json_null());
+    return json_pack(
+        "{s:I, s:o, s:o, s:b, s:b, s:i, s:o, s:o, s:{s:I, s:I, s:I}, s:{s:f, s:f, s:f}, s:I, "
+        "s:i, s:i, s:f, s:o, s:o, s:o}",
+        "id", (json_int_t)r->id, "question", json_text(r->question), "answer", json_text(r->answer), "found",
+        r->found, "cut_off", a->cut_off, "passages", a->passages, "citations", citations, "read_set",
+        read_set_json(a->read, a->n_read), "usage", "prompt_tokens", (json_int_t)r->prompt_tokens,
+        "cached_tokens", (json_int_t)r->cached_tokens, "completion_tokens", (json_int_t)r->completion_tokens,
+        "timing", "prefill_ms", r->prefill_ms, "first_token_ms", r->first_token_ms, "total_ms", r->total_ms,
+        "pack", (json_int_t)r->pack, "packs_asked", a->packs_asked, "packs", a->packs_all, "confidence",
+        a->confidence, "model", json_text(r->model), "evidence", evidence_json(!a->untraced[0], &a->trace),
+        "untraced", a->untraced[0] ? json_text(a->untraced) : json_null());
 }

@@ -13,5 +13,7 @@ void show_read_set(const read_sentence *list, size_t n, FILE *out);
 json_t *answer_json(const answer *a);
 json_t *read_set_json(const read_sentence *list, size_t n);
 json_t *citation_json(const store_citation *c);
+/* What the masses of a trace are shares of: "attention", "selection" (a served model tells no more), or null. */
+json_t *evidence_json(bool traced, const answer_trace *t);
 
 #endif

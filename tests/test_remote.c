@@ -572,7 +572,7 @@ static void bad_streams_are_errors(void **state) {
         {{CHAT, .body = "data: {\"choices\":[\n\n" DONE}, PH_FAIL, "no JSON"},
         {{CHAT, .body = "data: [1]\n\n" DONE}, PH_FAIL, "no JSON"},
         {{CHAT, .body = "data: {\"choices\":[7]}\n\n" DONE}, PH_FAIL, "no object"},
-        {{CHAT, .body = "\xff\xfe\x00 garbage \x01\x02", .body_len = 16}, PH_FAIL, "ended in the middle"},
+        {{CHAT, .body = "\xff\xfe\x00 garbage \x01\x02", .body_len = 14}, PH_FAIL, "ended in the middle"},
         {{CHAT, .body = CHUNK("a") "data: {\"error\":{\"message\":\"out of memory\"}}\n\n"},
          PH_FAIL,
          "out of memory"},

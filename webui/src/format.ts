@@ -42,9 +42,15 @@ export const place = (c: Citation) => (c.page ? `${c.document}, page ${c.page}` 
 
 /* The two verdicts of a citation, in words. */
 export const verdictText = (c: Citation) =>
-  c.in_text ? 'The quote stands there.' : 'These words do not stand there; it is the sentence that was read most.';
+  c.in_text
+    ? 'The quote stands there.'
+    : c.document_id
+      ? 'These words do not stand there; it is the sentence that was read most.'
+      : 'These words stand in none of the documents.';
 export const verdictRead = (c: Citation) =>
-  c.in_read_set
+  c.in_read_set === null
+    ? 'Whether it was read is not known: the model is served elsewhere.'
+    : c.in_read_set
     ? `It was read: ${percent(c.mass)} of the attention, ${times(c.lift)} its share.`
     : 'It is not in what was read.';
 

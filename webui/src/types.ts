@@ -75,7 +75,7 @@ export interface Citation {
   end: number;
   quote: string;
   in_text: boolean;
-  in_read_set: boolean;
+  in_read_set: boolean | null; // null: nobody knows
   mass: number;
   lift: number;
 }
