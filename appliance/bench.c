@@ -15,7 +15,7 @@
  */
 static const char TEXT_FOLDER[] = "/usr/share/common-licenses";
 static const char QUESTION[] = "When was version 3 of the GNU General Public License published?";
-enum { DENSE_STEP = 512 };
+enum { MARK_TOKENS = 8 /* written at each mark */ };
 
 static double now(void) {
     struct timespec t;
@@ -97,14 +97,33 @@ static int64_t next_mark(int64_t position) {
 }
 
 /* Time of one dense step on top of what is there. */
-static int dense_step(engine *e, context *c, const int32_t *tokens, double *seconds_a_token, ph_error *err) {
+static int dense_step(engine *e, context *c, const int32_t *tokens, int n, double *seconds_a_token, ph_error *err) {
     session *s = NULL;
     int code = session_open(&s, c, err);
     if (code) return code;
     engine_set_dense(e, true);
     double t = now();
-    code = session_feed(s, tokens, DENSE_STEP, NULL, NULL, err);
-    *seconds_a_token = (now() - t) / DENSE_STEP;
+    code = session_feed(s, tokens, n, NULL, NULL, err);
+    *seconds_a_token = (now() - t) / n;
+    engine_set_dense(e, false);
+    session_close(s);
+    return code;
+}
+
+/* Time of a written token on top of what is there. */
+static int decode_step(engine *e, context *c, bool dense, double *seconds_a_token, ph_error *err) {
+    session *s = NULL;
+    int32_t start = engine_prompt(e)->assistant;
+    int code = session_open(&s, c, err);
+    if (code) return code;
+    engine_set_dense(e, dense);
+    generate_options g = {.max_tokens = 1, .ignore_eos = true};
+    code = session_feed(s, &start, 1, NULL, NULL, err);
+    if (!code) code = session_generate(s, &g, NULL, err); /* the first one finds cold caches */
+    g.max_tokens = MARK_TOKENS;
+    double t = now();
+    if (!code) code = session_generate(s, &g, NULL, err);
+    *seconds_a_token = (now() - t) / MARK_TOKENS;
     engine_set_dense(e, false);
     session_close(s);
     return code;
@@ -114,6 +133,7 @@ static int run_prefill(bench_result *r, engine *e, context *c, const int32_t *to
                        ph_error *err) {
     prefill p = {.options = o};
     int64_t room = engine_config(e)->max_positions;
+    int step = engine_kernels(e)->chunk;
     for (int64_t at = 0; at < r->length;) {
         int64_t to = next_mark(at) < r->length ? next_mark(at) : r->length;
         p.started = now();
@@ -123,15 +143,31 @@ static int run_prefill(bench_result *r, engine *e, context *c, const int32_t *to
         if (at == 8192) r->sparse_8k_s = p.total;
         bench_mark *m = &r->marks[r->n_marks++];
         *m = (bench_mark){.position = at, .sparse = p.last / p.chunk_tokens};
-        if (at + DENSE_STEP > room) continue;
         kernel_times_pause(true);
-        code = dense_step(e, c, tokens, &m->dense, err);
+        if (at + MARK_TOKENS + 2 <= room) {
+            code = decode_step(e, c, false, &m->sparse_decode, err);
+            if (!code) code = decode_step(e, c, true, &m->dense_decode, err);
+        }
+        if (!code && at + step <= room) code = dense_step(e, c, tokens, step, &m->dense, err);
         kernel_times_pause(false);
         if (code) return code;
     }
     r->sparse_s = p.total;
-    kernel_times_get(r->stages);
     return PH_OK;
+}
+
+/* On a device the clocks make every operation wait, so that the stages have a prefill of their own. */
+static int run_stages(bench_result *r, engine *e, const int32_t *tokens, const bench_options *o, ph_error *err) {
+    context *c = NULL;
+    prefill p = {.options = o};
+    int code = context_open(&c, e, NULL, 0, NULL, err);
+    kernel_times_start(engine_kernels(e));
+    p.started = now();
+    if (!code) code = context_read(c, tokens, r->length, timed, &p, NULL, err);
+    kernel_times_get(r->stages);
+    kernel_times_stop(engine_kernels(e));
+    context_close(c);
+    return code;
 }
 
 /* Dense time of the whole prefill from the steps at the marks: attention's cost is linear in the position. */
@@ -290,20 +326,23 @@ int bench_run(bench_result *out, engine *e, const bench_options *o, ph_error *er
         return ph_fail(err, PH_USAGE, "the path of the data folder is too long");
     measure_peaks(&out->peaks, e);
     pack_prompt prompt = {0};
-    gathering g = {.engine = e, .prompt = &prompt, .want = out->length + DENSE_STEP, .err = err};
+    bool device = engine_kernels(e)->on_device;
+    gathering g = {.engine = e, .prompt = &prompt, .want = out->length + engine_kernels(e)->chunk, .err = err};
     context *c = NULL;
     int code = gather_text(&g, err);
     out->characters =
         prompt.tokens.n ? (int64_t)((double)g.characters * (double)out->length / (double)prompt.tokens.n) : 0;
     if (!code) code = context_open(&c, e, path, 0, NULL, err);
     if (!code) {
-        kernel_times_start(engine_kernels(e));
+        if (!device) kernel_times_start(engine_kernels(e));
         code = run_prefill(out, e, c, prompt.tokens.ids, o, err);
-        kernel_times_stop(engine_kernels(e));
+        kernel_times_get(out->stages);
+        if (!device) kernel_times_stop(engine_kernels(e));
     }
     context_close(c);
     if (!code) out->anonymous_bytes = anonymous_now();
     if (!code) code = run_question(out, e, path, err);
+    if (!code && device) code = run_stages(out, e, prompt.tokens.ids, o, err);
     int n = o->decode_tokens > 0 ? o->decode_tokens : 64;
     if (!code) code = run_decode(&out->decode_tok_s, e, path, n, false, err);
     if (!code) code = run_decode(&out->dense_decode_tok_s, e, path, n < 8 ? n : 8, true, err);

@@ -23,6 +23,7 @@ typedef struct bench_options {
 typedef struct bench_mark {
     int64_t position;
     double sparse, dense; /* of a chunk that ends (dense: starts) here */
+    double sparse_decode, dense_decode; /* of a token written here */
 } bench_mark;
 
 typedef struct bench_result {
@@ -42,6 +43,12 @@ typedef struct bench_result {
     double decode_tok_s, decode_floor_tok_s, dense_decode_tok_s;
     double anonymous_bytes; /* memory of the process beyond mapped files, at its highest */
 } bench_result;
+
+/* The cost curve: dollars per million tokens read and written at each mark, for a machine of so many dollars an hour. */
+double bench_dollars(double seconds_a_token, double dollars_an_hour);
+/* Written as a CSV table, or as a picture; PH_FAIL with the file's name when it cannot be. */
+int bench_write_csv(const bench_result *r, double dollars_an_hour, const char *path, ph_error *err);
+int bench_write_svg(const bench_result *r, double dollars_an_hour, const char *machine, const char *path, ph_error *err);
 
 int bench_run(bench_result *out, engine *e, const bench_options *o, ph_error *err);
 

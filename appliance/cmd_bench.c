@@ -10,15 +10,20 @@ typedef struct bench_command {
     common_options common;
     bench_options bench;
     progress line;
+    double dollars; /* an hour */
+    const char *csv, *svg;
 } bench_command;
 
-enum { OPTION_WHOLE = 3000 };
+enum { OPTION_WHOLE = 3000, OPTION_DOLLARS, OPTION_CSV, OPTION_SVG };
 
 static const struct argp_option options[] = {
     {"length", 'l', "N", 0, "Tokens to read (the model's context)", 0},
     {"decode", 'n', "N", 0, "Tokens to write (64)", 0},
     {"whole-dense", OPTION_WHOLE, NULL, 0,
      "Run the whole dense prefill too, instead of integrating measured steps", 0},
+    {"dollars-per-hour", OPTION_DOLLARS, "N", 0, "What the machine costs, for the cost curve (2)", 0},
+    {"csv", OPTION_CSV, "FILE", 0, "Write the cost curve as a table", 0},
+    {"svg", OPTION_SVG, "FILE", 0, "Write the cost curve as a picture", 0},
     {0},
 };
 
@@ -40,6 +45,16 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case OPTION_WHOLE:
         o->bench.whole_dense = true;
+        break;
+    case OPTION_DOLLARS:
+        o->dollars = strtod(arg, &end);
+        if (*end || end == arg || !(o->dollars > 0) || o->dollars > 1e6) argp_error(state, "%s is no price", arg);
+        break;
+    case OPTION_CSV:
+        o->csv = arg;
+        break;
+    case OPTION_SVG:
+        o->svg = arg;
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -63,7 +78,28 @@ static int show_progress(void *user, int64_t done, int64_t total) {
     return interrupted;
 }
 
-static void print_result(const bench_result *r, engine *e) {
+static void print_cost(double seconds, double dollars) {
+    if (seconds > 0)
+        printf("  %9.4f", bench_dollars(seconds, dollars));
+    else
+        printf("  %9s", "");
+}
+
+static void print_costs(const bench_result *r, double dollars) {
+    printf("\ndollars per million tokens at %.2f dollars an hour, one conversation at a time\n", dollars);
+    printf("  %10s  %9s  %9s  %9s  %9s\n", "position", "prefill", "dense", "decode", "dense");
+    for (int i = 0; i < r->n_marks; i++) {
+        const bench_mark *m = &r->marks[i];
+        printf("  %10lld", (long long)m->position);
+        print_cost(m->sparse, dollars);
+        print_cost(m->dense, dollars);
+        print_cost(m->sparse_decode, dollars);
+        print_cost(m->dense_decode, dollars);
+        putchar('\n');
+    }
+}
+
+static void print_result(const bench_result *r, engine *e, double dollars) {
     const kern_peaks *p = &r->peaks;
     kern *k = engine_kernels(e);
     printf("model %s, backend %s, %d threads\n", engine_model_name(e), k->name, k->n_thread);
@@ -80,6 +116,9 @@ static void print_result(const bench_result *r, engine *e) {
         const bench_mark *m = &r->marks[i];
         printf("  %10lld  %14.0f", (long long)m->position, 1 / m->sparse);
         if (m->dense > 0) printf("  %14.0f  %.2f", 1 / m->dense, m->dense / m->sparse);
+        if (m->dense_decode > 0)
+            printf("   decode %.0f, dense %.0f tok/s: %.2f", 1 / m->sparse_decode, 1 / m->dense_decode,
+                   m->dense_decode / m->sparse_decode);
         putchar('\n');
     }
     printf("\n  %-14s  %9s  %9s  %12s  %s\n", "prefill stage", "seconds", "floor", "operations",
@@ -100,14 +139,17 @@ static void print_result(const bench_result *r, engine *e) {
     printf("decode %.1f tok/s (floor: %.0f), dense %.1f\n", r->decode_tok_s, r->decode_floor_tok_s,
            r->dense_decode_tok_s);
     printf("memory beyond mapped files: %.0f MB\n", r->anonymous_bytes / 1e6);
+    print_costs(r, dollars);
 }
 
 static json_t *result_json(const bench_result *r, engine *e) {
     json_t *marks = json_array(), *stages = json_object();
     for (int i = 0; i < r->n_marks; i++)
         json_array_append_new(marks,
-                              json_pack("{s:I, s:f, s:f}", "position", (json_int_t)r->marks[i].position,
-                                        "sparse_s", r->marks[i].sparse, "dense_s", r->marks[i].dense));
+                              json_pack("{s:I, s:f, s:f, s:f, s:f}", "position",
+                                        (json_int_t)r->marks[i].position, "sparse_s", r->marks[i].sparse, "dense_s",
+                                        r->marks[i].dense, "sparse_decode_s", r->marks[i].sparse_decode,
+                                        "dense_decode_s", r->marks[i].dense_decode));
     for (int i = 0; i < STAGE_COUNT; i++)
         json_object_set_new(stages, stage_name((kernel_stage)i),
                             json_pack("{s:f, s:f, s:f}", "seconds", r->stages[i].seconds, "floor_s",
@@ -127,7 +169,7 @@ static json_t *result_json(const bench_result *r, engine *e) {
 }
 
 int cmd_bench(int argc, char **argv) {
-    bench_command o = {0};
+    bench_command o = {.dollars = 2};
     parse_options(&bench_argp, argc, argv, &o);
     ph_error err = {0};
     store *s = NULL;
@@ -144,12 +186,14 @@ int cmd_bench(int argc, char **argv) {
         code = bench_run(&r, e, &o.bench, &err);
     }
     progress_end(&o.line);
+    if (!code && o.csv) code = bench_write_csv(&r, o.dollars, o.csv, &err);
+    if (!code && o.svg) code = bench_write_svg(&r, o.dollars, engine_kernels(e)->name, o.svg, &err);
     if (code)
         code = command_failed("bench", &o.common, &err);
     else if (o.common.json)
         code = print_json(result_json(&r, e));
     else
-        print_result(&r, e);
+        print_result(&r, e, o.dollars);
     engine_close(e);
     store_close(s);
     return code;

@@ -72,7 +72,8 @@ static void check_processor(doctor *d) {
         size_t n = strlen(backends);
         snprintf(backends + n, sizeof backends - n, "%s%s", n ? ", " : "", *b);
     }
-    if (kern_open_cpu(&k, d->options->backend, d->options->threads, &err)) {
+    bool gpu = d->options->backend && !strncmp(d->options->backend, "cuda", 4);
+    if (kern_open_cpu(&k, gpu ? NULL : d->options->backend, d->options->threads, &err)) {
         report(d, "processor", CHECK_PROBLEM, "name another with --backend", "%s", err.text);
         return;
     }
@@ -80,6 +81,36 @@ static void check_processor(doctor *d) {
     report(d, "processor", CHECK_OK, slow, "%s; backends %s; in use: %s", name[0] ? name : "unknown",
            backends, k->name);
     report(d, "threads", CHECK_OK, NULL, "%d of %ld processors", k->n_thread, sysconf(_SC_NPROCESSORS_ONLN));
+    k->close(k);
+}
+
+/* The GPUs, or why there is none: a problem only for who asked for one. */
+static void check_gpu(doctor *d) {
+    enum { MOST = 16 };
+    kern_cuda_device found[MOST];
+    const char *asked = d->options->backend && !strncmp(d->options->backend, "cuda", 4) ? d->options->backend : NULL;
+    int n = 0, versions[2];
+    ph_error err = {0};
+    if (kern_cuda_devices(found, MOST, &n, versions, &err)) {
+        report(d, "CUDA", asked ? CHECK_PROBLEM : CHECK_MISSING, NULL, "%s; everything runs on the processor", err.text);
+        return;
+    }
+    char text[1600] = "";
+    for (int i = 0; i < n && i < MOST; i++) {
+        size_t at = strlen(text);
+        snprintf(text + at, sizeof text - at, "%scuda:%d %.60s (capability %d.%d, %d multiprocessors, %.1f GB%s)",
+                 i ? "; " : "", i, found[i].name, found[i].major, found[i].minor, found[i].n_sm,
+                 (double)found[i].memory / 1e9, found[i].major < 8 ? ", too old: 8.0 is the least" : "");
+    }
+    report(d, "CUDA", CHECK_OK, asked ? NULL : "use it with --device cuda", "%s; driver for CUDA %d.%d, built with %d.%d",
+           text, versions[0] / 1000, versions[0] % 1000 / 10, versions[1] / 1000, versions[1] % 1000 / 10);
+    kern *k = NULL;
+    if (!asked) return;
+    if (kern_open(&k, asked, 0, &err)) {
+        report(d, "GPU", CHECK_PROBLEM, NULL, "%s", err.text);
+        return;
+    }
+    report(d, "GPU", CHECK_OK, NULL, "%s opens", asked);
     k->close(k);
 }
 
@@ -287,7 +318,7 @@ int cmd_doctor(int argc, char **argv) {
     bool there;
     report(&d, "program", CHECK_OK, NULL, "pharos " PHAROS_VERSION);
     check_processor(&d);
-    report(&d, "CUDA", CHECK_MISSING, NULL, "not in this build: everything runs on the processor");
+    check_gpu(&d);
     check_memory(&d);
     check_model(&d);
     check_program(&d, "pdftotext", "/usr/bin/pdftotext", "PDF files cannot be read",

@@ -72,13 +72,14 @@ static const struct argp serve_argp = {
 static int open_for_worker(void *user, engine **out, ph_error *err) {
     const common_options *o = user;
     if (o->remote) return open_engine(out, o, err);
+    bool gpu = o->backend && !strncmp(o->backend, "cuda", 4); /* whose own step takes milliseconds */
     engine_options e = {.model_dir = o->model_dir,
                         .files = nano_files(),
                         .backend = o->backend,
                         .threads = o->threads,
                         .topk = o->topk,
                         .dense = o->dense,
-                        .chunk = STEP_TOKENS};
+                        .chunk = gpu ? 0 : STEP_TOKENS};
     return engine_open(out, &e, err);
 }
 

@@ -15,6 +15,7 @@ volatile sig_atomic_t interrupted;
 
 enum {
     OPTION_BACKEND = 1000,
+    OPTION_DEVICE,
     OPTION_THREADS,
     OPTION_TOPK,
     OPTION_DENSE,
@@ -39,6 +40,7 @@ static const struct argp_option common_option_list[] = {
     {"data", 'd', "DIR", 0, "Keep documents and what was read in DIR", 90},
     {"model", 'm', "DIR", 0, "Use the model in DIR instead of the embedded one", 90},
     {"threads", OPTION_THREADS, "N", 0, "Processor threads (all)", 90},
+    {"device", OPTION_DEVICE, "NAME", 0, "cpu, or cuda or cuda:N for an NVIDIA GPU (cpu)", 90},
     {"backend", OPTION_BACKEND, "NAME", 0, "avx512, avx2 or portable (the best)", 90},
     {"topk", OPTION_TOPK, "K", 0, "Positions the indexer selects (the model's)", 90},
     {"dense", OPTION_DENSE, NULL, 0, "Attend to everything instead, for comparison; has its own snapshots",
@@ -85,6 +87,12 @@ static error_t parse_common(int key, char *arg, struct argp_state *state) {
         break;
     case 'q':
         o->quiet = true;
+        break;
+    case OPTION_DEVICE:
+        if (!strncmp(arg, "cuda", 4))
+            o->backend = arg;
+        else if (strcmp(arg, "cpu"))
+            argp_error(state, "%s is no device: cpu, cuda or cuda:N", arg);
         break;
     case OPTION_BACKEND:
         o->backend = arg;

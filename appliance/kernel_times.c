@@ -7,6 +7,7 @@
 static kern original;
 static stage_time times[STAGE_COUNT];
 static bool paused;
+static bool on_device;
 
 const char *stage_name(kernel_stage s) {
     static const char *const names[] = {"matmul",    "index + top-k", "sparse MLA",
@@ -20,7 +21,14 @@ static double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static void add(kernel_stage stage, double started, double operations, double bytes) {
+/* A device goes on by itself: each operation is waited for before and after. */
+static double begin(kern *k) {
+    if (on_device) original.wait(k);
+    return now();
+}
+
+static void add(kern *k, kernel_stage stage, double started, double operations, double bytes) {
+    if (on_device) original.wait(k);
     if (paused) return;
     stage_time *t = &times[stage];
     t->seconds += now() - started;
@@ -39,34 +47,38 @@ static double latent_bytes(const kern_latents *c) {
 }
 
 static void timed_index_select(kern *k, const kern_index_select *a) {
-    double t = now(), n_key = (double)(a->pos0 + a->n_tok);
+    double t = begin(k), n_key = (double)(a->pos0 + a->n_tok);
     original.index_select(k, a);
     double key = a->cache.type == KERN_I8 ? a->cache.dim + 4.0 : a->cache.dim * 4.0;
-    add(STAGE_INDEX, t, 2.0 * pairs(a->pos0, a->n_tok) * a->n_head * a->cache.dim, n_key * key);
+    add(k, STAGE_INDEX, t, 2.0 * pairs(a->pos0, a->n_tok) * a->n_head * a->cache.dim, n_key * key);
 }
 
 static void timed_sparse_mla(kern *k, const kern_sparse_mla *a) {
-    double t = now(), rows = 0;
+    double t = begin(k), rows = 0;
     original.sparse_mla(k, a);
-    for (int i = 0; i < a->n_tok; i++) rows += a->count[i];
-    add(STAGE_SPARSE, t, 2.0 * rows * a->n_head * (2.0 * a->cache.kv_lora + a->cache.rope),
+    /* A device's counts are out of reach: nearly all rows are full there. */
+    for (int i = 0; i < a->n_tok; i++) rows += on_device ? a->n_select : a->count[i];
+    add(k, STAGE_SPARSE, t, 2.0 * rows * a->n_head * (2.0 * a->cache.kv_lora + a->cache.rope),
         rows * latent_bytes(&a->cache));
 }
 
 static void timed_dense_mla(kern *k, const kern_dense_mla *a) {
-    double t = now();
+    double t = begin(k);
     original.dense_mla(k, a);
-    add(STAGE_DENSE, t, 2.0 * pairs(a->pos0, a->n_tok) * a->n_head * (2.0 * a->cache.kv_lora + a->cache.rope),
+    add(k, STAGE_DENSE, t, 2.0 * pairs(a->pos0, a->n_tok) * a->n_head * (2.0 * a->cache.kv_lora + a->cache.rope),
         (double)(a->pos0 + a->n_tok) * latent_bytes(&a->cache));
 }
 
 #define TIMED(stage, name)                                                                                   \
     static void timed_##name(kern *k, const kern_##name *a) {                                                \
-        double t = now();                                                                                    \
+        double t = begin(k);                                                                                 \
         original.name(k, a);                                                                                 \
-        add(stage, t, 0, 0);                                                                                 \
+        add(k, stage, t, 0, 0);                                                                              \
     }
 TIMED(STAGE_MATMUL, matmul)
+TIMED(STAGE_MATMUL, matmul_each)
+TIMED(STAGE_MATMUL, experts)
+TIMED(STAGE_OTHER, embed)
 TIMED(STAGE_APPEND, latent_append)
 TIMED(STAGE_APPEND, index_append)
 TIMED(STAGE_OTHER, rmsnorm)
@@ -80,11 +92,17 @@ TIMED(STAGE_OTHER, route)
 void kernel_times_start(kern *k) {
     original = *k;
     paused = false;
+    on_device = k->on_device;
     kernel_times_reset();
     k->index_select = timed_index_select;
     k->sparse_mla = timed_sparse_mla;
     k->dense_mla = timed_dense_mla;
     k->matmul = timed_matmul;
+    if (on_device) { /* elsewhere they call others of the table, which have clocks */
+        k->matmul_each = timed_matmul_each;
+        k->experts = timed_experts;
+    }
+    k->embed = timed_embed;
     k->latent_append = timed_latent_append;
     k->index_append = timed_index_append;
     k->rmsnorm = timed_rmsnorm;
