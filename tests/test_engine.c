@@ -56,8 +56,8 @@ static void a_wrong_model_fails(void **state) {
     char dir[] = "/tmp/pharos-check-XXXXXX", command[8192];
     assert_non_null(mkdtemp(dir));
     snprintf(command, sizeof command,
-             "cp %s/v32-plain-16h/config.json %s/v32-plain-16h/expected.safetensors %s/ && "
-             "cp %s/v32-plain-16h/model.safetensors %s/ && "
+             "cp --no-preserve=mode %s/v32-plain-16h/config.json %s/v32-plain-16h/expected.safetensors %s/ && "
+             "cp --no-preserve=mode %s/v32-plain-16h/model.safetensors %s/ && "
              "printf '\\277\\314\\314\\315' | dd of=%s/model.safetensors bs=1 seek=200003 conv=notrunc 2>/dev/null",
              GOLDEN_DIR, GOLDEN_DIR, dir, GOLDEN_DIR, dir, dir);
     assert_int_equal(system(command), 0);
