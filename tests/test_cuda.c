@@ -6,6 +6,7 @@ static void memory_goes_there_and_back(void **state) {
     const size_t sizes[] = {0, 1, 3, 4096, 100003, (16u << 20) + 5, (40u << 20) + 1};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         size_t n = sizes[i];
+        if (test_too_big((double)n * 4)) continue;
         unsigned char *in = test_bytes(n);
         for (size_t j = 0; j < n; j++) in[j] = (unsigned char)test_random();
         void *a = to_gpu(in, n), *b = poison_gpu(n);
@@ -52,6 +53,7 @@ static void products_are_right(void **state) {
         int64_t xs = i % 3 ? cols + 3 : (cols + 3) / 4 * 4, ys = rows + 5;
         kern_type keep = i % 2 ? KERN_BF16 : KERN_F32;
         bool accumulate = i / 2 % 2;
+        if (test_too_big((double)(rows * cols * n))) continue;
         float *w = test_values(rows * cols), *x = test_values(n * xs), *y = test_array(n * ys);
         if (accumulate)
             for (int64_t j = 0; j < n * ys; j++) y[j] = test_uniform();

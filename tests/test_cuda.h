@@ -64,6 +64,12 @@ static inline void *from_gpu(void *device, size_t bytes) {
     return host;
 }
 
+/* Whether a case is left out: $PHAROS_TEST_SMALL asks for small ones only (under a memory checker each takes 100 times
+ * as long). work: multiplications, about. */
+static inline bool test_too_big(double work) {
+    return getenv("PHAROS_TEST_SMALL") && work > 2e7;
+}
+
 static inline int test_between(int low, int high) {
     return low + (int)(test_random() % (unsigned)(high - low + 1));
 }
