@@ -114,16 +114,44 @@ static void append_latents(const forward_engine *f, const layer_weights *w, cons
                                               .n_tok = n});
 }
 
+/* Where a layer's selection goes: into working memory, or, when one row is traced, straight into the trace. */
+typedef struct selection {
+    int32_t *position, *count;
+    float *score, *mass, *index_q, *index_w;
+} selection;
+
+/* The layer whose selection this one uses: itself, or the last one below that has an indexer. */
+static int selecting_layer(const model_config *c, int layer) {
+    while (layer > 0 && !c->index_full[layer]) layer--;
+    return layer;
+}
+
+static selection selection_of(const forward_engine *f, const forward_step *step, int layer) {
+    const model_config *c = &f->model->config;
+    const scratch *s = f->scratch;
+    if (!step->trace || step->n_tok > 1)
+        return (selection){s->position, s->count, s->score, s->mass, s->index_q, s->index_w};
+    const trace_arrays *t = &step->trace->device;
+    size_t from = (size_t)selecting_layer(c, layer), heads = (size_t)c->index_heads, topk = (size_t)step->trace->topk;
+    return (selection){t->position + from * topk,
+                       t->count + from,
+                       t->score + from * topk,
+                       t->mass + (size_t)layer * topk,
+                       t->index_q + from * heads * (size_t)c->index_dim,
+                       t->index_w + from * heads};
+}
+
 /* The lightning indexer's queries, weights and new keys. */
 static void index_project(const forward_engine *f, const layer_weights *w, const forward_step *step,
                           int layer) {
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
     kern *k = f->kern;
+    selection to = selection_of(f, step, layer);
     int n = step->n_tok, dim = c->index_dim;
     int64_t row = (int64_t)c->index_heads * dim;
 
-    multiply(f, w->index_q, s->q_a, c->q_lora, s->index_q, row, n);
+    multiply(f, w->index_q, s->q_a, c->q_lora, to.index_q, row, n);
     multiply(f, w->index_k, s->norm, c->hidden, s->index_k, dim, n);
     k->layernorm(k, &(kern_layernorm){.x = s->index_k,
                                       .weight = w->index_k_norm,
@@ -132,7 +160,7 @@ static void index_project(const forward_engine *f, const layer_weights *w, const
                                       .n_tok = n,
                                       .dim = dim,
                                       .eps = LORA_NORM_EPS});
-    kern_rope rope = {.x = s->index_q,
+    kern_rope rope = {.x = to.index_q,
                       .tok_stride = row,
                       .head_stride = dim,
                       .freq = s->freq,
@@ -147,54 +175,54 @@ static void index_project(const forward_engine *f, const layer_weights *w, const
     rope.n_head = 1;
     k->rope(k, &rope);
     if (f->hadamard) {
-        k->hadamard(k, &(kern_hadamard){.x = s->index_q, .n_row = (int64_t)n * c->index_heads, .dim = dim});
+        k->hadamard(k, &(kern_hadamard){.x = to.index_q, .n_row = (int64_t)n * c->index_heads, .dim = dim});
         k->hadamard(k, &(kern_hadamard){.x = s->index_k, .n_row = n, .dim = dim});
     }
-    multiply(f, w->index_w, s->norm, c->hidden, s->index_w, c->index_heads, n);
+    multiply(f, w->index_w, s->norm, c->hidden, to.index_w, c->index_heads, n);
     k->index_append(k,
                     &(kern_index_append){
                         .cache = step->cache->keys[layer], .k = s->index_k, .pos0 = step->pos0, .n_tok = n});
 }
 
-/* Leaves each row's positions in scratch. A layer without an indexer finds those of the last full layer
+/* Leaves each row's positions where selection_of says. A layer without an indexer finds those of the last full layer
  * there. */
 static void select_positions(const forward_engine *f, const layer_weights *w, const forward_step *step,
                              int layer) {
     const model_config *c = &f->model->config;
-    scratch *s = f->scratch;
+    selection to = selection_of(f, step, layer);
     kern_index_select select = {.pos0 = step->pos0,
                                 .n_tok = step->n_tok,
                                 .n_head = c->index_heads,
                                 .n_select = f->topk,
-                                .position = s->position,
-                                .count = s->count};
+                                .position = to.position,
+                                .count = to.count};
     if (w->index_q) {
         select.cache = step->cache->keys[layer];
-        select.q = s->index_q;
-        select.w = s->index_w;
+        select.q = to.index_q;
+        select.w = to.index_w;
         select.allow = step->allow;
         select.n_allow = step->n_allow;
-        select.score = step->trace || step->probe ? s->score : NULL;
+        select.score = step->trace || step->probe ? to.score : NULL;
         f->kern->index_select(f->kern, &select);
         if (f->fault == ENGINE_FAULT_SHUFFLED_SCORES) fault_shuffle(layer, &select);
     }
     if (step->probe && step->probe->selected) step->probe->selected(step->probe->user, layer, &select);
 }
 
-/* The last row's selection, into the trace's copy in the backend's memory: nothing waits before the pass ends. */
-static void keep_trace(const forward_engine *f, const forward_step *step, bool scored, int layer) {
+/* The last of several rows, into the trace's part of the backend's memory: nothing waits before the pass ends. (One row
+ * was written there in the first place.) */
+static void keep_trace(const forward_engine *f, const forward_step *step, int layer) {
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
     kern *k = f->kern;
-    trace_buffer *t = step->trace;
-    const trace_arrays *to = &t->device;
-    size_t row = (size_t)step->n_tok - 1, n = (size_t)f->topk, at = row * n, here = (size_t)layer * (size_t)t->topk;
-    t->layers[layer].score = scored ? t->host.score + here : NULL;
+    const trace_arrays *to = &step->trace->device;
+    size_t row = (size_t)step->n_tok - 1, n = (size_t)f->topk, at = row * n;
+    size_t here = (size_t)layer * (size_t)step->trace->topk;
+    k->copy(k, to->mass + here, s->mass, n * sizeof *to->mass);
+    if (selecting_layer(c, layer) != layer) return;
+    size_t heads = (size_t)c->index_heads, queries = heads * (size_t)c->index_dim;
     k->copy(k, to->count + layer, s->count + row, sizeof *to->count);
     k->copy(k, to->position + here, s->position + at, n * sizeof *to->position);
-    k->copy(k, to->mass + here, s->mass, n * sizeof *to->mass);
-    if (!scored) return;
-    size_t heads = (size_t)c->index_heads, queries = heads * (size_t)c->index_dim;
     k->copy(k, to->score + here, s->score + at, n * sizeof *to->score);
     k->copy(k, to->index_q + (size_t)layer * queries, s->index_q + row * queries, queries * sizeof *to->index_q);
     k->copy(k, to->index_w + (size_t)layer * heads, s->index_w + row * heads, heads * sizeof *to->index_w);
@@ -202,17 +230,20 @@ static void keep_trace(const forward_engine *f, const forward_step *step, bool s
 
 /* All layers' selections, to the host. */
 static void finish_trace(const forward_engine *f, trace_buffer *t) {
+    const model_config *c = &f->model->config;
     f->kern->copy_out(f->kern, t->host.memory, t->device.memory, t->bytes);
     for (int i = 0; i < t->n_layers; i++) {
-        size_t here = (size_t)i * (size_t)t->topk;
-        t->layers[i].layer = i;
-        t->layers[i].count = t->host.count[i];
-        t->layers[i].position = t->host.position + here;
-        t->layers[i].mass = t->host.mass + here;
+        int from = selecting_layer(c, i);
+        size_t there = (size_t)from * (size_t)t->topk;
+        t->layers[i] = (trace_layer){.layer = i,
+                                     .count = t->host.count[from],
+                                     .position = t->host.position + there,
+                                     .score = c->index_full[i] ? t->host.score + there : NULL,
+                                     .mass = t->host.mass + (size_t)i * (size_t)t->topk};
     }
 }
 
-static void attend(const forward_engine *f, const forward_step *step, bool scored, int layer) {
+static void attend(const forward_engine *f, const forward_step *step, int layer) {
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
     int head = c->nope + c->rope;
@@ -232,13 +263,14 @@ static void attend(const forward_engine *f, const forward_step *step, bool score
                                                       .out = s->attended});
         return;
     }
+    selection to = selection_of(f, step, layer);
     kern_sparse_mla rows = {.cache = step->cache->latents[layer],
                             .q_latent = s->q_latent,
                             .q_pe = s->q + c->nope,
                             .q_pe_tok_stride = row,
                             .q_pe_head_stride = head,
-                            .position = s->position,
-                            .count = s->count,
+                            .position = to.position,
+                            .count = to.count,
                             .n_tok = step->trace ? step->n_tok - 1 : step->n_tok,
                             .n_head = c->heads,
                             .n_select = f->topk,
@@ -254,9 +286,9 @@ static void attend(const forward_engine *f, const forward_step *step, bool score
     last.count += rows.n_tok;
     last.n_tok = 1;
     last.out += (int64_t)rows.n_tok * c->heads * c->kv_lora;
-    last.mass = s->mass;
+    last.mass = to.mass;
     f->kern->sparse_mla(f->kern, &last);
-    keep_trace(f, step, scored, layer);
+    if (step->n_tok > 1) keep_trace(f, step, layer);
 }
 
 static void attention(const forward_engine *f, const layer_weights *w, const forward_step *step, int layer) {
@@ -270,7 +302,7 @@ static void attention(const forward_engine *f, const layer_weights *w, const for
     append_latents(f, w, step, layer);
     if (w->index_q) index_project(f, w, step, layer);
     if (!f->dense) select_positions(f, w, step, layer);
-    attend(f, step, w->index_q != NULL, layer);
+    attend(f, step, layer);
     if (f->no_attention) return;
     f->kern->matmul_each(f->kern, &(kern_matmul_each){.w = (const kern_matrix *const *)w->v_up,
                                                       .n = c->heads,

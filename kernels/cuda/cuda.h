@@ -17,6 +17,7 @@
 struct cuda_state {
     int device;
     int n_sm;
+    char layout[32]; /* the table's cache_layout */
     size_t block_shared; /* bytes of shared memory that a block can ask for */
     cudaStream_t stream;
     unsigned char *work; /* [CUDA_WORK_BYTES] */

@@ -46,11 +46,11 @@ static __global__ void __launch_bounds__(WARPS * 32) attend_bf16(mla_job a) {
 
     int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, g = lane >> 2, part = lane & 3;
     mla_rows rows = mla_rows_of<SPARSE>(a, ROWS);
-    for (int i = tid; i < ROWS * e; i += WARPS * 32) {
-        int r = i / e, d = i % e;
-        float v = 0.0f;
-        if (r < rows.n && d < width) v = mla_query(a, rows.first + r, d);
-        q[i] = __float2bfloat16_rn(v);
+    /* One warp, one row, here and below: no division for each element. */
+    for (int r = warp; r < ROWS; r += WARPS) {
+        mla_query query = mla_query_of(a, rows.first + (r < rows.n ? r : 0));
+        for (int d = lane; d < e; d += 32)
+            q[r * e + d] = __float2bfloat16_rn(r < rows.n && d < width ? query.at(d) : 0.0f);
     }
     for (int i = tid; i < BLOCK * (e - width); i += WARPS * 32) /* what pads a key stays 0 */
         keys[i / (e - width) * e + width + i % (e - width)] = __float2bfloat16_rn(0.0f);
@@ -84,13 +84,11 @@ static __global__ void __launch_bounds__(WARPS * 32) attend_bf16(mla_job a) {
             if (tid < BLOCK) place[tid] = mla_place<SPARSE>(a, rows, first + tid);
             __syncthreads();
             if (chunks) {
-                int per_row = width / 8;
-                for (int i = tid; i < BLOCK * per_row; i += WARPS * 32) {
-                    int r = i / per_row, c = i % per_row;
+                for (int r = warp; r < BLOCK; r += WARPS) {
                     int at = place[r];
-                    copy_async16(keys + r * e + c * 8,
-                                 static_cast<const __nv_bfloat16 *>(a.cache) + (int64_t)(at < 0 ? 0 : at) * width + c * 8,
-                                 at >= 0);
+                    const __nv_bfloat16 *from =
+                        static_cast<const __nv_bfloat16 *>(a.cache) + (int64_t)(at < 0 ? 0 : at) * width;
+                    for (int c = lane * 8; c < width; c += 256) copy_async16(keys + r * e + c, from + c, at >= 0);
                 }
                 copy_commit();
                 copy_wait<0>();
@@ -127,10 +125,11 @@ static __global__ void __launch_bounds__(WARPS * 32) attend_bf16(mla_job a) {
             /* softmax: a warp has 2 * MT rows, a lane 4 keys */
             for (int r = warp * 2 * MT; r < (warp + 1) * 2 * MT; r++) {
                 float v[4], most = -INFINITY;
+                int64_t sees = r < rows.n ? mla_sees<SPARSE>(a, rows, r) : 0;
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
                     int at = lane + i * 32;
-                    bool in = place[at] >= 0 && r < rows.n && mla_sees<SPARSE>(a, rows, r, first + at);
+                    bool in = place[at] >= 0 && first + at < sees;
                     v[i] = in ? score[r * SCORE_STRIDE + at] : -INFINITY;
                     if (a.scores && r < rows.n && first + at < a.n_select)
                         a.scores[(rows.first + r) * a.n_select + first + at] = v[i];

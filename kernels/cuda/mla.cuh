@@ -55,10 +55,17 @@ template <bool SPARSE> static __device__ __forceinline__ mla_rows mla_rows_of(co
     return r;
 }
 
-/* Element d of a query: latent part, then rotated part. */
-static __device__ __forceinline__ float mla_query(const mla_job &a, int64_t row, int d) {
-    if (d < a.kv_lora) return a.q_latent[row * a.kv_lora + d];
-    return a.q_pe[row / a.n_head * a.q_pe_tok_stride + row % a.n_head * a.q_pe_head_stride + d - a.kv_lora];
+/* A row's query: latent part, then rotated part. */
+struct mla_query {
+    const float *latent, *pe;
+    int kv_lora;
+    __device__ __forceinline__ float at(int d) const {
+        return d < kv_lora ? latent[d] : pe[d - kv_lora];
+    }
+};
+static __device__ __forceinline__ mla_query mla_query_of(const mla_job &a, int64_t row) {
+    return {a.q_latent + row * a.kv_lora,
+            a.q_pe + row / a.n_head * a.q_pe_tok_stride + row % a.n_head * a.q_pe_head_stride, a.kv_lora};
 }
 
 /* The position of key number i of the rows' list; -1 where there is none. */
@@ -68,10 +75,10 @@ template <bool SPARSE> static __device__ __forceinline__ int32_t mla_place(const
     return a.allow && !(a.allow[i >> 5] >> (i & 31) & 1) ? -1 : (int32_t)i;
 }
 
-/* Whether row number i of the block sees key number `key`. */
+/* Row number i of the block sees the keys of its list up to this one. */
 template <bool SPARSE>
-static __device__ __forceinline__ bool mla_sees(const mla_job &a, const mla_rows &r, int i, int64_t key) {
-    return SPARSE || key <= a.pos0 + (r.first + i) / a.n_head;
+static __device__ __forceinline__ int64_t mla_sees(const mla_job &a, const mla_rows &r, int i) {
+    return SPARSE ? r.n_key : a.pos0 + (r.first + i) / a.n_head + 1;
 }
 
 /* A segment with the greatest score `here` after others whose is `before`: both sums' factors. */

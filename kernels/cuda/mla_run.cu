@@ -29,8 +29,9 @@ template <bool SPARSE> static __global__ void __launch_bounds__(PLAIN_THREADS) a
     rows.token = (int)(row / a.n_head);
     rows.n_key = SPARSE ? a.count[rows.token] : a.pos0 + rows.token + 1;
     if (rows.n_key < 0) rows.n_key = 0;
+    mla_query query = mla_query_of(a, row);
     for (int d = tid; d < width; d += PLAIN_THREADS) {
-        float v = mla_query(a, row, d);
+        float v = query.at(d);
         q[d] = a.type == KERN_F32 ? v : __bfloat162float(__float2bfloat16_rn(v));
     }
     for (int d = tid; d < a.kv_lora; d += PLAIN_THREADS) merged[d] = 0.0f;

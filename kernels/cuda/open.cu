@@ -1,6 +1,7 @@
 /* open.cu - finding devices, opening one, its memory and its errors. */
 #include "kernels/cuda/cuda.h"
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -201,7 +202,6 @@ static void fill_table(kern *k) {
     k->sparse_mla = cuda_sparse_mla;
     k->dense_mla = cuda_dense_mla;
     k->index_key_bytes = cuda_index_key_bytes;
-    k->cache_layout = "i8x32";
     k->measure_peaks = cuda_measure_peaks;
 }
 
@@ -231,6 +231,9 @@ int kern_open_cuda(kern **out, int device, ph_error *err) {
     fill_table(k);
     s->device = device;
     s->n_sm = found[device].n_sm;
+    /* Another generation's tensor cores sum in another order: its snapshots are not taken for this one's. */
+    snprintf(s->layout, sizeof s->layout, "i8x32 sm_%d%d", found[device].major, found[device].minor);
+    k->cache_layout = s->layout;
     int block_shared = 0;
     cudaError_t e = cudaSetDevice(device);
     if (e == cudaSuccess) e = cudaDeviceGetAttribute(&block_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
