@@ -54,8 +54,10 @@ void session_close(session *s) {
     if (!s) return;
     s->context->sessions--;
     remote_session_close(s->remote);
-    if (!s->engine->remote) snapshot_view_close(&s->view);
-    trace_buffer_free(&s->trace, s->engine->kern);
+    if (!s->engine->remote) {
+        snapshot_view_close(&s->view);
+        trace_buffer_free(&s->trace, s->engine->kern);
+    }
     free(s->allow);
     free(s->logits);
     free(s);
