@@ -35,4 +35,8 @@ struct http_server {
 
 double http_now(void); /* seconds, monotonic */
 
+/* The headers that every reply has; csp NULL = nothing may be loaded. */
+void http_common_headers(struct MHD_Response *m, const char *csp);
+bool http_has_common_headers(struct MHD_Response *m);
+
 #endif

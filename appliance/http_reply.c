@@ -23,10 +23,13 @@ static const struct {
     {409, "conflict", "invalid_request_error"},
     {411, "length_required", "invalid_request_error"},
     {413, "too_large", "invalid_request_error"},
+    {414, "too_large", "invalid_request_error"},
     {415, "unsupported_media_type", "invalid_request_error"},
     {429, "too_many_requests", "rate_limit_error"},
+    {431, "too_large", "invalid_request_error"},
     {500, "failed", "server_error"},
     {503, "busy", "server_error"},
+    {505, "unsupported_version", "invalid_request_error"},
     {507, "disk_full", "server_error"},
 };
 
@@ -78,7 +81,7 @@ static const char *code_name(int code) {
     }
 }
 
-static void common_headers(struct MHD_Response *m, const char *csp) {
+void http_common_headers(struct MHD_Response *m, const char *csp) {
     static const char *const headers[][2] = {
         {"X-Content-Type-Options", "nosniff"},
         {"Referrer-Policy", "no-referrer"},
@@ -92,13 +95,17 @@ static void common_headers(struct MHD_Response *m, const char *csp) {
     if (!MHD_get_response_header(m, "Cache-Control")) MHD_add_response_header(m, "Cache-Control", "no-store");
 }
 
+bool http_has_common_headers(struct MHD_Response *m) {
+    return MHD_get_response_header(m, "X-Content-Type-Options") != NULL;
+}
+
 void http_reply_response(http_request *r, unsigned status, struct MHD_Response *m, const char *csp) {
     if (r->response) MHD_destroy_response(r->response);
     r->response = m;
     r->status = status;
     r->refused = true;
     if (!m) return;
-    common_headers(m, csp);
+    http_common_headers(m, csp);
     if (status == 429 || status == 503) MHD_add_response_header(m, "Retry-After", status == 429 ? "2" : "5");
     if (status == 401) MHD_add_response_header(m, "WWW-Authenticate", "Bearer");
 }

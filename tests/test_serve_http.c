@@ -195,6 +195,52 @@ static void refused_bodies_hide_no_request(void **state) {
     }
 }
 
+/* What the library refuses before it becomes a request is refused in our form, with the headers of all
+ * replies, and with nothing that a browser would take for a page. */
+static void the_library_s_own_errors(void **state) {
+    (void)state;
+    size_t n = 70000;
+    char *text = malloc(n + 100);
+    sprintf(text, "GET /");
+    memset(text + 5, 'a', n);
+    strcpy(text + 5 + n, " HTTP/1.1\r\n" H "\r\n");
+    const struct {
+        const char *request;
+        int status;
+    } cases[] = {{text, 414},
+                 {"GET /health HTTP/1.1\r\n" H "no colon here\r\n\r\n", 400},
+                 {"GET /health HTTP/2.0\r\n" H "\r\n", 505},
+                 {"POST /api/v1/ask HTTP/1.1\r\n" H "Content-Length: zz\r\n\r\n", 400},
+                 {"POST /api/v1/ask HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\nzz\r\n", 0}};
+    static const char *const headers[] = {"Content-Type: application/json",
+                                          "X-Content-Type-Options: nosniff",
+                                          "Referrer-Policy: no-referrer",
+                                          "X-Frame-Options: DENY",
+                                          "Content-Security-Policy: default-src 'none'",
+                                          "Cache-Control: no-store",
+                                          "Connection: close"};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int fd = raw_open(shared->port);
+        bool closed = false;
+        raw_write(fd, cases[i].request, strlen(cases[i].request));
+        char *got = raw_read(fd, 5, &closed), *body = strstr(got, "\r\n\r\n");
+        assert_true(closed);
+        if (!body) fail_msg("case %zu: %s", i, got);
+        if (cases[i].status && atoi(got + 9) != cases[i].status) fail_msg("case %zu: %.40s", i, got);
+        assert_null(strstr(got, "<html"));
+        for (size_t k = 0; k < sizeof headers / sizeof *headers; k++)
+            if (!strstr(got, headers[k])) fail_msg("case %zu has no %s: %s", i, headers[k], got);
+        char *second = strstr(body, "}}");
+        if (second) second[2] = 0; /* the library may say it twice */
+        json_t *v = parse_json(body + 4);
+        assert_true(json_string_length(json_object_get(json_object_get(v, "error"), "message")) > 0);
+        json_decref(v);
+        free(got);
+        close(fd);
+    }
+    free(text);
+}
+
 static void huge_heads(void **state) {
     (void)state;
     size_t n = 200000;
@@ -604,6 +650,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(host_absent_or_twice),
     cmocka_unit_test(origins),
     cmocka_unit_test(smuggling),
+    cmocka_unit_test(the_library_s_own_errors),
     cmocka_unit_test(refused_bodies_hide_no_request),
     cmocka_unit_test(huge_heads),
     cmocka_unit_test(slow_heads_and_bodies),
