@@ -1,13 +1,12 @@
 /* cmd_pack.c - `pharos pack`: what stands where in which pack, reading what is not read yet, and clearing out
  * what other models left. */
 #include "appliance/command.h"
-#include "appliance/library.h"
 #include "appliance/progress.h"
+#include "appliance/shelf.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 typedef enum pack_verb { VERB_LS, VERB_READ, VERB_PRUNE } pack_verb;
 
@@ -62,58 +61,6 @@ static const struct argp pack_argp = {NULL,
 
 /* ---- ls ---- */
 
-/* The packs of this model, every document, and how the two meet. */
-typedef struct shelf {
-    store_pack *packs;
-    store_document *documents;
-    size_t n_packs, n_documents;
-    int64_t capacity, reserve;
-} shelf;
-
-static int shelf_load(shelf *x, store *s, engine *e, ph_error *err) {
-    memset(x, 0, sizeof *x);
-    x->capacity = engine_config(e)->max_positions;
-    x->reserve = library_reserve(e);
-    int code = store_pack_list(s, engine_key(e), &x->packs, &x->n_packs, err);
-    return code ? code : store_document_list(s, &x->documents, &x->n_documents, err);
-}
-
-static void shelf_free(shelf *x) {
-    store_packs_free(x->packs, x->n_packs);
-    store_documents_free(x->documents, x->n_documents);
-}
-
-static const store_document *document_of(const shelf *x, int64_t id) {
-    for (size_t i = 0; i < x->n_documents; i++)
-        if (x->documents[i].id == id) return &x->documents[i];
-    return NULL;
-}
-
-/* Which part of its document an item is, in the order of the text. */
-static int part_of(const shelf *x, const store_pack_item *item, int *parts) {
-    int part = 1;
-    *parts = 0;
-    for (size_t i = 0; i < x->n_packs; i++) {
-        for (size_t j = 0; j < x->packs[i].n_items; j++) {
-            if (x->packs[i].items[j].document != item->document) continue;
-            ++*parts;
-            part += x->packs[i].items[j].text_start < item->text_start;
-        }
-    }
-    return part;
-}
-
-/* Bytes of the disk that a snapshot takes (the file is sparse); 0 when there is none. */
-static int64_t snapshot_bytes(store *s, const store_pack *p) {
-    char *path = NULL;
-    struct stat st;
-    int64_t bytes = 0;
-    if (store_pack_snapshot_path(s, p, &path, NULL) == PH_OK && !stat(path, &st))
-        bytes = (int64_t)st.st_blocks * 512;
-    free(path);
-    return bytes;
-}
-
 static void print_name(const char *name) {
     char *text = printable(name, strlen(name));
     fputs(text ? text : "?", stdout);
@@ -121,8 +68,8 @@ static void print_name(const char *name) {
 }
 
 static void print_item(const shelf *x, const store_pack_item *item) {
-    const store_document *d = document_of(x, item->document);
-    int parts, part = part_of(x, item, &parts);
+    const store_document *d = shelf_document(x, item->document);
+    int parts, part = shelf_part(x, item, &parts);
     char tokens[64], bytes[96];
     snprintf(tokens, sizeof tokens, "%lld-%lld", (long long)item->token_start, (long long)item->token_end);
     snprintf(bytes, sizeof bytes, "%llu-%llu", (unsigned long long)item->text_start,
@@ -141,56 +88,19 @@ static void print_pack(const shelf *x, store *s, const store_pack *p) {
         fputs("all of them read", stdout);
     else
         printf("%lld of them read", (long long)p->read);
-    printf(", snapshot %.1f MB\n", (double)snapshot_bytes(s, p) / 1e6);
+    printf(", snapshot %.1f MB\n", (double)shelf_snapshot_bytes(s, p) / 1e6);
     for (size_t i = 0; i < p->n_items; i++) print_item(x, &p->items[i]);
-}
-
-static bool in_a_pack(const shelf *x, int64_t document) {
-    for (size_t i = 0; i < x->n_packs; i++)
-        for (size_t j = 0; j < x->packs[i].n_items; j++)
-            if (x->packs[i].items[j].document == document) return true;
-    return false;
-}
-
-static json_t *item_json(const shelf *x, const store_pack_item *item) {
-    const store_document *d = document_of(x, item->document);
-    int parts, part = part_of(x, item, &parts);
-    return json_pack("{s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:i, s:i}", "document_id",
-                     (json_int_t)item->document, "document", json_text(d ? d->name : NULL), "token_start",
-                     (json_int_t)item->token_start, "token_end", (json_int_t)item->token_end, "start",
-                     (json_int_t)item->text_start, "end", (json_int_t)item->text_end, "text_bytes",
-                     d ? (json_int_t)d->text_bytes : 0, "part", part, "parts", parts);
-}
-
-static json_t *shelf_json(const shelf *x, store *s) {
-    json_t *packs = json_array(), *waiting = json_array();
-    for (size_t i = 0; i < x->n_packs; i++) {
-        const store_pack *p = &x->packs[i];
-        json_t *items = json_array();
-        for (size_t j = 0; j < p->n_items; j++) json_array_append_new(items, item_json(x, &p->items[j]));
-        json_array_append_new(packs, json_pack("{s:I, s:I, s:I, s:o, s:I, s:o}", "id", (json_int_t)p->id,
-                                               "tokens", (json_int_t)p->tokens, "read", (json_int_t)p->read,
-                                               "snapshot", json_text(p->snapshot), "snapshot_bytes",
-                                               (json_int_t)snapshot_bytes(s, p), "documents", items));
-    }
-    for (size_t i = 0; i < x->n_documents; i++)
-        if (!in_a_pack(x, x->documents[i].id))
-            json_array_append_new(waiting,
-                                  json_pack("{s:I, s:o}", "document_id", (json_int_t)x->documents[i].id,
-                                            "document", json_text(x->documents[i].name)));
-    return json_pack("{s:I, s:I, s:o, s:o}", "capacity", (json_int_t)x->capacity, "reserved",
-                     (json_int_t)x->reserve, "packs", packs, "waiting", waiting);
 }
 
 static int list_packs(store *s, engine *e, const pack_options *o, ph_error *err) {
     shelf x;
     int code = shelf_load(&x, s, e, err);
     if (!code && o->common.json)
-        code = print_json(shelf_json(&x, s));
+        code = print_json(shelf_json(&x, s, true));
     else if (!code) {
         for (size_t i = 0; i < x.n_packs; i++) print_pack(&x, s, &x.packs[i]);
         for (size_t i = 0; i < x.n_documents; i++) {
-            if (in_a_pack(&x, x.documents[i].id)) continue;
+            if (shelf_in_a_pack(&x, x.documents[i].id)) continue;
             printf("in no pack yet: document %lld, ", (long long)x.documents[i].id);
             print_name(x.documents[i].name);
             putchar('\n');
