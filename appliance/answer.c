@@ -21,7 +21,8 @@
 #include <string.h>
 #include <time.h>
 
-enum { READ_SET_SIZE = 12, DEFAULT_TOKENS = 256 };
+/* THOUGHT_TOKENS: a sentence of a document; longer ones are cut there, and the answer begins. */
+enum { READ_SET_SIZE = 12, DEFAULT_TOKENS = 256, THOUGHT_TOKENS = 96 };
 
 static double now_ms(void) {
     struct timespec t;
@@ -55,12 +56,21 @@ static int feeding(void *user, int64_t done, int64_t total) {
     return tell(user, PHASE_ASKING, done, total);
 }
 
+/* The thought is told once, before the answer. */
+static void hand_out(asking *a, const char *text, size_t len) {
+    const answer_options *o = a->options;
+    const answer_trace *thought = &a->answer->thought;
+    if (a->shown == 0 && thought->text_len && o->thought)
+        o->thought(o->user, thought->text, thought->text_len);
+    o->piece(o->user, text, len);
+}
+
 /* Hands the answer out as it grows, but not while it may still turn out to be "not found": then another look
  * may follow. */
 static void show(asking *a) {
     const answer_trace *t = &a->answer->trace;
     if (!a->options->piece || a->quiet || strncmp(ANSWER_NOT_FOUND, t->text, t->text_len) == 0) return;
-    a->options->piece(a->options->user, t->text + a->shown, t->text_len - a->shown);
+    hand_out(a, t->text + a->shown, t->text_len - a->shown);
     a->shown = t->text_len;
 }
 
@@ -71,23 +81,25 @@ static int waiting(void *user) {
 
 static int wrote(void *user, const generate_step *step) {
     asking *a = user;
-    answer_trace *t = &a->answer->trace;
+    answer_trace *t = step->thinking ? &a->answer->thought : &a->answer->trace;
     if (step->late) {
         int most = step->layers[0].count;
         a->failed = answer_trace_late(
             t, step, a->options->full_trace && most > TRACE_KEEP ? most : TRACE_KEEP, a->err);
         return a->failed;
     }
-    if (!a->first_token) a->first_token = now_ms();
-    a->log_probability += step->logprob;
+    if (!step->thinking) {
+        if (!a->first_token) a->first_token = now_ms();
+        a->log_probability += step->logprob;
+    }
     int keep = TRACE_KEEP;
     if (a->options->full_trace && step->n_layers)
         for (int i = 0; i < step->n_layers; i++)
             keep = step->layers[i].count > keep ? step->layers[i].count : keep;
     a->failed = answer_trace_add(t, step, t->n_tokens ? t->keep : keep, a->err);
     if (a->failed) return 1;
-    show(a);
-    return tell(a, PHASE_WRITING, (int64_t)t->n_tokens, 0);
+    if (!step->thinking) show(a);
+    return tell(a, PHASE_WRITING, (int64_t)(a->answer->thought.n_tokens + a->answer->trace.n_tokens), 0);
 }
 
 /* What was asked and answered before, each turn as the model was taught to see it (prompt.h). */
@@ -104,12 +116,18 @@ static int add_turns(token_list *tokens, engine *e, const answer_options *o, ph_
     return code;
 }
 
+static bool thinks(const engine *e, const answer_options *o) {
+    return o->thinking == THINK_FIRST || (o->thinking == THINK_AS_MODEL && engine_thinks(e));
+}
+
 static int feed_question(session *s, engine *e, const char *question, asking *a, ph_error *err) {
     token_list tokens = {0};
     int code = add_turns(&tokens, e, a->options, err);
     if (!code)
         code = prompt_question(engine_prompt(e), engine_tokenizer(e), question, strlen(question),
-                               a->options->n_turns > 0, &tokens, err);
+                               (a->options->n_turns > 0 ? PROMPT_FOLLOW_UP : 0) |
+                                   (thinks(e, a->options) ? PROMPT_THINKING : 0),
+                               &tokens, err);
     int64_t room = engine_config(e)->max_positions - session_length(s);
     if (!code && (int64_t)tokens.n >= room)
         code = ph_fail(err, PH_TOO_LARGE, "the question takes %zu tokens; this pack leaves room for %lld",
@@ -125,11 +143,11 @@ static int find_sources(answer *a, store *s, ph_error *err) {
     double *mass = calloc(a->pack.prompt.tokens.n + 1, sizeof *mass);
     if (!mass)
         return ph_fail(err, PH_MEMORY, "no memory for a trace over %zu tokens", a->pack.prompt.tokens.n);
-    if (!a->untraced[0]) answer_trace_mass(&a->trace, &a->pack, 0, a->trace.n_tokens, -1, mass);
+    if (!a->untraced[0]) answer_traces_mass(&a->trace, &a->thought, &a->pack, -1, mass);
     int code = read_set_make(&a->read, &a->n_read, &a->pack, mass, READ_SET_SIZE, err);
     if (!code && a->row.found)
-        code = citations_make(&a->row.citations, &a->row.n_citations, &a->pack, s, a->row.answer, mass,
-                              a->read, a->n_read, err);
+        code = citations_make(&a->row.citations, &a->row.n_citations, &a->pack, s, a->row.answer,
+                              a->thought.text, mass, a->read, a->n_read, err);
     for (size_t i = 0; i < a->row.n_citations; i++) a->row.citations[i].untraced = a->untraced[0] != 0;
     free(mass);
     return code;
@@ -144,6 +162,7 @@ static int look(session *s, engine *e, const char *question, const kern_range *r
                 ph_error *err) {
     const answer_options *o = a->options;
     generate_options generate = {.max_tokens = o->max_tokens > 0 ? o->max_tokens : DEFAULT_TOKENS,
+                                 .max_thinking = thinks(e, o) ? THOUGHT_TOKENS : 0,
                                  .temperature = o->temperature,
                                  .top_p = o->top_p,
                                  .seed = o->seed,
@@ -153,6 +172,7 @@ static int look(session *s, engine *e, const char *question, const kern_range *r
                                  .user = a};
     stop_reason why = STOP_EOS;
     answer_trace_free(&a->answer->trace);
+    answer_trace_free(&a->answer->thought);
     a->log_probability = 0;
     a->first_token = 0;
     int code = session_restrict(s, ranges, n, err);
@@ -231,7 +251,7 @@ static int ask_pack(answer *out, int64_t pack, const choice *c, store *s, engine
     row->found = !is_not_found(&out->trace);
     row->asked_at = (int64_t)time(NULL) * 1000;
     row->cached_tokens = a.cached;
-    row->completion_tokens = (int64_t)n;
+    row->completion_tokens = (int64_t)(n + out->thought.n_tokens);
     if (counted) {
         row->prompt_tokens = usage.prompt_tokens;
         row->cached_tokens = usage.cached_tokens;
@@ -242,7 +262,7 @@ static int ask_pack(answer *out, int64_t pack, const choice *c, store *s, engine
     row->total_ms = now_ms() - a.started;
     out->confidence = n && isfinite(a.log_probability) ? exp(a.log_probability / (double)n) : 0;
     if (o->piece && !a.quiet && a.shown < strlen(row->answer))
-        o->piece(o->user, row->answer + a.shown, strlen(row->answer) - a.shown);
+        hand_out(&a, row->answer + a.shown, strlen(row->answer) - a.shown);
     return find_sources(out, s, err);
 }
 
@@ -255,7 +275,7 @@ static bool better(const answer *a, const answer *b) {
 static int keep(answer *a, store *s, ph_error *err) {
     void *blob = NULL;
     size_t len = 0;
-    int code = a->untraced[0] ? PH_OK : answer_trace_pack(&a->trace, &blob, &len, err);
+    int code = a->untraced[0] ? PH_OK : answer_traces_pack(&a->trace, &a->thought, &blob, &len, err);
     if (!code) code = store_answer_add(s, &a->row, blob, len, err);
     free(blob);
     return code;
@@ -289,7 +309,8 @@ int answer_question(answer *out, store *s, engine *e, const char *question, cons
     }
     out->packs_asked = c.n;
     out->packs_all = c.all;
-    if (!code && c.n > 1 && o->piece) o->piece(o->user, out->row.answer, strlen(out->row.answer));
+    if (!code && c.n > 1 && o->piece)
+        hand_out(&(asking){.options = o, .answer = out}, out->row.answer, strlen(out->row.answer));
     choice_free(&c);
     if (!code && !o->discard) code = keep(out, s, err);
     if (code) answer_free(out);
@@ -299,6 +320,7 @@ int answer_question(answer *out, store *s, engine *e, const char *question, cons
 void answer_free(answer *a) {
     store_answer_free(&a->row);
     answer_trace_free(&a->trace);
+    answer_trace_free(&a->thought);
     pack_unload(&a->pack);
     free(a->read);
     memset(a, 0, sizeof *a);

@@ -21,13 +21,18 @@ typedef struct answer_turn {
     const char *question, *answer;
 } answer_turn;
 
+/* Whether the sentence that answers is written first, as a thought: a model that was taught to quotes the
+ * text, and answers from the quote. */
+typedef enum answer_thinking { THINK_AS_MODEL, THINK_NOT, THINK_FIRST } answer_thinking;
+
 typedef struct answer_options {
     const int64_t *documents; /* answer from these only; NULL = all */
     size_t n_documents;
     int64_t pack;             /* this pack only; 0 = choose */
     const answer_turn *turns; /* [n_turns] what was said before, oldest first */
     size_t n_turns;
-    int max_packs;            /* at most so many packs are asked; 0 = 3 */
+    int max_packs; /* at most so many packs are asked; 0 = 3 */
+    answer_thinking thinking;
     bool whole;               /* look at the whole pack at once, not at promising passages first */
     int max_tokens;           /* 0 = 256 */
     float temperature, top_p; /* 0 and 0 = greedy */
@@ -36,6 +41,7 @@ typedef struct answer_options {
     bool discard;             /* do not store question and answer */
     answer_progress progress; /* may be NULL */
     answer_piece piece;       /* may be NULL; called only when one pack is asked */
+    answer_piece thought;     /* may be NULL: the thought as a whole, before the first piece */
     void *user;
 } answer_options;
 
@@ -43,8 +49,9 @@ typedef struct answer_options {
 typedef struct answer {
     store_answer row; /* question, answer, found, citations, usage, timing */
     answer_trace trace;
-    loaded_pack pack;    /* the pack that was answered from, for showing places */
-    read_sentence *read; /* heaviest first; into pack */
+    answer_trace thought; /* of what was written before the answer; thought.text NULL or "" = nothing */
+    loaded_pack pack;     /* the pack that was answered from, for showing places */
+    read_sentence *read;  /* heaviest first; into pack */
     size_t n_read;
     double confidence;  /* mean probability of the answer's tokens; 0 = a served model does not tell */
     char untraced[480]; /* why nobody knows what was read: then there is no trace and no read set; "" = it is

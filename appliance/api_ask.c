@@ -30,6 +30,10 @@ static void wrote(question *q, const char *text) {
     if (q->stream) question_event(q, "token", json_pack("{s:o}", "text", json_text(text)), false);
 }
 
+static void thought(question *q, const char *text) {
+    if (q->stream) question_event(q, "thought", json_pack("{s:o}", "text", json_text(text)), false);
+}
+
 static void restarted(question *q) {
     if (q->stream)
         question_event(q, "restart", json_pack("{s:s}", "reason", "the documents have changed"), false);
@@ -65,7 +69,7 @@ static void failed(question *q, const ph_error *err) {
     }
 }
 
-static const question_form events = {placed, progressed, wrote, restarted, done, failed};
+static const question_form events = {placed, progressed, wrote, restarted, done, failed, thought};
 
 /* ---- the reply ---- */
 
@@ -179,20 +183,29 @@ static bool take_text(api_call *c, question *q, const json_t *body) {
     return q->text != NULL;
 }
 
+/* Absent: as the model has it. */
+static bool take_thinking(api_call *c, const json_t *body, answer_thinking *out) {
+    bool thinking = false;
+    if (!api_boolean(c, body, "thinking", &thinking)) return false;
+    if (json_is_boolean(json_object_get(body, "thinking"))) *out = thinking ? THINK_FIRST : THINK_NOT;
+    return true;
+}
+
 static bool take_options(api_call *c, question *q, const json_t *body) {
     answer_options *o = &q->options;
     int64_t *ids = NULL, max_tokens = 0, packs = 0, seed = 0;
     double temperature = 0, top_p = 0;
     bool good = api_ids(c, body, "documents", &ids, &o->n_documents);
     o->documents = ids;
-    good =
-        good && api_integer(c, body, "pack", 1, INT64_MAX, &o->pack) &&
-        api_integer(c, body, "packs", 1, 1000000, &packs) &&
-        api_integer(c, body, "max_tokens", 1, MAX_ANSWER_TOKENS, &max_tokens) &&
-        api_integer(c, body, "seed", 0, INT64_MAX, &seed) &&
-        api_real(c, body, "temperature", 0, 2, &temperature) && api_real(c, body, "top_p", 1e-6, 1, &top_p) &&
-        api_boolean(c, body, "full_trace", &o->full_trace) && api_boolean(c, body, "discard", &o->discard) &&
-        api_boolean(c, body, "whole", &o->whole) && api_boolean(c, body, "stream", &q->stream);
+    good = good && api_integer(c, body, "pack", 1, INT64_MAX, &o->pack) &&
+           api_integer(c, body, "packs", 1, 1000000, &packs) &&
+           api_integer(c, body, "max_tokens", 1, MAX_ANSWER_TOKENS, &max_tokens) &&
+           api_integer(c, body, "seed", 0, INT64_MAX, &seed) &&
+           api_real(c, body, "temperature", 0, 2, &temperature) &&
+           api_real(c, body, "top_p", 1e-6, 1, &top_p) &&
+           api_boolean(c, body, "full_trace", &o->full_trace) &&
+           api_boolean(c, body, "discard", &o->discard) && api_boolean(c, body, "whole", &o->whole) &&
+           take_thinking(c, body, &o->thinking) && api_boolean(c, body, "stream", &q->stream);
     o->max_packs = (int)packs;
     o->max_tokens = (int)max_tokens;
     o->seed = (uint64_t)seed;
@@ -202,9 +215,9 @@ static bool take_options(api_call *c, question *q, const json_t *body) {
 }
 
 void api_ask(api_call *c) {
-    static const char *const members[] = {"question", "documents",   "pack",  "packs",      "max_tokens",
-                                          "seed",     "temperature", "top_p", "full_trace", "discard",
-                                          "whole",    "stream",      NULL};
+    static const char *const members[] = {"question", "documents",   "pack",   "packs",      "max_tokens",
+                                          "seed",     "temperature", "top_p",  "full_trace", "discard",
+                                          "whole",    "thinking",    "stream", NULL};
     json_t *body = http_json_body(c->http, false);
     if (!body) return;
     question *q = question_new();

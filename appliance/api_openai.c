@@ -107,6 +107,17 @@ static void wrote(question *q, const char *text) {
                    false);
 }
 
+/* As DeepSeek's own servers name it. */
+static void thought(question *q, const char *text) {
+    chat *x = q->form_data;
+    if (!q->stream) return;
+    begin(q, x);
+    question_event(q, NULL,
+                   chunk_json(x, json_pack("[{s:i, s:{s:o}, s:n}]", "index", 0, "delta", "reasoning_content",
+                                           json_text(text), "finish_reason")),
+                   false);
+}
+
 static void restarted(question *q) {
     (void)q; /* nothing was written */
 }
@@ -122,6 +133,10 @@ static void done(question *q, const answer *a) {
                       json_text(x->model), "choices", "index", 0, "message", "role", "assistant", "content",
                       json_text(a->row.answer), "citations", citations_json(a), "finish_reason", finish,
                       "usage", usage_json(&a->row), "pharos", extra_json(x, a));
+        if (q->result && a->thought.text_len)
+            json_object_set_new(
+                json_object_get(json_array_get(json_object_get(q->result, "choices"), 0), "message"),
+                "reasoning_content", json_text(a->thought.text));
         return;
     }
     begin(q, x);
@@ -149,7 +164,7 @@ static void failed(question *q, const ph_error *err) {
     }
 }
 
-static const question_form openai_form = {placed, progressed, wrote, restarted, done, failed};
+static const question_form openai_form = {placed, progressed, wrote, restarted, done, failed, thought};
 
 /* ---- what comes in ---- */
 

@@ -48,16 +48,20 @@ static double sentence_mass(const loaded_pack *p, const pack_text *t, size_t at,
     return read_set_span(p, t, s.start, s.end, mass, NULL);
 }
 
-/* Heaviest place of quote[n] over all texts. A place inside a longer word counts only where there is no
- * other. */
-static bool best_place(const loaded_pack *p, const char *quote, size_t n, const double *mass, place *best) {
+/* Heaviest place of quote[n] over all texts, or within one place (NULL = all). A place inside a longer word
+ * counts only where there is no other. */
+static bool best_place(const loaded_pack *p, const char *quote, size_t n, const double *mass,
+                       const place *within, place *best) {
     int places = 0;
     bool found = false, found_whole = false;
     for (size_t i = 0; i < p->n_texts; i++) {
         const pack_text *t = &p->texts[i];
-        for (size_t at = t->span.text_start; at < t->span.text_end && places < MAX_PLACES; at++) {
+        if (within && within->text != t) continue;
+        size_t first = within ? within->start : t->span.text_start,
+               last = within ? within->end : t->span.text_end;
+        for (size_t at = first; at < last && places < MAX_PLACES; at++) {
             if (lower(t->text[at]) != lower(quote[0])) continue;
-            size_t end = match_at(t->text, t->span.text_end, at, quote, n);
+            size_t end = match_at(t->text, last, at, quote, n);
             if (!end) continue;
             bool whole = !(at > 0 && is_word(quote[0]) && is_word(t->text[at - 1])) &&
                          !(end < t->len && is_word(quote[n - 1]) && is_word(t->text[end]));
@@ -178,42 +182,91 @@ static int add_nowhere(store_citation **list, size_t *n, const char *quote, size
                : ph_fail(err, PH_MEMORY, "no memory for a citation");
 }
 
+typedef struct citing {
+    const loaded_pack *pack;
+    store *store;
+    const double *mass;
+    const place *within; /* NULL = anywhere */
+    store_citation **list;
+    size_t *n;
+    ph_error *err;
+} citing;
+
+/* Cites the heaviest place of the words; *found false where there is none. */
+static int cite(const citing *c, part words, bool *found) {
+    place at;
+    *found = best_place(c->pack, words.start, words.len, c->mass, c->within, &at);
+    return *found
+               ? add(c->list, c->n, c->store, &at, at.text->text + at.start, at.end - at.start, true, c->err)
+               : PH_OK;
+}
+
+/* The answer as one, or without a final full stop, which then is no member's either. */
+static int cite_whole(const citing *c, part *whole, bool *found) {
+    int code = cite(c, *whole, found);
+    if (code || *found || whole->len < 2 || !strchr(".!?", whole->start[whole->len - 1])) return code;
+    whole->len--;
+    return cite(c, *whole, found);
+}
+
+static int cite_members(const citing *c, part whole) {
+    part parts[MAX_PARTS];
+    char *list = copy(whole.start, whole.len);
+    if (!list) return ph_fail(c->err, PH_MEMORY, "no memory for a citation");
+    int n = split(list, parts), code = PH_OK;
+    bool found;
+    for (int i = 0; i < n && n > 1 && !code; i++)
+        if (parts[i].len > 1) code = cite(c, parts[i], &found);
+    free(list);
+    return code;
+}
+
+static int cite_quotes(const citing *c, const char *answer) {
+    part parts[MAX_PARTS];
+    int n = quotes(answer, parts), code = PH_OK;
+    for (int i = 0; i < n && !code; i++) {
+        bool found;
+        code = cite(c, parts[i], &found);
+        if (!code && !found) code = add_nowhere(c->list, c->n, parts[i].start, parts[i].len, c->err);
+    }
+    return code;
+}
+
+/* Where the thought stands in a document, if that was read. */
+static bool thought_place(const citing *c, const char *thought, place *at) {
+    enum { SHORTEST = 8 }; /* bytes: less is no sentence */
+    part words = trim(thought ? thought : "", thought ? strlen(thought) : 0);
+    return words.len >= SHORTEST && best_place(c->pack, words.start, words.len, c->mass, NULL, at) &&
+           at->mass > 0;
+}
+
+static int cite_all(citing *c, const char *answer, const char *thought, part *whole) {
+    place source;
+    bool found = false;
+    if (thought_place(c, thought, &source)) {
+        c->within = &source;
+        int code = cite_whole(c, whole, &found);
+        if (!code && !found) code = cite_members(c, *whole);
+        if (!code && *c->n == 0)
+            code = add(c->list, c->n, c->store, &source, source.text->text + source.start,
+                       source.end - source.start, true, c->err);
+        return code;
+    }
+    int code = cite_whole(c, whole, &found);
+    if (!code && !found) code = cite_members(c, *whole);
+    if (!code && *c->n == 0) code = cite_quotes(c, answer);
+    return code;
+}
+
 int citations_make(store_citation **out, size_t *n, const loaded_pack *p, store *s, const char *answer,
-                   const double *mass, const read_sentence *read, size_t n_read, ph_error *err) {
+                   const char *thought, const double *mass, const read_sentence *read, size_t n_read,
+                   ph_error *err) {
     *out = NULL;
     *n = 0;
     part whole = trim(answer, strlen(answer));
     if (!whole.len) return PH_OK;
-    place at;
-    int code = PH_OK;
-    bool found = best_place(p, whole.start, whole.len, mass, &at);
-    if (!found && strchr(".!?", whole.start[whole.len - 1]) && whole.len > 1) {
-        whole.len--;
-        found = best_place(p, whole.start, whole.len, mass, &at);
-    }
-    if (found) {
-        code = add(out, n, s, &at, at.text->text + at.start, at.end - at.start, true, err);
-    } else {
-        part parts[MAX_PARTS];
-        char *list = copy(whole.start, whole.len); /* without the final full stop, which is no member's */
-        if (!list) return ph_fail(err, PH_MEMORY, "no memory for a citation");
-        int n_parts = split(list, parts);
-        for (int i = 0; i < n_parts && n_parts > 1 && !code; i++)
-            if (parts[i].len > 1 && best_place(p, parts[i].start, parts[i].len, mass, &at))
-                code = add(out, n, s, &at, at.text->text + at.start, at.end - at.start, true, err);
-        free(list);
-    }
-    if (!found && !code && *n == 0) {
-        part parts[MAX_PARTS];
-        int n_parts = quotes(answer, parts);
-        for (int i = 0; i < n_parts && !code; i++) {
-            bool there = best_place(p, parts[i].start, parts[i].len, mass, &at);
-            if (there)
-                code = add(out, n, s, &at, at.text->text + at.start, at.end - at.start, true, err);
-            else
-                code = add_nowhere(out, n, parts[i].start, parts[i].len, err);
-        }
-    }
+    citing c = {.pack = p, .store = s, .mass = mass, .list = out, .n = n, .err = err};
+    int code = cite_all(&c, answer, thought, &whole);
     if (!code && *n == 0 && n_read) {
         place heaviest = {.text = read[0].text,
                           .start = read[0].start,

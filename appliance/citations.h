@@ -9,9 +9,14 @@
  * documents that the answer's attention points at. White space and ASCII case may differ between answer and
  * text; a final full stop may be missing. Of a longer answer, the words that it puts between quotation marks.
  * Where no place has the words, one citation names the most-read sentence with in_text = false. mass:
- * whole-answer masses of answer_trace_mass. *out and its strings owned by the caller (store_citation). */
+ * whole-answer masses of answer_trace_mass. *out and its strings owned by the caller (store_citation).
+ *
+ * thought: what the model wrote before its answer, NULL or "" = nothing. Where that is a stretch of a
+ * document that was read, the answer's words are looked for there only, and where it does not have them it is
+ * cited itself. */
 int citations_make(store_citation **out, size_t *n, const loaded_pack *p, store *s, const char *answer,
-                   const double *mass, const read_sentence *read, size_t n_read, ph_error *err);
+                   const char *thought, const double *mass, const read_sentence *read, size_t n_read,
+                   ph_error *err);
 
 void citations_free(store_citation *list, size_t n);
 

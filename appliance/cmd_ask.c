@@ -15,13 +15,25 @@ typedef struct ask_options {
     char *question;
 } ask_options;
 
-enum { OPTION_PACKS = 2000, OPTION_TEMPERATURE, OPTION_TOP_P, OPTION_SEED, OPTION_FULL, OPTION_WHOLE };
+enum {
+    OPTION_PACKS = 2000,
+    OPTION_TEMPERATURE,
+    OPTION_TOP_P,
+    OPTION_SEED,
+    OPTION_FULL,
+    OPTION_WHOLE,
+    OPTION_THINK,
+    OPTION_NO_THINK
+};
 
 static const struct argp_option options[] = {
     {"document", 'D', "DOC", 0, "Answer from this document only (number or name); may be given again", 0},
     {"pack", 'p', "N", 0, "Answer from this pack only", 0},
     {"packs", OPTION_PACKS, "N", 0, "Ask at most N packs where there are several (3)", 0},
     {"whole", OPTION_WHOLE, NULL, 0, "Look at the whole pack at once, not at promising passages first", 0},
+    {"think", OPTION_THINK, NULL, 0,
+     "Let the model write the sentence that answers first, and the answer from it (as the model has it)", 0},
+    {"no-think", OPTION_NO_THINK, NULL, 0, "Let it answer at once", 0},
     {"max-tokens", 't', "N", 0, "Longest answer, in tokens (256)", 0},
     {"temperature", OPTION_TEMPERATURE, "T", 0, "0 is greedy and repeatable (0)", 0},
     {"top-p", OPTION_TOP_P, "P", 0, "Sample from the likeliest tokens that make up P (1)", 0},
@@ -95,6 +107,12 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case OPTION_WHOLE:
         o->answer.whole = true;
+        break;
+    case OPTION_THINK:
+        o->answer.thinking = THINK_FIRST;
+        break;
+    case OPTION_NO_THINK:
+        o->answer.thinking = THINK_NOT;
         break;
     case OPTION_FULL:
         o->answer.full_trace = true;

@@ -2,6 +2,7 @@
 #include "appliance/command.h"
 #include "appliance/show.h"
 #include "appliance/trace_json.h"
+#include "appliance/trace_view.h"
 
 #include <errno.h>
 #include <math.h>
@@ -70,72 +71,17 @@ static const struct argp trace_argp = {
     NULL,
     NULL};
 
-/* An answer with what is left to show it by. */
-typedef struct view {
-    store_answer row;
-    answer_trace trace;
-    bool has_trace, has_pack;
-    loaded_pack pack;
-    char missing[600]; /* why there is no trace or no pack; "" */
-    trace_word *words;
-    size_t n_words;
-} view;
-
-static void view_free(view *v) {
-    store_answer_free(&v->row);
-    answer_trace_free(&v->trace);
-    if (v->has_pack) pack_unload(&v->pack);
-    free(v->words);
-}
-
-static int load_trace(view *v, store *s, ph_error *err) {
-    void *blob = NULL;
-    size_t len = 0;
-    int code = store_answer_trace(s, v->row.id, &blob, &len, err);
-    if (code == PH_NOT_FOUND) {
-        snprintf(v->missing, sizeof v->missing, "%s",
-                 v->row.pack ? "the model was served elsewhere, and the server did not tell what it read"
-                             : "its trace was erased together with the pack that it was read from");
-        *err = (ph_error){0};
-        return PH_OK;
-    }
-    if (!code) code = answer_trace_unpack(&v->trace, blob, len, err);
-    free(blob);
-    v->has_trace = !code;
-    if (!code) code = trace_words_make(&v->words, &v->n_words, &v->trace, err);
-    return code;
-}
-
-/* Positions mean something only in the pack that was read, under the model that read it. Where that cannot be
- * had again, `missing` says why, and the answer is shown without. */
-static int load_pack(view *v, store *s, const common_options *o, ph_error *err) {
+/* The pack needs the model, which may not be there: then the answer is shown without. */
+static int load_pack(trace_view *v, store *s, const common_options *o, ph_error *err) {
     engine *e = NULL;
-    if (!v->row.pack) {
-        snprintf(v->missing, sizeof v->missing, "the pack that it was read from is gone");
-        return PH_OK;
-    }
-    int code = open_engine(&e, o, err);
+    int code = v->row.pack ? open_engine(&e, o, err) : PH_OK;
     if (code == PH_MODEL || code == PH_NOT_FOUND) {
         snprintf(v->missing, sizeof v->missing, "its positions cannot be mapped without the model: %s",
                  err->text);
         *err = (ph_error){0};
         return PH_OK;
     }
-    if (code) return code;
-    if (memcmp(engine_key(e), v->row.key, sizeof v->row.key)) {
-        bool same = !strcmp(v->row.model, engine_model_name(e));
-        snprintf(v->missing, sizeof v->missing,
-                 "it was answered by %s%.200s, or with another top-k, backend or --dense",
-                 same ? "another version of " : "", v->row.model);
-    } else {
-        code = pack_load(&v->pack, s, e, v->row.pack, err);
-        v->has_pack = !code;
-        if (code == PH_NOT_FOUND) {
-            snprintf(v->missing, sizeof v->missing, "the pack that it was read from is gone");
-            *err = (ph_error){0};
-            code = PH_OK;
-        }
-    }
+    if (!code) code = trace_view_pack(v, s, e, err);
     engine_close(e);
     return code;
 }
@@ -172,7 +118,7 @@ static void format_time(char *out, size_t n, int64_t milliseconds) {
     if (!localtime_r(&t, &tm) || !strftime(out, n, "%Y-%m-%d %H:%M", &tm)) snprintf(out, n, "?");
 }
 
-static void print_head(const view *v) {
+static void print_head(const trace_view *v) {
     const store_answer *r = &v->row;
     char when[32];
     format_time(when, sizeof when, r->asked_at);
@@ -184,6 +130,10 @@ static void print_head(const view *v) {
     fputs("\n  answer    ", stdout);
     print_clean(r->answer, strlen(r->answer));
     if (!r->found) fputs("  (nothing was found)", stdout);
+    if (v->thought.trace.text_len) {
+        fputs("\n  thought   ", stdout);
+        print_clean(v->thought.trace.text, v->thought.trace.text_len);
+    }
     fputs("\n\n", stdout);
 }
 
@@ -193,9 +143,9 @@ static void print_bar(double share) {
     for (int i = 0; i < 10; i++) putchar(i < n ? '#' : '.');
 }
 
-static double probability(const view *v, const trace_word *w) {
+static double probability(const traced_text *t, const trace_word *w) {
     double sum = 0;
-    for (size_t i = w->token_start; i < w->token_end; i++) sum += (double)v->trace.tokens[i].logprob;
+    for (size_t i = w->token_start; i < w->token_end; i++) sum += (double)t->trace.tokens[i].logprob;
     return exp(sum);
 }
 
@@ -255,25 +205,23 @@ static void print_sentence(const loaded_pack *p, const read_sentence *r, const d
     print_around(r->text, r->start, r->end, heaviest_byte(p, r, mass));
 }
 
-static void print_word(const view *v, size_t i) {
-    const trace_word *w = &v->words[i];
+static void print_word(const traced_text *t, size_t i) {
+    const trace_word *w = &t->words[i];
     printf("%4zu  ", i + 1);
-    print_column(v->trace.text + w->start, w->end - w->start, WORD_COLUMN);
+    print_column(t->trace.text + w->start, w->end - w->start, WORD_COLUMN);
     fputs("  ", stdout);
 }
 
 /* The heaviest sentence of each word, and the second where it is not far behind. */
-static int print_words(const view *v, int layer, double *mass, ph_error *err) {
-    puts("word by word: the sentences its attention was on, their share of the attention on the documents,\n"
-         "and how many times a random stretch's share that is\n");
-    for (size_t i = 0; i < v->n_words; i++) {
+static int print_text(const trace_view *v, const traced_text *t, int layer, double *mass, ph_error *err) {
+    for (size_t i = 0; i < t->n_words; i++) {
         read_sentence *list = NULL;
         size_t n = 0;
-        const trace_word *w = &v->words[i];
-        answer_trace_mass(&v->trace, &v->pack, w->token_start, w->token_end, layer, mass);
+        const trace_word *w = &t->words[i];
+        answer_trace_mass(&t->trace, &v->pack, w->token_start, w->token_end, layer, mass);
         int code = read_set_make(&list, &n, &v->pack, mass, 2, err);
         if (code) return code;
-        print_word(v, i);
+        print_word(t, i);
         if (n)
             print_sentence(&v->pack, &list[0], mass);
         else
@@ -287,14 +235,26 @@ static int print_words(const view *v, int layer, double *mass, ph_error *err) {
     return PH_OK;
 }
 
+static int print_words(const trace_view *v, int layer, double *mass, ph_error *err) {
+    puts("word by word: the sentences its attention was on, their share of the attention on the documents,\n"
+         "and how many times a random stretch's share that is\n");
+    int code = PH_OK;
+    if (v->thought.n_words) {
+        code = print_text(v, &v->thought, layer, mass, err);
+        puts("\nthe answer, written after that thought\n");
+    }
+    return code ? code : print_text(v, &v->answer, layer, mass, err);
+}
+
 /* All that is known of one word: its tokens, its layers, every sentence. */
-static int print_one_word(const view *v, int word, int layer, double *mass, ph_error *err) {
-    const trace_word *w = &v->words[word - 1];
-    const answer_trace *t = &v->trace;
+static int print_one_word(const trace_view *v, int word, int layer, double *mass, ph_error *err) {
+    const trace_word *w = &v->answer.words[word - 1];
+    const answer_trace *t = &v->answer.trace;
     printf("word %d: ", word);
     print_clean(t->text + w->start, w->end - w->start);
     size_t tokens = w->token_end - w->token_start;
-    printf("  (%zu token%s, probability %.3g)\n\n", tokens, tokens == 1 ? "" : "s", probability(v, w));
+    printf("  (%zu token%s, probability %.3g)\n\n", tokens, tokens == 1 ? "" : "s",
+           probability(&v->answer, w));
     for (int l = 0; l < t->layers; l++) {
         if (layer >= 0 && l != layer) continue;
         int32_t selected = t->selected[(w->token_end - 1) * (size_t)t->layers + (size_t)l];
@@ -319,7 +279,7 @@ static int print_one_word(const view *v, int word, int layer, double *mass, ph_e
 }
 
 /* What the row alone can say. */
-static void print_stored(const view *v) {
+static void print_stored(const trace_view *v) {
     for (size_t i = 0; i < v->row.n_citations; i++) {
         const store_citation *c = &v->row.citations[i];
         printf("  [%zu] ", i + 1);
@@ -332,13 +292,13 @@ static void print_stored(const view *v) {
     }
     if (!v->has_trace) return;
     putchar('\n');
-    for (size_t i = 0; i < v->n_words; i++) {
-        print_word(v, i);
-        printf("probability %.3g\n", probability(v, &v->words[i]));
+    for (size_t i = 0; i < v->answer.n_words; i++) {
+        print_word(&v->answer, i);
+        printf("probability %.3g\n", probability(&v->answer, &v->answer.words[i]));
     }
 }
 
-static int print_view(const view *v, const trace_options *o, ph_error *err) {
+static int print_view(const trace_view *v, const trace_options *o, ph_error *err) {
     print_head(v);
     if (v->missing[0]) fprintf(stderr, "What was read for each word cannot be shown: %s.\n", v->missing);
     if (!v->has_pack || !v->has_trace) {
@@ -366,18 +326,31 @@ static json_t *row_json(const store_answer *r) {
                      r->pack ? json_integer(r->pack) : json_null(), "citations", citations);
 }
 
-static int json_view(const view *v, const trace_options *o, ph_error *err) {
+/* The thought with its own words, tokens and sentences, where no single word of the answer is asked for. */
+static int json_thought(const trace_view *v, const trace_options *o, json_t *out, ph_error *err) {
+    trace_selection what = {.layer = o->layer, .end_word = v->thought.n_words};
+    bool there = v->thought.trace.n_tokens > 0;
+    json_t *thought = there ? json_pack("{s:o}", "text", json_text(v->thought.trace.text)) : json_null();
+    json_object_set_new(out, "thought", thought);
+    if (!there || o->word) return PH_OK;
+    return trace_json_add(thought, &v->thought.trace, v->thought.words, v->has_pack ? &v->pack : NULL, &what,
+                          err);
+}
+
+static int json_view(const trace_view *v, const trace_options *o, ph_error *err) {
     json_t *out = row_json(&v->row);
-    trace_selection what = {.layer = o->layer, .end_word = v->n_words};
+    trace_selection what = {.layer = o->layer, .end_word = v->answer.n_words};
     if (o->word) {
         what.first_word = (size_t)o->word - 1;
         what.end_word = (size_t)o->word;
     }
     json_object_set_new(out, "missing", v->missing[0] ? json_text(v->missing) : json_null());
-    json_object_set_new(out, "evidence", evidence_json(v->has_trace, &v->trace));
-    json_object_set_new(out, "layers", json_integer(v->trace.layers));
-    json_object_set_new(out, "kept_per_layer", json_integer(v->trace.keep));
-    int code = trace_json_add(out, &v->trace, v->words, v->has_pack ? &v->pack : NULL, &what, err);
+    json_object_set_new(out, "evidence", evidence_json(v->has_trace, &v->answer.trace));
+    json_object_set_new(out, "layers", json_integer(v->answer.trace.layers));
+    json_object_set_new(out, "kept_per_layer", json_integer(v->answer.trace.keep));
+    const loaded_pack *pack = v->has_pack ? &v->pack : NULL;
+    int code = trace_json_add(out, &v->answer.trace, v->answer.words, pack, &what, err);
+    if (!code) code = json_thought(v, o, out, err);
     if (!code) return print_json(out);
     json_decref(out);
     return code;
@@ -415,16 +388,11 @@ static int list_answers(store *s, const common_options *o, ph_error *err) {
     return PH_OK;
 }
 
-static int check_range(const view *v, const trace_options *o, ph_error *err) {
-    if (v->has_trace && v->trace.layers == 0)
+static int check_range(const trace_view *v, const trace_options *o, ph_error *err) {
+    if (v->answer.trace.layers == 0)
         return ph_fail(err, PH_NOT_FOUND, "answer %lld has no trace: it attended to everything (--dense)",
                        (long long)v->row.id);
-    if (v->has_trace && o->layer >= v->trace.layers)
-        return ph_fail(err, PH_NOT_FOUND, "there is no layer %d: the model has layers 0 to %d", o->layer,
-                       v->trace.layers - 1);
-    if (v->has_trace && o->word && (size_t)o->word > v->n_words)
-        return ph_fail(err, PH_NOT_FOUND, "there is no word %d: the answer has %zu", o->word, v->n_words);
-    return PH_OK;
+    return trace_view_check(v, o->layer, (size_t)o->word, err);
 }
 
 int cmd_trace(int argc, char **argv) {
@@ -432,18 +400,17 @@ int cmd_trace(int argc, char **argv) {
     parse_options(&trace_argp, argc, argv, &o);
     ph_error err = {0};
     store *s = NULL;
-    view v = {0};
+    trace_view v = {0};
     int code = open_store(&s, &o.common, &err);
     if (!code && o.list)
         code = list_answers(s, &o.common, &err);
     else {
-        if (!code) code = store_answer_get(s, o.answer, &v.row, &err);
-        if (!code) code = load_trace(&v, s, &err);
+        if (!code) code = trace_view_load(&v, s, o.answer, &err);
         if (!code && v.has_trace) code = check_range(&v, &o, &err);
         if (!code && v.has_trace) code = load_pack(&v, s, &o.common, &err);
         if (!code) code = o.common.json ? json_view(&v, &o, &err) : print_view(&v, &o, &err);
     }
     store_close(s);
-    view_free(&v);
+    trace_view_free(&v);
     return err.code ? command_failed("trace", &o.common, &err) : code;
 }

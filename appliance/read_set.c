@@ -219,12 +219,65 @@ int answer_trace_unpack(answer_trace *t, const void *blob, size_t len, ph_error 
     return ph_fail(err, PH_CORRUPT, "a stored trace names bytes that its answer does not have");
 }
 
+/* Two blobs, one after the other. */
+typedef struct pair_header {
+    char magic[4];
+    uint32_t version;
+    uint64_t first; /* bytes of the answer's; the thought's follow */
+} pair_header;
+
+int answer_traces_pack(const answer_trace *answer, const answer_trace *thought, void **blob, size_t *len,
+                       ph_error *err) {
+    if (thought->n_tokens == 0) return answer_trace_pack(answer, blob, len, err);
+    void *first = NULL, *second = NULL;
+    size_t n_first = 0, n_second = 0;
+    int code = answer_trace_pack(answer, &first, &n_first, err);
+    if (!code) code = answer_trace_pack(thought, &second, &n_second, err);
+    pair_header h = {{'P', 'H', 'T', '2'}, 1, n_first};
+    *len = sizeof h + n_first + n_second;
+    uint8_t *out = code ? NULL : malloc(*len);
+    if (!code && !out) code = ph_fail(err, PH_MEMORY, "no memory for a trace of %zu bytes", *len);
+    if (!code) {
+        memcpy(out, &h, sizeof h);
+        memcpy(out + sizeof h, first, n_first);
+        memcpy(out + sizeof h + n_first, second, n_second);
+    }
+    free(first);
+    free(second);
+    *blob = out;
+    return code;
+}
+
+int answer_traces_unpack(answer_trace *answer, answer_trace *thought, const void *blob, size_t len,
+                         ph_error *err) {
+    memset(answer, 0, sizeof *answer);
+    memset(thought, 0, sizeof *thought);
+    pair_header h;
+    if (len < sizeof h) return answer_trace_unpack(answer, blob, len, err);
+    memcpy(&h, blob, sizeof h);
+    if (memcmp(h.magic, "PHT2", 4)) return answer_trace_unpack(answer, blob, len, err);
+    if (h.version != 1 || h.first > len - sizeof h)
+        return ph_fail(err, PH_CORRUPT, "a stored trace has a damaged header");
+    const uint8_t *first = (const uint8_t *)blob + sizeof h, *second = first + h.first;
+    int code = answer_trace_unpack(answer, first, h.first, err);
+    if (!code) code = answer_trace_unpack(thought, second, len - sizeof h - h.first, err);
+    if (!code && thought->n_tokens == 0)
+        code = ph_fail(err, PH_CORRUPT, "a stored trace has an empty part");
+    if (!code && answer->n_tokens && thought->layers != answer->layers)
+        code = ph_fail(err, PH_CORRUPT, "a stored trace's parts have different layers");
+    if (code) {
+        answer_trace_free(answer);
+        answer_trace_free(thought);
+    }
+    return code;
+}
+
 /* ---- onto sentences ---- */
 
-void answer_trace_mass(const answer_trace *t, const loaded_pack *p, size_t from, size_t to, int layer,
+/* Adds the masses as they are; returns their sum. */
+static double add_mass(const answer_trace *t, const loaded_pack *p, size_t from, size_t to, int layer,
                        double *mass) {
     int64_t n = (int64_t)p->prompt.tokens.n;
-    memset(mass, 0, (size_t)n * sizeof *mass);
     double sum = 0;
     for (size_t i = from; i < to && i < t->n_tokens; i++) {
         for (int l = 0; l < t->layers; l++) {
@@ -237,7 +290,25 @@ void answer_trace_mass(const answer_trace *t, const loaded_pack *p, size_t from,
             }
         }
     }
-    for (int64_t i = 0; i < n && sum > 0; i++) mass[i] /= sum;
+    return sum;
+}
+
+static void share_out(const loaded_pack *p, double *mass, double sum) {
+    for (size_t i = 0; i < p->prompt.tokens.n && sum > 0; i++) mass[i] /= sum;
+}
+
+void answer_trace_mass(const answer_trace *t, const loaded_pack *p, size_t from, size_t to, int layer,
+                       double *mass) {
+    memset(mass, 0, p->prompt.tokens.n * sizeof *mass);
+    share_out(p, mass, add_mass(t, p, from, to, layer, mass));
+}
+
+void answer_traces_mass(const answer_trace *answer, const answer_trace *thought, const loaded_pack *p,
+                        int layer, double *mass) {
+    memset(mass, 0, p->prompt.tokens.n * sizeof *mass);
+    double sum = add_mass(answer, p, 0, answer->n_tokens, layer, mass);
+    sum += add_mass(thought, p, 0, thought->n_tokens, layer, mass);
+    share_out(p, mass, sum);
 }
 
 static double lift_of(const loaded_pack *p, double mass, int64_t tokens) {

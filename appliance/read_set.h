@@ -46,11 +46,20 @@ void answer_trace_free(answer_trace *t);
 int answer_trace_pack(const answer_trace *t, void **blob, size_t *len, ph_error *err);
 int answer_trace_unpack(answer_trace *t, const void *blob, size_t len, ph_error *err);
 
+/* The traces of an answer and of the thought before it, which may be empty: then the blob is the answer's. */
+int answer_traces_pack(const answer_trace *answer, const answer_trace *thought, void **blob, size_t *len,
+                       ph_error *err);
+int answer_traces_unpack(answer_trace *answer, answer_trace *thought, const void *blob, size_t len,
+                         ph_error *err);
+
 /* Attention mass of prompt positions, summed over tokens [from, to) and one layer (-1 = all), as shares of
  * what fell on the documents' text: the sum over text positions is 1 (or 0 when nothing did). mass[n_prompt]
  * filled. */
 void answer_trace_mass(const answer_trace *t, const loaded_pack *p, size_t from, size_t to, int layer,
                        double *mass);
+/* The same over all tokens of an answer and of the thought before it. */
+void answer_traces_mass(const answer_trace *answer, const answer_trace *thought, const loaded_pack *p,
+                        int layer, double *mass);
 
 typedef struct read_sentence {
     const pack_text *text; /* borrowed from the pack */

@@ -109,6 +109,13 @@ static void tell_piece(void *user, const char *piece, size_t len) {
     free(text);
 }
 
+static void tell_thought(void *user, const char *text, size_t len) {
+    question *q = user;
+    (void)len; /* it ends in a 0 */
+    q->wrote = true;
+    q->form->thought(q, text);
+}
+
 /* ---- the job ---- */
 
 static int run(job *j, void *user, store *s, engine *e, ph_error *err) {
@@ -119,6 +126,7 @@ static int run(job *j, void *user, store *s, engine *e, ph_error *err) {
     q->n_tail = q->phase = 0;
     q->options.progress = tell_progress;
     q->options.piece = tell_piece;
+    q->options.thought = tell_thought;
     q->options.user = q;
     if (job_stops(j, true)) return ph_fail(err, PH_INTERRUPTED, "stopped before it began");
     int code = q->messages ? chat_answer(&a, q->plain, e, q->messages, q->n_messages, &q->options, err)

@@ -21,6 +21,7 @@ typedef struct question_form {
     void (*restart)(question *q);
     void (*done)(question *q, const answer *a); /* on the worker's thread */
     void (*failed)(question *q, const ph_error *err);
+    void (*thought)(question *q, const char *text); /* what was written before the answer, at once */
 } question_form;
 
 struct question {

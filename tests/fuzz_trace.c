@@ -39,12 +39,12 @@ static void write_out(const answer_trace *t, const loaded_pack *p) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    answer_trace t;
+    answer_trace t, thought;
     ph_error err;
-    if (answer_trace_unpack(&t, data, size, &err)) return 0;
+    if (answer_traces_unpack(&t, &thought, data, size, &err)) return 0;
     void *again;
     size_t len;
-    if (answer_trace_pack(&t, &again, &len, &err)) abort();
+    if (answer_traces_pack(&t, &thought, &again, &len, &err)) abort();
     if (len != size || memcmp(again, data, size)) abort();
     free(again);
     loaded_pack p;
@@ -54,9 +54,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                       {2, "two", "A library stood near. It held scrolls.", 0, 20}},
         2);
     show(&t, &p);
+    show(&thought, &p);
     /* JSON of a large trace is slow, and no different. */
-    if (size < 1 << 16) write_out(&t, &p);
+    if (size < 1 << 16) {
+        write_out(&t, &p);
+        write_out(&thought, &p);
+    }
     pack_unload(&p);
     answer_trace_free(&t);
+    answer_trace_free(&thought);
     return 0;
 }

@@ -95,13 +95,17 @@ static void read_word(world *w, size_t text, const char *word, int nth, double m
     w->mass[hand_token(&w->pack, text, word, nth)] += mass;
 }
 
-static void cite(world *w, const char *answer) {
+static void cite_after(world *w, const char *thought, const char *answer) {
     read_sentence *read = NULL;
     size_t n_read = 0;
     citations_free(w->cited, w->n);
     MUST(read_set_make(&read, &n_read, &w->pack, w->mass, 12, &err));
-    MUST(citations_make(&w->cited, &w->n, &w->pack, w->store, answer, w->mass, read, n_read, &err));
+    MUST(citations_make(&w->cited, &w->n, &w->pack, w->store, answer, thought, w->mass, read, n_read, &err));
     free(read);
+}
+
+static void cite(world *w, const char *answer) {
+    cite_after(w, NULL, answer);
 }
 
 /* Citation i is the nth occurrence of `words` in a text. */
@@ -147,6 +151,35 @@ static void case_and_white_space_may_differ(void **state) {
     assert_int_equal(w->cited[0].page, 0); /* no pages in this format */
     cite(w, "Zenodotusof Ephesus");        /* white space may differ, but not be missing */
     assert_int_equal(w->n, 0);
+}
+
+/* The answer stands in two places, and the attention on the other is heavier: the quoted sentence decides. */
+static void a_quoted_sentence_is_where_an_answer_is_from(void **state) {
+    world *w = *state;
+    read_word(w, 0, "Zenodotus", 0, 0.6);
+    read_word(w, 1, "first", 0, 0.4);
+    cite(w, "Zenodotus of Ephesus");
+    expect_place(w, 0, w->tower, TOWER, "Zenodotus of  Ephesus", 0);
+    cite_after(w, "zenodotus of Ephesus was its first head.", "Zenodotus of Ephesus");
+    assert_int_equal(w->n, 1);
+    expect_place(w, 0, w->library, LIBRARY, "Zenodotus of Ephesus", 0);
+    /* Words that it does not have: the sentence itself is what there is to show. */
+    cite_after(w, "Zenodotus of Ephesus was its first head.", "Callimachus");
+    assert_int_equal(w->n, 1);
+    expect_place(w, 0, w->library, LIBRARY, "Zenodotus of Ephesus was its first head.", 0);
+    /* A list's members that it has. */
+    cite_after(w, "Zenodotus of Ephesus was its first head.", "Ephesus, head and Nubia");
+    assert_int_equal(w->n, 2);
+    expect_place(w, 0, w->library, LIBRARY, "Ephesus", 0);
+    expect_place(w, 1, w->library, LIBRARY, "head", 0);
+    /* What stands nowhere, or where nothing was read, or is hardly a word, decides nothing. */
+    static const char *const idle[] = {"Zenodotus of Ephesus was its last head.",
+                                       "Callimachus wrote its catalogue.", "its", "", " \n"};
+    for (size_t i = 0; i < sizeof idle / sizeof *idle; i++) {
+        cite_after(w, idle[i], "Zenodotus of Ephesus");
+        assert_int_equal(w->n, 1);
+        expect_place(w, 0, w->tower, TOWER, "Zenodotus of  Ephesus", 0);
+    }
 }
 
 static void the_place_that_was_read_wins(void **state) {
@@ -246,11 +279,11 @@ static void a_quote_does_not_cross_what_is_not_here(void **state) {
     double *mass = calloc(part.prompt.tokens.n + 1, sizeof *mass);
     store_citation *list = NULL;
     size_t n = 0;
-    MUST(citations_make(&list, &n, &part, w->store, "247 BC, under Ptolemy II", mass, NULL, 0, &err));
+    MUST(citations_make(&list, &n, &part, w->store, "247 BC, under Ptolemy II", NULL, mass, NULL, 0, &err));
     assert_int_equal(n, 1); /* the member that stands in this part */
     assert_string_equal(list[0].quote, "247 BC");
     citations_free(list, n);
-    MUST(citations_make(&list, &n, &part, w->store, "Ptolemy II", mass, NULL, 0, &err));
+    MUST(citations_make(&list, &n, &part, w->store, "Ptolemy II", NULL, mass, NULL, 0, &err));
     assert_int_equal(n, 0);
     citations_free(list, n);
     free(mass);
@@ -269,7 +302,7 @@ static void a_common_word_costs_no_more_than_it_must(void **state) {
     mass[hand_token(&p, 0, "aa", 100)] = 1;
     store_citation *list = NULL;
     size_t cited = 0;
-    MUST(citations_make(&list, &cited, &p, w->store, "aa", mass, NULL, 0, &err));
+    MUST(citations_make(&list, &cited, &p, w->store, "aa", NULL, mass, NULL, 0, &err));
     assert_int_equal(cited, 1);
     assert_int_equal(list[0].start, 300);
     citations_free(list, cited);
@@ -284,6 +317,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         IN_A_WORLD(the_words_stand_there),
         IN_A_WORLD(case_and_white_space_may_differ),
+        IN_A_WORLD(a_quoted_sentence_is_where_an_answer_is_from),
         IN_A_WORLD(the_place_that_was_read_wins),
         IN_A_WORLD(a_word_is_not_looked_for_inside_others),
         IN_A_WORLD(a_list_is_cited_member_by_member),

@@ -191,6 +191,36 @@ static void a_trace_accounts_for_every_token(void **state) {
     json_decref(answer);
 }
 
+static void a_thought_has_a_trace_of_its_own(void **state) {
+    world *w = *state;
+    add_document(w, "a.txt", LIGHTHOUSE);
+    result r = pharos(w, "add", w->documents, NULL);
+    result_free(&r);
+    json_t *answer = PHAROS_JSON(w, PH_OK, "ask", "How tall?", "-t", "10", "--think");
+    assert_true(strlen(string(answer, "thought")) > 0);
+    assert_int_equal(integer(json_object_get(answer, "usage"), "completion_tokens"), 96 + 10);
+    json_t *v = PHAROS_JSON(w, PH_OK, "trace");
+    const json_t *thought = json_object_get(v, "thought");
+    assert_string_equal(string(thought, "text"), string(answer, "thought"));
+    assert_int_equal(json_array_size(array(thought, "tokens")), 96);
+    assert_int_equal(json_array_size(array(v, "tokens")), 10);
+    assert_string_equal(string(v, "answer"), string(answer, "answer"));
+    json_decref(v);
+    r = pharos(w, "trace", NULL);
+    expect_status(&r, PH_OK);
+    assert_non_null(strstr(r.out, "thought   "));
+    assert_non_null(strstr(r.out, "written after that thought"));
+    result_free(&r);
+    json_decref(answer);
+
+    answer = PHAROS_JSON(w, PH_OK, "ask", "How tall?", "-t", "10", "--no-think");
+    assert_true(json_is_null(json_object_get(answer, "thought")));
+    json_decref(answer);
+    v = PHAROS_JSON(w, PH_OK, "trace");
+    assert_true(json_is_null(json_object_get(v, "thought")));
+    json_decref(v);
+}
+
 static void a_trace_can_be_looked_at(void **state) {
     world *w = *state;
     add_document(w, "a.txt", LIGHTHOUSE);
@@ -346,6 +376,7 @@ int main(void) {
         IN_A_WORLD(a_discarded_answer_is_not_kept),
         IN_A_WORLD(a_trace_accounts_for_every_token),
         IN_A_WORLD(a_trace_can_be_looked_at),
+        IN_A_WORLD(a_thought_has_a_trace_of_its_own),
         IN_A_WORLD(a_trace_without_its_pack_says_so),
         IN_A_WORLD(a_document_larger_than_a_context_is_all_there),
         IN_A_WORLD(a_deleted_document_is_gone_everywhere),

@@ -760,6 +760,67 @@ static void a_kept_answer_comes_back_whole(void **state) {
     answer_free(&a);
 }
 
+static void keep_thought(void *user, const char *text, size_t len) {
+    answer *told = user;
+    assert_int_equal(told->trace.text_len, 0); /* before the first piece, once */
+    assert_int_equal(told->thought.text_len, 0);
+    told->thought.text = strndup(text, len);
+    told->thought.text_len = len;
+}
+
+static void keep_piece(void *user, const char *piece, size_t len) {
+    answer *told = user;
+    told->trace.text = realloc(told->trace.text, told->trace.text_len + len + 1);
+    memcpy(told->trace.text + told->trace.text_len, piece, len);
+    told->trace.text_len += len;
+    told->trace.text[told->trace.text_len] = 0;
+}
+
+/* The tiny model never ends its thought: 96 tokens, then the answer; both are kept, told apart, and the pack
+ * as it was read serves both ways of asking. */
+static void a_thought_comes_before_an_answer_and_is_none(void **state) {
+    world *w = *state;
+    enum { THOUGHT = 96, ANSWER = 12 };
+    add_text(w->store, "one", 1000, 1);
+    answer plain = ask(w, &(answer_options){.max_tokens = ANSWER});
+    assert_int_equal(plain.thought.n_tokens, 0);
+    answer told = {0};
+    answer_options o = {.max_tokens = ANSWER,
+                        .thinking = THINK_FIRST,
+                        .piece = keep_piece,
+                        .thought = keep_thought,
+                        .user = &told};
+    answer a = ask(w, &o);
+    assert_int_equal(a.row.cached_tokens, plain.pack.prompt.tokens.n);
+    assert_int_equal(a.thought.n_tokens, THOUGHT);
+    assert_int_equal(a.trace.n_tokens, ANSWER);
+    assert_int_equal(a.row.completion_tokens, THOUGHT + ANSWER);
+    assert_int_equal(strlen(a.row.answer), a.trace.text_len);
+    assert_string_equal(told.thought.text, a.thought.text);
+    assert_string_equal(told.trace.text, a.row.answer);
+
+    void *blob;
+    size_t len;
+    answer_trace t, thought;
+    MUST(store_answer_trace(w->store, a.row.id, &blob, &len, &err));
+    MUST(answer_traces_unpack(&t, &thought, blob, len, &err));
+    assert_int_equal(t.n_tokens, ANSWER);
+    assert_int_equal(thought.n_tokens, THOUGHT);
+    assert_string_equal(thought.text, a.thought.text);
+    free(blob);
+    answer_trace_free(&t);
+    answer_trace_free(&thought);
+
+    o = (answer_options){.max_tokens = ANSWER, .thinking = THINK_NOT};
+    answer again = ask(w, &o);
+    assert_string_equal(again.row.answer, plain.row.answer);
+    answer_free(&again);
+    answer_free(&a);
+    answer_free(&plain);
+    free(told.thought.text);
+    free(told.trace.text);
+}
+
 static int make_models(void **state) {
     (void)state;
     for (int i = 0; i < 2; i++) {
@@ -798,6 +859,7 @@ int main(void) {
         IN_A_WORLD(a_question_can_be_stopped_in_every_phase),
         IN_A_WORLD(every_written_byte_is_in_the_answer),
         IN_A_WORLD(a_kept_answer_comes_back_whole),
+        IN_A_WORLD(a_thought_comes_before_an_answer_and_is_none),
     };
     return cmocka_run_group_tests(tests, make_models, remove_models);
 }

@@ -118,6 +118,54 @@ static void a_blob_comes_back_as_it_was(void **state) {
     answer_trace_free(&back);
 }
 
+static void a_thought_is_kept_beside_its_answer(void **state) {
+    (void)state;
+    answer_trace t = some_trace(), thought = {0}, none = {0}, back, back_thought;
+    void *blob, *again, *alone;
+    size_t len, len_again, len_alone;
+    add_step(&thought, &(step){"The quote.", 2, {4, 8}, {.75f, .25f}}, 3);
+    MUST(answer_traces_pack(&t, &thought, &blob, &len, &err));
+    MUST(answer_traces_unpack(&back, &back_thought, blob, len, &err));
+    assert_string_equal(back.text, t.text);
+    assert_string_equal(back_thought.text, "The quote.");
+    assert_int_equal(back_thought.n_tokens, 1);
+    assert_int_equal(back_thought.entries[0].position, 4);
+    MUST(answer_traces_pack(&back, &back_thought, &again, &len_again, &err));
+    assert_int_equal(len, len_again);
+    assert_memory_equal(blob, again, len);
+    free(again);
+    answer_trace_free(&back);
+    answer_trace_free(&back_thought);
+
+    /* Without a thought it is what it has always been, and what there was is read. */
+    MUST(answer_traces_pack(&t, &none, &again, &len_again, &err));
+    MUST(answer_trace_pack(&t, &alone, &len_alone, &err));
+    assert_int_equal(len_again, len_alone);
+    assert_memory_equal(again, alone, len_alone);
+    MUST(answer_traces_unpack(&back, &back_thought, alone, len_alone, &err));
+    assert_int_equal(back_thought.n_tokens, 0);
+    assert_string_equal(back.text, t.text);
+    answer_trace_free(&back);
+
+    uint8_t *bytes = blob;
+    for (size_t cut = 0; cut < len; cut++) {
+        uint8_t *part = malloc(cut ? cut : 1);
+        memcpy(part, bytes, cut);
+        assert_int_equal(answer_traces_unpack(&back, &back_thought, part, cut, NULL), PH_CORRUPT);
+        free(part);
+    }
+    for (size_t at = 0; at < 16; at++) {
+        bytes[at] ^= 0x81;
+        assert_int_equal(answer_traces_unpack(&back, &back_thought, blob, len, NULL), PH_CORRUPT);
+        bytes[at] ^= 0x81;
+    }
+    free(blob);
+    free(again);
+    free(alone);
+    answer_trace_free(&t);
+    answer_trace_free(&thought);
+}
+
 static void a_damaged_blob_is_refused(void **state) {
     (void)state;
     answer_trace t = some_trace(), back;
@@ -400,6 +448,7 @@ int main(void) {
         cmocka_unit_test(the_heaviest_positions_are_kept),
         cmocka_unit_test(a_trace_without_layers_is_one_too),
         cmocka_unit_test(a_blob_comes_back_as_it_was),
+        cmocka_unit_test(a_thought_is_kept_beside_its_answer),
         cmocka_unit_test(a_damaged_blob_is_refused),
         cmocka_unit_test(masses_are_shares_of_the_documents),
         cmocka_unit_test(sentences_are_ranked_by_mass),

@@ -252,6 +252,65 @@ static void hear(const char *name, const json_t *data, void *user) {
         fail_msg("an event %s", name);
 }
 
+/* ---- a thought before the answer ---- */
+
+typedef struct thought_heard {
+    int thoughts, tokens, done;
+    char thought[4096], text[4096];
+} thought_heard;
+
+static void hear_thought(const char *name, const json_t *data, void *user) {
+    thought_heard *h = user;
+    if (!strcmp(name, "thought")) {
+        assert_int_equal(h->tokens + h->done, 0);
+        snprintf(h->thought, sizeof h->thought, "%s", text_of(data, "text"));
+        h->thoughts++;
+    } else if (!strcmp(name, "token")) {
+        strncat(h->text, text_of(data, "text"), sizeof h->text - strlen(h->text) - 1);
+        h->tokens++;
+    } else if (!strcmp(name, "done")) {
+        assert_string_equal(text_of(data, "answer"), h->text);
+        assert_string_equal(text_of(data, "thought"), h->thought);
+        h->done++;
+    }
+}
+
+static void a_thought_is_no_token(void **state) {
+    world *w = *state;
+    char *text = long_text(3000), path[200];
+    add_document(w, "ships.txt", text);
+    free(text);
+    thought_heard h = {0};
+    reply r =
+        SEND(w, .method = "POST", .path = "/api/v1/ask",
+             .json = "{\"question\":\"How many?\",\"max_tokens\":20,\"stream\":true,\"thinking\":true}");
+    assert_int_equal(r.status, 200);
+    each_event(r.body, hear_thought, &h);
+    assert_true(h.thoughts == 1 && h.tokens > 0 && h.done == 1);
+    reply_free(&r);
+
+    r = SEND(w, .method = "POST", .path = "/api/v1/ask",
+             .json = "{\"question\":\"How many?\",\"max_tokens\":20,\"thinking\":true}");
+    assert_int_equal(r.status, 200);
+    json_t *answer = json_loads(r.body, 0, NULL);
+    assert_string_equal(text_of(answer, "thought"), h.thought);
+    assert_string_equal(text_of(answer, "answer"), h.text);
+    reply_free(&r);
+    snprintf(path, sizeof path, "/api/v1/answers/%lld/trace", (long long)integer_of(answer, "id"));
+    json_t *trace = GET_JSON(w, path);
+    const json_t *thought = json_object_get(trace, "thought");
+    assert_string_equal(text_of(thought, "text"), h.thought);
+    assert_true(json_array_size(json_object_get(thought, "words")) > 0);
+    assert_true(json_array_size(json_object_get(trace, "words")) > 0);
+    json_decref(trace);
+    json_decref(answer);
+
+    r = SEND(w, .method = "POST", .path = "/api/v1/ask",
+             .json = "{\"question\":\"How many?\",\"thinking\":1}");
+    assert_int_equal(r.status, 400);
+    reply_free(&r);
+}
+
 static void a_stream_in_order(void **state) {
     world *w = *state;
     char *text = long_text(3000);
@@ -754,6 +813,7 @@ int main(int argc, char **argv) {
         IN_A_WORLD(urls_stay_outside),
         IN_A_WORLD(an_answer_and_its_trace),
         IN_A_WORLD(a_stream_in_order),
+        IN_A_WORLD(a_thought_is_no_token),
         IN_A_WORLD(a_restriction_holds),
         IN_A_WORLD(a_delete_means_everywhere),
         IN_A_WORLD(openai_models),
