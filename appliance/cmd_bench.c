@@ -121,7 +121,7 @@ static void print_result(const bench_result *r, engine *e, double dollars) {
                    m->dense_decode / m->sparse_decode);
         putchar('\n');
     }
-    printf("\n  %-14s  %9s  %9s  %12s  %s\n", "prefill stage", "seconds", "floor", "operations",
+    printf("\n  %-14s  %9s  %9s  %12s  %11s  %s\n", "prefill stage", "seconds", "floor", "operations", "a second",
            "of the peak");
     for (int i = 0; i < STAGE_COUNT; i++) {
         const stage_time *t = &r->stages[i];
@@ -131,7 +131,9 @@ static void print_result(const bench_result *r, engine *e, double dollars) {
             printf("  %9.2f", r->floors[i]);
         else
             printf("  %9s", "");
-        if (t->operations > 0) printf("  %12.3g  %.0f%%", t->operations, 100 * r->floors[i] / t->seconds);
+        if (t->operations > 0)
+            printf("  %12.3g  %10.4gT  %.0f%%", t->operations, t->operations / t->seconds / 1e12,
+                   100 * r->floors[i] / t->seconds);
         putchar('\n');
     }
     printf("\nrestore %.0f ms; first token of a question of %d tokens %.0f ms after opening\n", r->restore_ms,
