@@ -34,6 +34,7 @@ typedef struct bench_result {
     double sparse_8k_s; /* of it, the first 8192 tokens */
     double dense_s;
     bool dense_whole; /* measured whole, not integrated */
+    double memory_s;    /* whole prefill without a file behind it; 0 = not measured */
     bench_mark marks[BENCH_MARKS];
     int n_marks;
     stage_time stages[STAGE_COUNT];    /* of the sparse prefill */

@@ -105,9 +105,10 @@ static void print_result(const bench_result *r, engine *e, double dollars) {
     printf("model %s, backend %s, %d threads\n", engine_model_name(e), k->name, k->n_thread);
     printf("peaks measured now: %.0f GFLOP/s fp32, %.0f bf16, %.0f GOP/s int8, %.1f GB/s\n\n",
            p->f32_flops / 1e9, p->bf16_flops / 1e9, p->i8_ops / 1e9, p->bytes_per_s / 1e9);
-    printf("prefill of %lld tokens (%.0f KB of text): sparse %.1f s, dense %.1f s (%s), ratio %.1f\n",
+    printf("prefill of %lld tokens (%.0f KB of text): sparse %.2f s, dense %.2f s (%s), ratio %.1f\n",
            (long long)r->length, (double)r->characters / 1e3, r->sparse_s, r->dense_s,
            r->dense_whole ? "whole" : "integrated over the steps below", r->dense_s / r->sparse_s);
+    if (r->memory_s > 0) printf("without a snapshot file behind it: %.2f s\n", r->memory_s);
     if (r->sparse_8k_s > 0)
         printf("a token costs %.2f times what it costs in a prefill of 8192\n",
                (r->sparse_s / (double)r->length) / (r->sparse_8k_s / 8192));

@@ -238,6 +238,8 @@ int run_chunks(engine *e, forward_step step, const int32_t *tokens, int64_t n, c
     int64_t chunk = e->scratch.chunk, start = step.pos0;
     float *logits = step.logits;
     trace_buffer *trace = step.trace;
+    kern *k = e->kern;
+    int64_t behind = -1; /* a device gets its next step before the last one is taken from it */
     for (int64_t at = 0; at < n;) {
         step.pos0 = start + at;
         int64_t take = chunk - step.pos0 % chunk;
@@ -249,8 +251,14 @@ int run_chunks(engine *e, forward_step step, const int32_t *tokens, int64_t n, c
         step.trace = last ? trace : NULL;
         forward(&e->forward, &step);
         at += take;
-        int code = e->kern->status(e->kern, err);
-        if (!code && done) code = done(user, start + at, err);
+        int code = k->status(k, err);
+        if (!code && done && behind >= 0) code = done(user, behind, err);
+        k->mark(k);
+        behind = -1;
+        if (!code && done && k->on_device && !last)
+            behind = start + at;
+        else if (!code && done)
+            code = done(user, start + at, err);
         if (code) return code;
     }
     return PH_OK;

@@ -150,7 +150,7 @@ static void device_copy(const snapshot *s, enum copy_way way, int64_t first, int
             if (way == TO_DEVICE)
                 k->copy_in(k, device, host, bytes);
             else
-                k->copy_out(k, host, device, bytes);
+                k->copy_out_marked(k, host, device, bytes); /* run_chunks marks each step */
         }
 }
 

@@ -284,6 +284,10 @@ struct kern {
     void (*copy_out)(kern *k, void *to_host, const void *from, size_t bytes);
     void (*copy)(kern *k, void *to, const void *from, size_t bytes); /* within the backend's memory */
     void (*zero)(kern *k, void *p, size_t bytes);
+    /* A device works behind the caller's back. `mark` remembers this moment; copy_out_marked gets what the memory holds
+     * then, without waiting for what was asked for since, which must not write there. */
+    void (*mark)(kern *k);
+    void (*copy_out_marked)(kern *k, void *to_host, const void *from, size_t bytes);
     void (*wait)(kern *k); /* until everything asked for so far is done; for clocks */
     /* Whether everything so far went well: a device can be lost. After a failure results are worthless. */
     int (*status)(kern *k, ph_error *err);

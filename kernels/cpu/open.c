@@ -150,6 +150,8 @@ static int open_backend(kern **out, const backend *b, int n_thread, ph_error *er
     k->copy_out = backend_copy;
     k->copy = backend_copy;
     k->zero = backend_zero;
+    k->mark = backend_wait;
+    k->copy_out_marked = backend_copy;
     k->wait = backend_wait;
     k->status = backend_status;
     k->embedding_make = cpu_embedding_make;

@@ -20,6 +20,8 @@ struct cuda_state {
     char layout[32]; /* the table's cache_layout */
     size_t block_shared; /* bytes of shared memory that a block can ask for */
     cudaStream_t stream;
+    cudaStream_t copies; /* for copy_out_marked */
+    cudaEvent_t mark;
     unsigned char *work; /* [CUDA_WORK_BYTES] */
     unsigned char *pinned; /* host memory that the device reads and writes at full speed */
     size_t pinned_bytes;

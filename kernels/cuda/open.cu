@@ -79,9 +79,8 @@ static void device_copy_in(kern *k, void *to, const void *from, size_t bytes) {
     }
 }
 
-static void device_copy_out(kern *k, void *to, const void *from, size_t bytes) {
+static void copy_out_in(kern *k, cudaStream_t stream, void *to, const void *from, size_t bytes) {
     cuda_state *s = cuda_state_of(k);
-    cudaStream_t stream = cuda_stream(k);
     size_t half = s->pinned_bytes / 2, have = 0, done = 0;
     /* One half is filled while the other is emptied. */
     for (int turn = 0; done < bytes; turn ^= 1) {
@@ -99,6 +98,21 @@ static void device_copy_out(kern *k, void *to, const void *from, size_t bytes) {
             done += ready;
         }
     }
+}
+
+static void device_copy_out(kern *k, void *to, const void *from, size_t bytes) {
+    copy_out_in(k, cuda_stream(k), to, from, bytes);
+}
+
+static void device_mark(kern *k) {
+    note(k, cudaEventRecord(cuda_state_of(k)->mark, cuda_stream(k)), "a mark");
+}
+
+static void device_copy_out_marked(kern *k, void *to, const void *from, size_t bytes) {
+    cuda_state *s = cuda_state_of(k);
+    cuda_stream(k);
+    note(k, cudaStreamWaitEvent(s->copies, s->mark, 0), "a mark");
+    copy_out_in(k, s->copies, to, from, bytes);
 }
 
 static void device_copy(kern *k, void *to, const void *from, size_t bytes) {
@@ -165,6 +179,8 @@ static void device_close(kern *k) {
             cudaFreeHost(s->pinned);
             cudaStreamDestroy(s->stream);
         }
+        if (s->copies) cudaStreamDestroy(s->copies);
+        if (s->mark) cudaEventDestroy(s->mark);
         free(s);
     }
     free(k);
@@ -178,6 +194,8 @@ static void fill_table(kern *k) {
     k->copy_out = device_copy_out;
     k->copy = device_copy;
     k->zero = device_zero;
+    k->mark = device_mark;
+    k->copy_out_marked = device_copy_out_marked;
     k->wait = device_wait;
     k->status = device_status;
     k->matrix_make = cuda_matrix_make;
@@ -239,6 +257,8 @@ int kern_open_cuda(kern **out, int device, ph_error *err) {
     if (e == cudaSuccess) e = cudaDeviceGetAttribute(&block_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     s->block_shared = (size_t)block_shared;
     if (e == cudaSuccess) e = cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking);
+    if (e == cudaSuccess) e = cudaStreamCreateWithFlags(&s->copies, cudaStreamNonBlocking);
+    if (e == cudaSuccess) e = cudaEventCreateWithFlags(&s->mark, cudaEventDisableTiming);
     if (e == cudaSuccess) {
         s->pinned_bytes = PINNED_BYTES;
         e = cudaHostAlloc(reinterpret_cast<void **>(&s->pinned), PINNED_BYTES, cudaHostAllocDefault);
