@@ -129,12 +129,22 @@ static const char evaluation_runs[] =
     ") STRICT, WITHOUT ROWID;"
     "CREATE INDEX IF NOT EXISTS run_documents_run ON run_documents (run);";
 
+/* Questions that a run was given as a file. run NULL: received, and no run has been started with it yet. */
+static const char question_files[] =
+    "CREATE TABLE question_files ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  run INTEGER REFERENCES runs (id) ON DELETE CASCADE,"
+    "  name TEXT NOT NULL, added_at INTEGER NOT NULL, bytes BLOB NOT NULL"
+    ") STRICT;"
+    "CREATE INDEX question_files_run ON question_files (run);";
+
 static const struct migration {
     int number;
     const char *sql;
 } migrations[] = {
     {1, first},
     {2, evaluation_runs},
+    {3, question_files},
 };
 
 enum { COUNT = sizeof migrations / sizeof *migrations };

@@ -77,6 +77,13 @@ int store_run_add(store *s, store_run *r, const int64_t *documents, size_t n_doc
     for (size_t i = 0; i < n_documents && rc == PH_OK; i++)
         rc = db_run(s, err, "INSERT OR IGNORE INTO run_documents (document, run) VALUES (?, ?)", "ii",
                     documents[i], id);
+    if (rc == PH_OK && r->questions) {
+        rc = db_run(s, err, "UPDATE question_files SET run = ? WHERE id = ? AND run IS NULL", "ii", id,
+                    r->questions);
+        if (rc == PH_OK && sqlite3_changes(s->db) != 1)
+            rc = ph_fail(err, PH_NOT_FOUND, "the file of questions %lld is gone, or is another run's",
+                         (long long)r->questions);
+    }
     if (rc == PH_OK) rc = store_commit(s, err);
     if (rc) {
         store_rollback(s);

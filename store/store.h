@@ -199,7 +199,9 @@ typedef struct store_run {
     int64_t started_at, updated_at; /* Unix milliseconds */
     int64_t cells, done;            /* planned; stored so far (filled on the way out) */
     store_run_state state;
-    char *note; /* why it failed; "" */
+    char *note;        /* why it failed; "" */
+    int64_t questions; /* store_run_add: the file of questions that it takes over; 0 = none. Not filled on the
+                          way out: the parameters say it */
 } store_run;
 
 typedef struct store_cell {
@@ -221,6 +223,15 @@ int store_run_delete(store *s, int64_t id, ph_error *err);
 /* Keeps a cell; one with its number is replaced. PH_NOT_FOUND where the run is gone. */
 int store_cell_put(store *s, int64_t run, const store_cell *c, ph_error *err);
 int store_cell_list(store *s, int64_t run, store_cell **out, size_t *n, ph_error *err); /* by number */
+
+/* Files of questions (run_files.c). One belongs to the run that was started with it and is erased with it. */
+enum { STORE_MAX_QUESTIONS = 64 << 20 };
+int store_questions_add(store *s, const char *name, const void *bytes, size_t n, int64_t *id, ph_error *err);
+/* Name and bytes (a NUL behind them) owned; *run = 0 where no run has it yet. */
+int store_questions_get(store *s, int64_t id, char **name, char **bytes, size_t *n, int64_t *run,
+                        ph_error *err);
+/* Erases those that no run took and that came before `before` (Unix milliseconds). */
+int store_questions_forget(store *s, int64_t before, ph_error *err);
 
 /* ---- the whole ---- */
 

@@ -270,6 +270,47 @@ static void evaluation_runs_go_too(void **state) {
     store_close(s);
 }
 
+/* A file of questions belongs to one run and goes with it; one that no run took is forgotten in time. */
+static void questions_go_with_their_run(void **state) {
+    store *s = open_store(state);
+    int64_t file, other, of_run;
+    char *name, *bytes;
+    size_t n;
+    ph_error why;
+    ok(store_questions_add(s, "mine.jsonl", MARKER, strlen(MARKER), &file, err));
+    store_run run = {.kind = lit("qa"),
+                     .command = lit("c"),
+                     .parameters = lit("{}"),
+                     .model = lit("m"),
+                     .cells = 1,
+                     .note = lit(""),
+                     .questions = file};
+    ok(store_run_add(s, &run, NULL, 0, err));
+    ok(store_questions_get(s, file, &name, &bytes, &n, &of_run, err));
+    assert_string_equal(name, "mine.jsonl");
+    assert_string_equal(bytes, MARKER);
+    assert_int_equal(n, strlen(MARKER));
+    assert_int_equal(of_run, run.id);
+    free(name);
+    free(bytes);
+    /* It is nobody else's. */
+    store_run second = run;
+    assert_int_equal(store_run_add(s, &second, NULL, 0, &why), PH_NOT_FOUND);
+    assert_true(occurrences(below(state, "store"), MARKER) > 0);
+    ok(store_questions_forget(s, INT64_MAX, err));
+    assert_true(occurrences(below(state, "store"), MARKER) > 0);
+    ok(store_run_delete(s, run.id, err));
+    assert_int_equal(occurrences(below(state, "store"), MARKER), 0);
+    assert_int_equal(store_questions_get(s, file, &name, &bytes, &n, &of_run, &why), PH_NOT_FOUND);
+    ok(store_questions_add(s, "b", MARKER, strlen(MARKER), &other, err));
+    ok(store_questions_forget(s, 0, err));
+    assert_true(occurrences(below(state, "store"), MARKER) > 0);
+    ok(store_questions_forget(s, INT64_MAX, err));
+    assert_int_equal(occurrences(below(state, "store"), MARKER), 0);
+    assert_whole(s);
+    store_close(s);
+}
+
 /* Deletes among adds, many times: pages are reused, the index is merged again and again. */
 static void deleting_over_and_over(void **state) {
     store *s = open_store(state);
@@ -301,7 +342,7 @@ int main(void) {
         t(what_a_pack_once_held_counts),  t(answers_before_the_document_stay_without_trace),
         t(packs_go_with_their_files),     t(a_damaged_document_can_be_deleted),
         t(an_open_reader_is_told_about),  t(evaluation_runs_go_too),
-        t(deleting_over_and_over),
+        t(questions_go_with_their_run),   t(deleting_over_and_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
