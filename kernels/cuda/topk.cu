@@ -152,6 +152,7 @@ static __global__ void __launch_bounds__(THREADS) topk_rows(topk a) {
     if (n > a.capacity) {
         uint32_t *sample = values; /* and places: free until candidates come */
         int m = 2 * a.capacity < SAMPLE ? 2 * a.capacity : SAMPLE;
+        if (m > n) m = (int)n;
         for (int i = threadIdx.x; i < m; i += THREADS) {
             /* one from each of m stretches, at a place in it that changes from one to the next */
             int64_t from = n * i / m, to = n * (i + 1) / m;
