@@ -21,8 +21,7 @@
 #include <string.h>
 #include <time.h>
 
-/* THOUGHT_TOKENS: a sentence of a document; longer ones are cut there, and the answer begins. */
-enum { READ_SET_SIZE = 12, DEFAULT_TOKENS = 256, THOUGHT_TOKENS = 96 };
+enum { READ_SET_SIZE = 12, DEFAULT_TOKENS = 256 };
 
 static double now_ms(void) {
     struct timespec t;

@@ -4,6 +4,7 @@
 
 #include "appliance/citations.h"
 #include "appliance/read_set.h"
+#include "appliance/thinking.h"
 
 /* The model's reply when nothing in the documents answers. */
 #define ANSWER_NOT_FOUND "Not found in the documents."
@@ -20,10 +21,6 @@ typedef void (*answer_piece)(void *user, const char *piece, size_t len);
 typedef struct answer_turn {
     const char *question, *answer;
 } answer_turn;
-
-/* Whether the sentence that answers is written first, as a thought: a model that was taught to quotes the
- * text, and answers from the quote. */
-typedef enum answer_thinking { THINK_AS_MODEL, THINK_NOT, THINK_FIRST } answer_thinking;
 
 typedef struct answer_options {
     const int64_t *documents; /* answer from these only; NULL = all */

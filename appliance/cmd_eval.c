@@ -47,6 +47,9 @@ enum {
     OPTION_PER_HAYSTACK,
     OPTION_KS,
     OPTION_MAX_TOKENS,
+    OPTION_THINK,
+    OPTION_NO_THINK,
+    OPTION_AS,
     OPTION_OVER,
     OPTION_CSV,
     OPTION_HTML,
@@ -60,6 +63,9 @@ static const struct argp_option options[] = {
      "Haystacks of each length, or prompts of each RULER task (1; ruler 5)", 1},
     {"seed", OPTION_SEED, "N", 0, "The same seed gives the same run (42)", 1},
     {"max-tokens", OPTION_MAX_TOKENS, "N", 0, "Longest answer (needle and qa 64, RULER's own)", 1},
+    {"think", OPTION_THINK, NULL, 0,
+     "The sentence that answers is written first, and the answer from it (as the model has it)", 1},
+    {"no-think", OPTION_NO_THINK, NULL, 0, "The answer is written at once", 1},
     {"haystack", OPTION_HAYSTACK, "PATH", 0, "Plain text files or a folder; may be given again", 1},
     {"documents", OPTION_DOCUMENTS, NULL, 0, "The stored documents are the haystack", 1},
     {"generated", OPTION_GENERATED, NULL, 0, "Generated sentences are the haystack", 1},
@@ -91,6 +97,9 @@ static const struct argp_option options[] = {
     {"qa", OPTION_QA, "FILE", 0,
      "Passages with questions: SQuAD JSON or JSON lines {name, text, qas}; --data FILE too", 4},
     {"data", OPTION_DATA, "FILE", OPTION_HIDDEN, NULL, 4},
+    {"as", OPTION_AS, "ask", 0,
+     "qa: the passages are documents; each question is asked as `pharos ask` does, and once of the whole pack",
+     4},
     {"source", OPTION_SOURCE, "NAME", 0, "Only passages whose \"source\" is NAME", 4},
     {"limit", OPTION_LIMIT, "N", 0, "At most N questions of each length", 4},
     {"per-haystack", OPTION_PER_HAYSTACK, "N", 0, "At most N questions of one haystack (compare 16)", 4},
@@ -196,6 +205,16 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPTION_MAX_TOKENS:
         p->max_tokens = (int)whole(arg, 1, 100000, "number of tokens", state);
         break;
+    case OPTION_THINK:
+        p->thinking = THINK_FIRST;
+        break;
+    case OPTION_NO_THINK:
+        p->thinking = THINK_NOT;
+        break;
+    case OPTION_AS:
+        if (strcmp(arg, "ask")) argp_error(state, "questions can be asked as ask, not as %s", arg);
+        p->as_ask = true;
+        break;
     case OPTION_TOGETHER:
         p->together = true;
         break;
@@ -289,6 +308,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         if (!strcmp(o->what, "rm") && !o->n_runs) argp_error(state, "name a run");
         if ((o->needle || o->question || o->answer) && !(o->needle && o->question && o->answer))
             argp_error(state, "--needle, --question and --answer belong together");
+        if (p->as_ask && strcmp(o->what, "qa")) argp_error(state, "--as belongs to qa");
+        if (p->as_ask && (o->lengths_given || p->n_files || p->documents || p->generated || p->per_haystack))
+            argp_error(
+                state,
+                "with --as ask the passages are the documents, and packs are as long as the model goes");
         if ((p->n_files > 0) + p->documents + p->generated > 1)
             argp_error(state, "the haystack is one of --haystack, --documents and --generated");
         break;
@@ -370,6 +394,7 @@ static void default_lengths(eval_params *p, int64_t most) {
 
 static int complete(eval_command *o, int64_t most_positions, int topk, int most_topk, ph_error *err) {
     eval_params *p = &o->params;
+    if (p->as_ask) p->lengths[p->n_lengths++] = most_positions;
     if (!p->n_lengths) default_lengths(p, most_positions);
     if (!p->depths) p->depths = p->kind == EVAL_NEEDLE ? 15 : 11;
     if (!p->samples) p->samples = p->over == EVAL_RULER ? 5 : 1;

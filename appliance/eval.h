@@ -13,6 +13,7 @@
 #define PHAROS_EVAL_H
 
 #include "appliance/library.h"
+#include "appliance/thinking.h"
 #include "engine/engine.h"
 #include "store/store.h"
 
@@ -44,6 +45,7 @@ typedef struct eval_params {
     uint64_t seed;
     int samples;    /* haystacks of each length (needle), prompts of each task and length (ruler) */
     int max_tokens; /* of an answer; 0 = the kind's */
+    answer_thinking thinking; /* never THINK_AS_MODEL once the run has begun */
 
     /* haystacks: `files` (paths), else stored documents, else generated text, else /usr/share/common-licenses
      */
@@ -67,6 +69,7 @@ typedef struct eval_params {
     char *source;     /* qa: passages of this source only; NULL = all */
     int limit;        /* questions of each length; 0 = all */
     int per_haystack; /* questions of one haystack; 0 = all */
+    bool as_ask;      /* qa: the passages are documents, and each question is asked as `pharos ask` does */
 
     int ks[EVAL_MAX_KS]; /* compare: sparse with these many positions; 0 = the model's own */
     int n_ks;
@@ -197,6 +200,11 @@ int eval_qa_plan(eval_plan *plan, ph_error *err);
 int eval_qa_make(eval_haystack *h, const eval_plan *plan, const eval_group *g, ph_error *err);
 void eval_ruler_plan_free(eval_plan *plan);
 void eval_qa_plan_free(eval_plan *plan);
+
+/* Questions asked through answer.h (as_ask): one group, and two variants: the first look at promising passages, and
+ * the whole pack at once. */
+int eval_ask_plan(eval_plan *plan, ph_error *err);
+void eval_ask_plan_free(eval_plan *plan);
 
 /* ---- running ---- */
 

@@ -45,6 +45,11 @@ static void add_variant(eval_plan *plan, const char *name, int topk, bool dense)
 /* Dense comes first: what the others are held against. */
 static void make_variants(eval_plan *plan) {
     const eval_params *p = plan->params;
+    if (p->as_ask) {
+        add_variant(plan, "first look", 0, p->dense);
+        add_variant(plan, "whole", 0, p->dense);
+        return;
+    }
     if (p->kind != EVAL_COMPARE) {
         add_variant(plan, p->dense ? "dense" : "sparse", 0, p->dense);
         return;
@@ -84,7 +89,7 @@ int eval_plan_make(eval_plan *plan, eval_params *p, store *s, engine *e, ph_erro
     make_variants(plan);
     if (!code && p->over == EVAL_NEEDLE) code = eval_needle_plan(plan, err);
     if (!code && p->over == EVAL_RULER) code = eval_ruler_plan(plan, err);
-    if (!code && p->over == EVAL_QA) code = eval_qa_plan(plan, err);
+    if (!code && p->over == EVAL_QA) code = p->as_ask ? eval_ask_plan(plan, err) : eval_qa_plan(plan, err);
     for (size_t i = 0; i < plan->n_groups && !code; i++) {
         plan->groups[i].cell = plan->cells;
         plan->cells += plan->groups[i].questions * (size_t)plan->n_variants;
@@ -96,7 +101,10 @@ int eval_plan_make(eval_plan *plan, eval_params *p, store *s, engine *e, ph_erro
 
 void eval_plan_free(eval_plan *plan) {
     if (plan->params && plan->params->over == EVAL_RULER) eval_ruler_plan_free(plan);
-    if (plan->params && plan->params->over == EVAL_QA) eval_qa_plan_free(plan);
+    if (plan->params && plan->params->as_ask)
+        eval_ask_plan_free(plan);
+    else if (plan->params && plan->params->over == EVAL_QA)
+        eval_qa_plan_free(plan);
     free(plan->groups);
     eval_texts_free(&plan->texts);
     eval_rows_free(&plan->rows);

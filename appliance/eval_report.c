@@ -220,6 +220,11 @@ void eval_cell_print(const json_t *c, FILE *f) {
     }
     fputs("\nAnswer    ", f);
     print_clean(f, string(c, "answer"));
+    const json_t *thought = json_object_get(json_object_get(c, "thought"), "text");
+    if (json_string_length(thought)) {
+        fputs("\nThought   ", f);
+        print_clean(f, json_string_value(thought));
+    }
     fprintf(f, "\nVerdict   %s", string(c, "verdict"));
     if (*string(c, "detail")) {
         fputs(": ", f);

@@ -1,6 +1,7 @@
 /* eval_run.c - runs a plan: each haystack read once, its questions asked one after another from where it
  * ends, every cell stored as it is done. Read eval_run() last; it is the loop.
  */
+#include "appliance/eval_ask.h"
 #include "appliance/eval_bm25.h"
 #include "appliance/eval_haystack.h"
 #include "appliance/eval_verdict.h"
@@ -64,15 +65,18 @@ typedef struct answering {
     uint32_t *ends;
     int n_tokens, capacity_tokens, failed;
     double log_probability, first_token;
-    eval_sights sights;
-    answer_trace trace;
+    eval_sights sights, thought_sights;
+    answer_trace trace;   /* of all tokens */
+    answer_trace thought; /* its text is what counts here */
 } answering;
 
 static void answering_free(answering *a) {
     free(a->text);
     free(a->ends);
     eval_sights_free(&a->sights);
+    eval_sights_free(&a->thought_sights);
     answer_trace_free(&a->trace);
+    answer_trace_free(&a->thought);
 }
 
 static int keep_piece(answering *a, const generate_step *step, ph_error *err) {
@@ -97,9 +101,22 @@ static int keep_piece(answering *a, const generate_step *step, ph_error *err) {
     return PH_OK;
 }
 
+/* The thought may read the place for the answer: its steps count for the read set, and are told apart. */
+static int thought(answering *a, const generate_step *step, ph_error *err) {
+    int code = answer_trace_add(&a->thought, step, 1, err);
+    if (!code && step->layers) code = answer_trace_add(&a->trace, step, TRACE_KEEP, err);
+    return code ? code
+                : eval_sights_add(&a->thought_sights, a->session, step, a->question->spans,
+                                  a->question->n_spans, err);
+}
+
 static int wrote(void *user, const generate_step *step) {
     answering *a = user;
     running *r = a->run;
+    if (step->thinking) {
+        a->failed = thought(a, step, r->err);
+        return a->failed != PH_OK;
+    }
     if (step->late) { /* a served model: what it selected comes after the answer */
         a->failed = answer_trace_late(&a->trace, step, TRACE_KEEP, r->err);
         if (!a->failed)
@@ -121,8 +138,8 @@ static int wrote(void *user, const generate_step *step) {
 static int feed_question(running *r, session *s, const eval_question *q, ph_error *err) {
     token_list tokens = {0};
     const tokenizer *t = engine_tokenizer(r->engine);
-    int code =
-        prompt_question(engine_prompt(r->engine), t, q->question, strlen(q->question), 0, &tokens, err);
+    int code = prompt_question(engine_prompt(r->engine), t, q->question, strlen(q->question),
+                               r->plan->params->thinking == THINK_FIRST ? PROMPT_THINKING : 0, &tokens, err);
     if (!code && q->prefix) code = tokenizer_encode(t, q->prefix, strlen(q->prefix), 0, 0, &tokens, err);
     if (!code) code = session_feed(s, tokens.ids, (int64_t)tokens.n, NULL, NULL, err);
     token_list_free(&tokens);
@@ -240,19 +257,6 @@ static json_t *strings_json(char *const *list, size_t n) {
     return out;
 }
 
-/* Bytes that are no UTF-8 as U+FFFD: an answer may end inside a character. */
-static json_t *answer_string(const char *s) {
-    json_t *v = json_string(s);
-    if (v) return v;
-    size_t n = strlen(s);
-    char *out = malloc(n + 1);
-    if (!out) return NULL;
-    for (size_t i = 0; i <= n; i++) out[i] = (unsigned char)s[i] < 0x80 ? s[i] : '?';
-    v = json_string(out);
-    free(out);
-    return v;
-}
-
 static const char *stop_name(stop_reason s) {
     static const char *const stops[] = {"end", "length", "callback", "context"};
     return stops[s];
@@ -264,21 +268,29 @@ static json_t *cell_json(running *r, const answering *a, const eval_score *score
     char detail[400];
     eval_answer given = {a->text ? a->text : "", stop, a->ends, a->n_tokens};
     double sure = a->n_tokens ? exp(a->log_probability / a->n_tokens) : 0;
-    eval_verdict v = eval_judge(q, &given, score, &a->sights, engine_topk(r->engine), detail);
+    eval_verdict v =
+        eval_judge(q, &given, score, &a->sights, &a->thought_sights, engine_topk(r->engine), detail);
     json_t *result = json_pack(
         "{s:s, s:I, s:i, s:f, s:s, s:I, s:I, s:s, s:o, s:o, s:s, s:i, s:f, s:f, s:f, s:f, s:b, s:b, s:s, "
         "s:o, s:f}",
         "task", q->task, "length", (json_int_t)g->length, "sample", g->sample, "depth", q->depth, "variant",
         r->plan->variants[r->variant].name, "prompt_tokens", (json_int_t)r->haystack.pack.prompt.tokens.n,
         "characters", (json_int_t)r->haystack.characters, "question", q->question, "expected",
-        strings_json(q->answers, q->n_answers), "answer", answer_string(given.got), "stop", stop_name(stop),
-        "tokens", a->n_tokens, "score", score->score, "contains", score->contains, "exact", score->exact,
-        "f1", score->f1, "said_absent", score->said_absent, "right", score->right, "verdict",
-        eval_verdict_name(v), "detail", answer_string(detail), "confidence", isfinite(sure) ? sure : 0.0);
+        strings_json(q->answers, q->n_answers), "answer", eval_answer_string(given.got), "stop",
+        stop_name(stop), "tokens", a->n_tokens, "score", score->score, "contains", score->contains, "exact",
+        score->exact, "f1", score->f1, "said_absent", score->said_absent, "right", score->right, "verdict",
+        eval_verdict_name(v), "detail", eval_answer_string(detail), "confidence",
+        isfinite(sure) ? sure : 0.0);
     if (result && q->n_spans)
         json_object_set_new(result, "span",
                             json_pack("[I, I]", (json_int_t)q->spans[0].start, (json_int_t)q->spans[0].end));
     if (result && a->sights.n_steps) json_object_set_new(result, "trace", trace_json(&a->sights));
+    if (result && r->plan->params->thinking == THINK_FIRST)
+        json_object_set_new(
+            result, "thought",
+            json_pack("{s:o, s:i, s:o}", "text", eval_answer_string(a->thought.text ? a->thought.text : ""),
+                      "tokens", (int)a->thought.n_tokens, "trace",
+                      a->thought_sights.n_steps ? trace_json(&a->thought_sights) : json_null()));
     return result;
 }
 
@@ -316,8 +328,12 @@ static void add_usage(json_t *timing, const session *s) {
 
 static int ask(running *r, session *s, size_t question, size_t cell, ph_error *err) {
     answering a = {.run = r, .session = s, .question = &r->haystack.questions[question]};
-    generate_options o = {
-        .max_tokens = a.question->max_tokens, .trace = true, .step = wrote, .waiting = waiting, .user = &a};
+    generate_options o = {.max_tokens = a.question->max_tokens,
+                          .max_thinking = r->plan->params->thinking == THINK_FIRST ? THOUGHT_TOKENS : 0,
+                          .trace = true,
+                          .step = wrote,
+                          .waiting = waiting,
+                          .user = &a};
     stop_reason stop = STOP_EOS;
     eval_score score;
     double started = now();
@@ -424,11 +440,37 @@ static bool all_done(const running *r, const eval_group *g, int from_variant, in
     return true;
 }
 
+static int asking(void *user, answer_phase phase, int64_t done, int64_t total, int64_t cached) {
+    (void)cached;
+    bool reading = phase == PHASE_READING;
+    return tell(user, reading ? done : 0, reading ? total : 0);
+}
+
+/* Questions as a person asks them. */
+static int run_asks(running *r, const eval_group *g, ph_error *err) {
+    eval_library *l = NULL;
+    int code = eval_library_open(&l, r->plan, err);
+    for (r->variant = 0; r->variant < r->plan->n_variants && !code; r->variant++) {
+        size_t first = g->cell + (size_t)r->variant * g->questions;
+        for (size_t q = 0; q < g->questions && !code; q++) {
+            if (r->done[first + q]) continue;
+            json_t *result = NULL, *timing = NULL;
+            code = eval_library_ask(l, q, r->variant, asking, r, &result, &timing, err);
+            if (!code) code = store_result(r, first + q, result, timing, err);
+            json_decref(result);
+            json_decref(timing);
+        }
+    }
+    eval_library_close(l);
+    return code;
+}
+
 static int run_group(running *r, size_t group, ph_error *err) {
     const eval_plan *plan = r->plan;
     const eval_group *g = &plan->groups[group];
     if (all_done(r, g, 0, plan->n_variants)) return PH_OK;
     r->group = group;
+    if (plan->params->as_ask) return run_asks(r, g, err);
     int code = eval_group_make(&r->haystack, plan, group, err);
     if (!code && plan->n_variants > 1) {
         size_t vocab = (size_t)engine_config(r->engine)->vocab;
@@ -521,9 +563,21 @@ static int check_remote(const engine *e, const eval_params *p, ph_error *err) {
     return PH_OK;
 }
 
+/* As the model has it, where it can be: a reference answer is compared and a begun answer goes on without a
+ * thought. */
+static int settle_thinking(const engine *e, eval_params *p, ph_error *err) {
+    bool able = p->kind != EVAL_COMPARE && !p->answer_prefix;
+    if (p->thinking == THINK_FIRST && !able)
+        return ph_fail(err, PH_USAGE, "%s takes no thought before the answer",
+                       p->kind == EVAL_COMPARE ? "compare" : "an answer that is begun for the model");
+    if (p->thinking == THINK_AS_MODEL) p->thinking = able && engine_thinks(e) ? THINK_FIRST : THINK_NOT;
+    return PH_OK;
+}
+
 int eval_run(store *s, engine *e, eval_params *p, int64_t resume, const eval_options *o, ph_error *err) {
     eval_plan plan;
     int unable = check_remote(e, p, err);
+    if (!unable) unable = settle_thinking(e, p, err);
     if (unable) return unable;
     int code = eval_plan_make(&plan, p, s, e, err);
     if (code) return code;

@@ -44,11 +44,29 @@ static bool answerable(const json_t *c) {
     return json_array_size(json_object_get(c, "expected")) > 0;
 }
 /* The figures of a qa run, in the order of qa_columns. */
-static const char *const qa_columns[] = {"token F1",           "exact match",
-                                         "substring",          "answer kept",
-                                         "absence told",       "read set: source first",
-                                         "BM25: source first", "span in first token's trace"};
-enum { QA_F1, QA_EXACT, QA_SUBSTRING, QA_KEPT, QA_ABSENT, QA_READ, QA_BM25, QA_HELD, QA_COLUMNS };
+static const char *const qa_columns[] = {"token F1",
+                                         "exact match",
+                                         "substring",
+                                         "answer kept",
+                                         "absence told",
+                                         "read set: source first",
+                                         "BM25: source first",
+                                         "span in first token's trace",
+                                         "span in thought's first",
+                                         "source cited"};
+enum {
+    QA_F1,
+    QA_EXACT,
+    QA_SUBSTRING,
+    QA_KEPT,
+    QA_ABSENT,
+    QA_READ,
+    QA_BM25,
+    QA_HELD,
+    QA_COLUMNS,              /* so many are shown of every run */
+    QA_THOUGHT = QA_COLUMNS, /* runs with a thought before the answer */
+    QA_CITED                 /* questions asked through answer.h */
+};
 static bool qa_figure(const json_t *c, double *v, int number) {
     bool answer = answerable(c);
     const json_t *rank;
@@ -76,6 +94,13 @@ static bool qa_figure(const json_t *c, double *v, int number) {
     case QA_HELD:
         *v = truth(json_object_get(c, "trace"), "held");
         return answer && json_object_get(c, "trace");
+    case QA_THOUGHT:
+        rank = json_object_get(json_object_get(c, "thought"), "trace");
+        *v = truth(rank, "held");
+        return answer && json_is_object(rank);
+    case QA_CITED:
+        *v = truth(c, "cited");
+        return answer && json_object_get(c, "cited");
     default:
         return false;
     }
@@ -349,10 +374,41 @@ static void balanced(json_t *tables, const json_t *cells) {
                   "column_names", json_pack("[s]", "balanced accuracy"), "values", values));
 }
 
+/* Through answer.h, once with a first look at promising passages and once without. */
+static const char *const asked_columns[] = {"token F1",
+                                            "exact match",
+                                            "substring",
+                                            "answer kept",
+                                            "absence told",
+                                            "source cited",
+                                            "read set: source first",
+                                            "BM25: source first"};
+static bool asked_figure(const json_t *c, double *v, int number) {
+    static const int figures[] = {QA_F1,     QA_EXACT, QA_SUBSTRING, QA_KEPT,
+                                  QA_ABSENT, QA_CITED, QA_READ,      QA_BM25};
+    return qa_figure(c, v, figures[number]);
+}
+
+static void asked(json_t *tables, const json_t *cells) {
+    enum { ASKED = sizeof asked_columns / sizeof *asked_columns };
+    by_length(tables, cells, "first look", "Asked, first look",
+              "as `pharos ask`: the passages that full text ranks first, then the whole pack where they say "
+              "nothing",
+              asked_columns, ASKED, asked_figure, true);
+    by_length(tables, cells, "whole", "Asked, whole", "as `pharos ask --whole`: the whole pack at once",
+              asked_columns, ASKED, asked_figure, true);
+}
+
 static void qa(json_t *tables, const json_t *cells) {
+    const json_t *one = json_array_get(cells, 0);
+    if (json_object_get(one, "look")) {
+        asked(tables, cells);
+        return;
+    }
     static const char *const fifths[] = {"0-20%", "20-40%", "40-60%", "60-80%", "80-100%"};
     by_length(tables, cells, NULL, "Questions", "F1, exact and substring of questions with an answer",
-              qa_columns, QA_COLUMNS, qa_figure, true);
+              qa_columns, json_is_object(json_object_get(one, "thought")) ? QA_THOUGHT + 1 : QA_COLUMNS,
+              qa_figure, true);
     balanced(tables, cells);
     by_length(tables, cells, NULL, "Token F1 by position of the source", "fifths of the haystack", fifths, 5,
               by_fifth, true);

@@ -127,6 +127,18 @@ int eval_score_answer(eval_score *out, eval_kind kind, const eval_question *q, c
 
 /* ---- verdicts ---- */
 
+json_t *eval_answer_string(const char *s) {
+    json_t *v = json_string(s);
+    if (v) return v;
+    size_t n = strlen(s);
+    char *out = malloc(n + 1);
+    if (!out) return NULL;
+    for (size_t i = 0; i <= n; i++) out[i] = (unsigned char)s[i] < 0x80 ? s[i] : '?';
+    v = json_string(out);
+    free(out);
+    return v;
+}
+
 static const char *const names[VERDICTS] = {"right",   "not selected", "selected, not used",
                                             "cut off", "wrong copy",   "invented",
                                             "unknown", "no trace"};
@@ -193,7 +205,7 @@ static int reference_of(const eval_question *q, const eval_score *score, const c
 }
 
 eval_verdict eval_judge(const eval_question *q, const eval_answer *a, const eval_score *score,
-                        const eval_sights *s, int k, char *detail) {
+                        const eval_sights *s, const eval_sights *thought, int k, char *detail) {
     enum { ROOM = 400 };
     detail[0] = 0;
     if (score->right) return VERDICT_RIGHT;
@@ -207,14 +219,18 @@ eval_verdict eval_judge(const eval_question *q, const eval_answer *a, const eval
         snprintf(detail, ROOM, "after %d tokens", a->n_tokens);
         return VERDICT_CUT_OFF;
     }
-    if (s->n_steps == 0) return q->n_spans ? VERDICT_NO_TRACE : VERDICT_UNKNOWN;
+    if (s->n_steps + thought->n_steps == 0) return q->n_spans ? VERDICT_NO_TRACE : VERDICT_UNKNOWN;
     /* One of several: the steps that should have given it are not known; else up to where the answer left it.
      */
     bool several = q->all && q->n_answers > 1;
     int own = q->n_spans == (int)q->n_answers ? r : -1;
     int until = several ? s->n_steps : leaves_at(a, reference) + 1;
     int first = own < 0 ? 0 : own, last = own < 0 ? s->n_spans : own + 1;
-    eval_sight best = eval_sights_best(s, 0, until, 0, s->layers, first, last);
+    eval_sight best = eval_sights_best(s, 0, until, 0, s->layers, first, last),
+               before = eval_sights_best(thought, 0, thought->n_steps, 0, thought->layers, first, last);
+    best.share = fmaxf(best.share, before.share);
+    best.mass = fmaxf(best.mass, before.mass);
+    if (before.rank && (!best.rank || before.rank < best.rank)) best.rank = before.rank;
     if (!selected(q, best.share, first, last)) {
         snprintf(detail, ROOM, "best rank %lld of %d selected, %.0f%% of its tokens", (long long)best.rank, k,
                  100 * best.share);

@@ -60,8 +60,12 @@ typedef struct eval_score {
 /* kind: how `score` is made (needle, ruler: contains; qa: F1). < PH_OK never; PH_MEMORY. */
 int eval_score_answer(eval_score *out, eval_kind kind, const eval_question *q, const char *got,
                       ph_error *err);
+/* Bytes that are no UTF-8 as ?: an answer may end inside a character. */
+json_t *eval_answer_string(const char *s);
 /* detail[400]: ranks, masses, strings. k: positions that could be selected. */
+/* thought: what the tokens of a thought before the answer saw, where there was one; it may have read the place for the
+ * answer. */
 eval_verdict eval_judge(const eval_question *q, const eval_answer *a, const eval_score *score,
-                        const eval_sights *s, int k, char *detail);
+                        const eval_sights *s, const eval_sights *thought, int k, char *detail);
 
 #endif

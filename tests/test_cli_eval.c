@@ -125,6 +125,68 @@ static void runs_are_kept_and_shown(void **state) {
     result_free(&r);
 }
 
+/* The tiny model writes a thought to its end, whatever it is asked. */
+static void a_thought_comes_first_where_it_is_asked_for(void **state) {
+    const place *p = *state;
+    const char *const ways[] = {"--think", "--no-think", NULL};
+    for (int i = 0; i < 3; i++) {
+        result r =
+            EVAL(p, "qa", "--qa", p->questions, "--lengths", "1K", "--max-tokens", "4", "--json", ways[i]);
+        succeeds(&r);
+        json_t *j = parse_json(r.out), *parameters = json_object_get(j, "parameters");
+        assert_int_equal(json_is_true(json_object_get(parameters, "thinking")), i == 0);
+        const json_t *cells = json_object_get(j, "results");
+        assert_int_equal(json_array_size(cells), 2);
+        for (size_t k = 0; k < 2; k++) {
+            const json_t *c = json_array_get(cells, k), *thought = json_object_get(c, "thought");
+            assert_int_equal(json_integer_value(json_object_get(c, "tokens")), 4);
+            assert_int_equal(json_is_object(thought), i == 0);
+            if (i) continue;
+            assert_int_equal(json_integer_value(json_object_get(thought, "tokens")), 96);
+            assert_true(json_string_length(json_object_get(thought, "text")) > 0);
+            if (json_array_size(json_object_get(c, "expected")))
+                assert_true(json_is_boolean(json_object_get(json_object_get(thought, "trace"), "held")));
+        }
+        json_decref(j);
+        result_free(&r);
+    }
+    result r = EVAL(p, "compare", "--think", "--lengths", "1K", "--generated");
+    assert_int_equal(r.status, PH_USAGE);
+    result_free(&r);
+    r = EVAL(p, "ruler", "--think", "--answer-prefix", "--lengths", "1K", "--tasks", "vt", "--generated");
+    assert_int_equal(r.status, PH_USAGE);
+    result_free(&r);
+}
+
+static void questions_are_asked_as_by_a_person(void **state) {
+    const place *p = *state;
+    result r = EVAL(p, "qa", "--as", "ask", "--qa", p->questions, "--max-tokens", "4", "--json");
+    succeeds(&r);
+    json_t *j = parse_json(r.out);
+    const json_t *cells = json_object_get(j, "results");
+    assert_int_equal(json_array_size(cells), 4); /* two questions, each two ways */
+    for (size_t i = 0; i < 4; i++) {
+        const json_t *c = json_array_get(cells, i);
+        assert_string_equal(json_string_value(json_object_get(c, "variant")), i < 2 ? "first look" : "whole");
+        /* The tiny model never says that nothing is found: its first look is its last. */
+        assert_string_equal(json_string_value(json_object_get(c, "look")), i < 2 ? "passages" : "whole");
+        assert_int_equal(json_integer_value(json_object_get(c, "bm25_rank")), 1);
+        assert_int_equal(json_integer_value(json_object_get(c, "read_rank")), 1); /* there is one document */
+        assert_int_equal(json_integer_value(json_object_get(c, "tokens")), 4);
+        assert_int_equal(json_integer_value(json_object_get(c, "characters")), 26);
+    }
+    json_decref(j);
+    result_free(&r);
+    r = EVAL(p, "show");
+    succeeds(&r);
+    assert_non_null(strstr(r.out, "Asked, first look"));
+    assert_non_null(strstr(r.out, "Asked, whole"));
+    result_free(&r);
+    r = EVAL(p, "qa", "--as", "ask", "--qa", p->questions, "--lengths", "1K");
+    assert_int_equal(r.status, PH_USAGE);
+    result_free(&r);
+}
+
 static void wrong_ones_are_refused(void **state) {
     const place *p = *state;
     const struct {
@@ -188,6 +250,8 @@ static void stopped_and_gone_on_with(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(runs_are_kept_and_shown),
+                                       cmocka_unit_test(a_thought_comes_first_where_it_is_asked_for),
+                                       cmocka_unit_test(questions_are_asked_as_by_a_person),
                                        cmocka_unit_test(wrong_ones_are_refused),
                                        cmocka_unit_test(stopped_and_gone_on_with)};
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -95,7 +95,7 @@ static eval_verdict judge(const char *reference, const char *got, stop_reason st
     eval_score score;
     assert_int_equal(eval_score_answer(&score, EVAL_NEEDLE, &q, got, NULL), 0);
     eval_answer a = {got, stop, ends, n};
-    return eval_judge(&q, &a, &score, &sights, 512, detail);
+    return eval_judge(&q, &a, &score, &sights, &(eval_sights){0}, 512, detail);
 }
 
 static void verdicts(void **state) {
