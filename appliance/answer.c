@@ -246,6 +246,7 @@ static int ask_pack(answer *out, int64_t pack, const choice *c, store *s, engine
     if (!row->question || !row->answer || !row->model)
         return ph_fail(err, PH_MEMORY, "no memory for an answer");
     memcpy(row->key, engine_key(e), sizeof row->key);
+    memcpy(row->owner, o->owner, sizeof row->owner);
     size_t n = out->trace.n_tokens;
     row->found = !is_not_found(&out->trace);
     row->asked_at = (int64_t)time(NULL) * 1000;

@@ -36,6 +36,7 @@ typedef struct answer_options {
     uint64_t seed;
     bool full_trace;          /* keep every selected position, not the heaviest only */
     bool discard;             /* do not store question and answer */
+    uint8_t owner[32];        /* whose question it is (store.h); zeros = nobody's */
     answer_progress progress; /* may be NULL */
     answer_piece piece;       /* may be NULL; called only when one pack is asked */
     answer_piece thought;     /* may be NULL: the thought as a whole, before the first piece */

@@ -97,14 +97,27 @@ static const api_route *find_route(http_request *r, int64_t *id) {
 
 /* ---- who may ---- */
 
+/* Looks the caller's token up, where one is needed. false: the reply is made. */
+static bool identify(api_call *c, const char *header) {
+    serve *v = c->serve;
+    ph_error err = {0};
+    store *s = NULL;
+    bool needed = true;
+    int code = stores_lend(v->stores, &s, &err);
+    if (!code) code = tokens_needed(v->tokens, s, &needed, &err);
+    c->role = needed ? ROLE_NONE : ROLE_MANAGE;
+    if (!code && needed) code = tokens_role(v->tokens, s, header, &c->role, c->owner, &err);
+    c->known = needed && c->role != ROLE_NONE;
+    stores_back(v->stores, s);
+    if (code) http_reply_failure(c->http, &err);
+    return !code;
+}
+
 static bool admit(api_call *c) {
-    serve *s = c->serve;
-    c->role = ROLE_MANAGE;
-    if (!s->tokens) return true;
+    if (c->route->role == ROLE_NONE) return true;
     bool twice = false;
     const char *header = http_header(c->http, "Authorization", &twice);
-    c->role = tokens_role(s->tokens, header, &c->number);
-    if (c->route->role == ROLE_NONE) return true;
+    if (!identify(c, header)) return false;
     if (c->role == ROLE_NONE) {
         http_reply_error(c->http, 401, NULL,
                          twice ? "more than one Authorization" : "this server wants a token");
@@ -117,19 +130,20 @@ static bool admit(api_call *c) {
     return true;
 }
 
-bool api_may_see(const api_call *c, int64_t id) {
-    if (c->role == ROLE_MANAGE) return true;
-    figures *f = &c->serve->figures;
-    bool own = false;
-    pthread_mutex_lock(&f->lock);
-    size_t n = f->n_owned < OWNED ? f->n_owned : OWNED;
-    for (size_t i = 0; i < n && !own; i++) own = f->owned[i].answer == id && f->owned[i].number == c->number;
-    pthread_mutex_unlock(&f->lock);
-    return own;
+bool api_may_see(const api_call *c, const store_answer *row) {
+    return !c->known || !memcmp(c->owner, row->owner, sizeof c->owner);
+}
+
+int api_own_answer(api_call *c, store *s, store_answer *row, ph_error *err) {
+    int code = store_answer_get(s, c->id, row, err);
+    if (code || api_may_see(c, row)) return code;
+    store_answer_free(row);
+    return ph_fail(err, PH_NOT_FOUND, "there is no answer %lld", (long long)c->id);
 }
 
 void api_client(const api_call *c, char out[80]) {
-    snprintf(out, 80, "%d %.60s", c->number, c->http->client);
+    snprintf(out, 80, "%02x%02x%02x%02x %.60s", c->owner[0], c->owner[1], c->owner[2], c->owner[3],
+             c->http->client);
 }
 
 /* ---- the body ---- */

@@ -10,8 +10,9 @@ typedef struct api_call {
     serve *serve;
     http_request *http;
     role role;
-    int number; /* of the token, 0 = none are needed */
-    int64_t id; /* {id} of the path */
+    bool known;        /* came with a token; without one, where none is needed, everything is seen */
+    uint8_t owner[32]; /* the token's hash: whose questions are asked and seen; zeros without one */
+    int64_t id;        /* {id} of the path */
     const struct api_route *route;
     void *body; /* the route's own, from its begin; freed by free_body */
     void (*free_body)(void *body);
@@ -52,8 +53,11 @@ bool api_members(api_call *c, const json_t *body, const char *const *names);
 
 json_t *api_receipt_json(const store_receipt *r);
 
-/* Whether this caller may see an answer: its own, or everything with the role `manage`. */
-bool api_may_see(const api_call *c, int64_t id);
+/* Whether this caller may see an answer: its own, or any where no token is needed. A foreign one is as if it
+ * were not there. */
+bool api_may_see(const api_call *c, const store_answer *row);
+/* PH_NOT_FOUND for another's. *row is the caller's to free. */
+int api_own_answer(api_call *c, store *s, store_answer *row, ph_error *err);
 
 /* Submits the question (stolen) and replies: a stream, or JSON when it is done. */
 struct question;

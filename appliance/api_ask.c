@@ -73,7 +73,7 @@ static const question_form events = {placed, progressed, wrote, restarted, done,
 
 /* ---- the reply ---- */
 
-static void remember(void *user, const answer *a, int number) {
+static void remember(void *user, const answer *a) {
     figures *f = user;
     pthread_mutex_lock(&f->lock);
     f->answers++;
@@ -82,7 +82,6 @@ static void remember(void *user, const answer *a, int number) {
     f->cached_tokens += (uint64_t)a->row.cached_tokens;
     f->completion_tokens += (uint64_t)a->row.completion_tokens;
     f->answer_seconds += a->row.total_ms / 1e3;
-    if (number && a->row.id) f->owned[f->n_owned++ % OWNED] = (owned_answer){a->row.id, number};
     pthread_mutex_unlock(&f->lock);
 }
 
@@ -130,7 +129,7 @@ void api_ask_question(api_call *c, question *q) {
     q->now = &c->serve->reading;
     q->answered = remember;
     q->answered_user = &c->serve->figures;
-    q->number = c->number;
+    memcpy(q->options.owner, c->owner, sizeof q->options.owner);
     jobs_answer a = w ? jobs_submit(c->serve->jobs, &question_class, q, client, &j) : JOBS_NO_MEMORY;
     if (a != JOBS_TAKEN) {
         free(w);

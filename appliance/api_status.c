@@ -58,7 +58,7 @@ static int status(api_call *c, store *s, ph_error *err) {
                               PHAROS_VERSION, "state", state_names[state], "message", json_text(why), "model",
                               e ? json_text(engine_model_name(e)) : json_null(), "context", room, "totals",
                               totals, "queue", queue, "reading", reading_json(&v->reading), "run", run_now_json(&v->run), "limits", limits,
-                              "token_required", v->tokens != NULL, "role",
+                              "token_required", c->known, "role",
                               c->role == ROLE_MANAGE ? "manage" : "ask"));
     return PH_OK;
 }

@@ -83,6 +83,7 @@ int cmd_eval(int argc, char **argv);
 int cmd_backup(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
 int cmd_watch(int argc, char **argv);
+int cmd_token(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 
 #endif

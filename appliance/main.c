@@ -20,6 +20,7 @@ const command commands[] = {
     {"model", "Show the model, or hold a checkpoint against its reference", cmd_model},
     {"eval", "Measure what the model reads: needles, RULER, questions, recall, sparse against dense", cmd_eval},
     {"bench", "Measure this machine: each figure beside its floor", cmd_bench},
+    {"token", "Make and revoke tokens of a server that others reach", cmd_token},
     {"doctor", "Check what this machine and this build can do", cmd_doctor},
     {NULL, NULL, NULL},
 };

@@ -54,12 +54,29 @@ static int start_parts(serve *s, ph_error *err) {
                       .header_seconds = o->header_seconds,
                       .heartbeat_ms = o->heartbeat_ms};
     http_application app = {.user = s, .begin = api_begin, .run = api_run};
-    int code = stores_open(&s->stores, o->data_dir, err);
-    if (!code) code = jobs_start(&s->jobs, &j, err);
+    int code = jobs_start(&s->jobs, &j, err);
     if (!code) code = uploads_start(&s->uploads, &u, err);
     /* Last: from here on requests come. */
     if (!code) code = http_start(&s->http, &h, &app, err);
     if (!code) jobs_want_read(s->jobs); /* what an earlier server did not come to */
+    return code;
+}
+
+/* The store, and who may come in. */
+static int open_door(serve *s, ph_error *err) {
+    const serve_options *o = &s->options;
+    store *lent = NULL;
+    bool needed = false;
+    int code = stores_open(&s->stores, o->data_dir, err);
+    if (!code) code = stores_lend(s->stores, &lent, err);
+    if (!code) code = tokens_open(&s->tokens, o->token_file, lent, err);
+    if (!code) code = tokens_needed(s->tokens, lent, &needed, err);
+    stores_back(s->stores, lent);
+    if (!code && !needed && !is_loopback(o->listen))
+        code = ph_fail(
+            err, PH_USAGE,
+            "%s can be reached from elsewhere: that needs a token (`pharos token add`) or --token-file",
+            o->listen);
     return code;
 }
 
@@ -73,12 +90,7 @@ int serve_start(serve **out, const serve_options *o, ph_error *err) {
     pthread_mutex_init(&s->reading.lock, NULL);
     pthread_mutex_init(&s->run.lock, NULL);
     pthread_mutex_init(&s->figures.lock, NULL);
-    int code = PH_OK;
-    if (o->token_file)
-        code = tokens_load(&s->tokens, o->token_file, err);
-    else if (!is_loopback(s->options.listen))
-        code = ph_fail(err, PH_USAGE, "%s can be reached from elsewhere: that needs --token-file",
-                       s->options.listen);
+    int code = open_door(s, err);
     if (!code) code = start_parts(s, err);
     if (code)
         serve_stop(s);

@@ -138,7 +138,7 @@ static int run(job *j, void *user, store *s, engine *e, ph_error *err) {
     }
     if (code) return code;
     if (q->n_tail) q->form->piece(q, "\xEF\xBF\xBD");
-    if (q->answered) q->answered(q->answered_user, &a, q->number);
+    if (q->answered) q->answered(q->answered_user, &a);
     q->form->done(q, &a);
     answer_free(&a);
     return PH_OK;

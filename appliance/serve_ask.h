@@ -34,9 +34,8 @@ struct question {
     const question_form *form;
     void *form_data; /* freed with free() */
     reading_now *now;
-    void (*answered)(void *user, const answer *a, int number); /* for counting; may be NULL */
+    void (*answered)(void *user, const answer *a); /* for counting; may be NULL */
     void *answered_user;
-    int number; /* of the token that asks */
     bool stream;
     outbox out;
     json_t *result; /* the reply, where nothing is streamed; owned */

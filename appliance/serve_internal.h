@@ -15,22 +15,13 @@ enum {
     MAX_JSON_BYTES = 1 << 20,
     MAX_QUESTION_BYTES = 64 << 10,
     MAX_ANSWER_TOKENS = 4096,
-    MAX_ASKED_DOCUMENTS = 10000,
-    OWNED = 4096 /* answers whose asker is remembered */
+    MAX_ASKED_DOCUMENTS = 10000
 };
-
-typedef struct owned_answer {
-    int64_t answer;
-    int number; /* of the token that asked */
-} owned_answer;
 
 typedef struct figures {
     pthread_mutex_t lock;
     uint64_t answers, not_found, prompt_tokens, cached_tokens, completion_tokens;
     double answer_seconds;
-    /* Who asked what, in a ring: an `ask` token sees its own answers only, while this server runs. */
-    owned_answer owned[OWNED];
-    size_t n_owned;
 } figures;
 
 struct serve {
@@ -39,7 +30,7 @@ struct serve {
     jobs *jobs;
     uploads *uploads;
     stores *stores;
-    tokens *tokens; /* NULL: none needed */
+    tokens *tokens;
     context *plain; /* what the worker has read for questions without documents; its own until jobs_stop */
     reading_now reading;
     run_now run;

@@ -77,7 +77,11 @@ static int insert_answer(store *s, store_answer *a, const char *question, const 
                          ph_error *err) {
     int rc = PH_OK;
     if (!a->conversation) {
-        rc = db_run(s, err, "INSERT INTO conversations DEFAULT VALUES", "");
+        static const uint8_t nobody[32];
+        if (memcmp(a->owner, nobody, sizeof nobody))
+            rc = db_run(s, err, "INSERT INTO conversations (owner) VALUES (?)", "h", a->owner);
+        else
+            rc = db_run(s, err, "INSERT INTO conversations DEFAULT VALUES", "");
         a->conversation = sqlite3_last_insert_rowid(s->db);
     }
     if (rc == PH_OK)
@@ -181,12 +185,21 @@ static int read_citations(store *s, store_answer *a, ph_error *err) {
     return rc;
 }
 
-/* At most `limit` answers: the one with this id, or the newest ones where id is 0. */
-static int read_answers(store *s, int64_t id, size_t limit, store_answer **out, size_t *n, ph_error *err) {
+/* The conversation's owner; zeros for none. */
+static int read_owner(store *s, store_answer *a, sqlite3_stmt *row, int column, ph_error *err) {
+    if (sqlite3_column_type(row, column) == SQLITE_NULL) return PH_OK;
+    return db_hash(s, a->owner, row, column, err);
+}
+
+/* At most `limit` answers: the one with this id, or the newest ones where id is 0; of this owner, or of all
+ * where it is NULL. */
+static int read_answers(store *s, int64_t id, const uint8_t *owner, size_t limit, store_answer **out,
+                        size_t *n, ph_error *err) {
     sqlite3_stmt *statement = NULL;
     store_answer *list = NULL;
     size_t count = 0;
     bool row, began;
+    static const uint8_t nobody[32];
     *out = NULL;
     *n = 0;
     int rc = store_read_begin(s, &began, err);
@@ -194,10 +207,12 @@ static int read_answers(store *s, int64_t id, size_t limit, store_answer **out, 
     rc = db_prepare(
         s, &statement, err,
         "SELECT a.id, q.conversation, a.pack, q.question, a.answer, a.found, q.asked_at, a.prompt_tokens,"
-        " a.cached_tokens, a.completion_tokens, a.prefill_ms, a.first_token_ms, a.total_ms, a.model, a.key"
-        " FROM answers a JOIN questions q ON q.id = a.question"
-        " WHERE ?1 = 0 OR a.id = ?1 ORDER BY a.id DESC LIMIT ?2",
-        "ii", id, limit > INT64_MAX ? INT64_MAX : (int64_t)limit);
+        " a.cached_tokens, a.completion_tokens, a.prefill_ms, a.first_token_ms, a.total_ms, a.model, a.key, "
+        "c.owner"
+        " FROM answers a JOIN questions q ON q.id = a.question JOIN conversations c ON c.id = q.conversation"
+        " WHERE (?1 = 0 OR a.id = ?1) AND (?3 = 0 OR c.owner = ?4) ORDER BY a.id DESC LIMIT ?2",
+        "iiih", id, limit > INT64_MAX ? INT64_MAX : (int64_t)limit, (int64_t)(owner != NULL),
+        owner ? owner : nobody);
     while (rc == PH_OK && (rc = db_step(s, statement, &row, err)) == PH_OK && row) {
         if ((rc = db_grow((void **)&list, count, sizeof *list, err))) break;
         store_answer *a = &list[count++];
@@ -216,6 +231,7 @@ static int read_answers(store *s, int64_t id, size_t limit, store_answer **out, 
         if (rc == PH_OK) rc = db_text(s, &a->answer, statement, 4, err);
         if (rc == PH_OK) rc = db_text(s, &a->model, statement, 13, err);
         if (rc == PH_OK) rc = db_hash(s, a->key, statement, 14, err);
+        if (rc == PH_OK) rc = read_owner(s, a, statement, 15, err);
         if (rc == PH_OK) rc = read_citations(s, a, err);
     }
     sqlite3_finalize(statement);
@@ -233,7 +249,7 @@ int store_answer_get(store *s, int64_t id, store_answer *out, ph_error *err) {
     store_answer *list;
     size_t n;
     *out = (store_answer){0};
-    int rc = read_answers(s, id, 1, &list, &n, err);
+    int rc = read_answers(s, id, NULL, 1, &list, &n, err);
     if (rc) return rc;
     if (n == 0 && id)
         rc = ph_fail(err, PH_NOT_FOUND, "there is no answer %lld", (long long)id);
@@ -246,7 +262,12 @@ int store_answer_get(store *s, int64_t id, store_answer *out, ph_error *err) {
 }
 
 int store_answer_list(store *s, size_t limit, store_answer **out, size_t *n, ph_error *err) {
-    return read_answers(s, 0, limit, out, n, err);
+    return read_answers(s, 0, NULL, limit, out, n, err);
+}
+
+int store_answer_list_of(store *s, const uint8_t owner[32], size_t limit, store_answer **out, size_t *n,
+                         ph_error *err) {
+    return read_answers(s, 0, owner, limit, out, n, err);
 }
 
 int store_answer_trace(store *s, int64_t id, void **blob, size_t *len, ph_error *err) {

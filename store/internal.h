@@ -7,6 +7,7 @@
  *     bytes.c           zstd blobs, clean UTF-8
  *     segments_codec.c  a document's segments as one blob
  *     documents.c, search.c, packs.c, answers.c   the rows
+ *     tokens.c          who may come in, and whose a question is
  *     erase.c           deleting, and the counting of what was deleted
  *     verify.c          totals and self-check
  *     backup.c          the whole as one file, and back

@@ -138,6 +138,19 @@ static const char question_files[] =
     ") STRICT;"
     "CREATE INDEX question_files_run ON question_files (run);";
 
+/* Whose a conversation is: the hash of the token that asked (tokens.c); NULL: asked without one, from this
+ * machine. */
+static const char users[] =
+    "CREATE TABLE tokens ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  name TEXT NOT NULL UNIQUE, role INTEGER NOT NULL,"
+    "  hash BLOB NOT NULL UNIQUE CHECK (length(hash) = 32), created_at INTEGER NOT NULL"
+    ") STRICT;"
+    "CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;"
+    "INSERT INTO secrets VALUES ('tokens', randomblob(32));"
+    "ALTER TABLE conversations ADD COLUMN owner BLOB;"
+    "CREATE INDEX conversations_owner ON conversations (owner);";
+
 static const struct migration {
     int number;
     const char *sql;
@@ -145,6 +158,7 @@ static const struct migration {
     {1, first},
     {2, evaluation_runs},
     {3, question_files},
+    {4, users},
 };
 
 enum { COUNT = sizeof migrations / sizeof *migrations };

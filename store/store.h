@@ -171,6 +171,7 @@ typedef struct store_answer {
     uint8_t key[32];
     store_citation *citations;
     size_t n_citations;
+    uint8_t owner[32];     /* hash of the token that asked; zeros = nobody's: asked without one */
 } store_answer;
 
 void store_answer_free(store_answer *a);
@@ -181,8 +182,36 @@ void store_answers_free(store_answer *list, size_t n);
 int store_answer_add(store *s, store_answer *a, const void *trace, size_t trace_len, ph_error *err);
 int store_answer_get(store *s, int64_t id, store_answer *out, ph_error *err); /* id 0 = the latest */
 int store_answer_list(store *s, size_t limit, store_answer **out, size_t *n, ph_error *err); /* newest first */
+/* Those of one owner. */
+int store_answer_list_of(store *s, const uint8_t owner[32], size_t limit, store_answer **out, size_t *n, ph_error *err);
 int store_answer_trace(store *s, int64_t id, void **blob, size_t *len, ph_error *err);
 int store_answer_delete(store *s, int64_t id, store_receipt *receipt, ph_error *err);
+
+/* ---- users ---- */
+
+typedef enum store_role { STORE_ASK = 1, STORE_MANAGE = 2 } store_role;
+enum { STORE_TOKEN_CHARACTERS = 46 };
+
+typedef struct store_token {
+    int64_t id;
+    char *name;
+    store_role role;
+    uint8_t hash[32];   /* all that is kept of the token; whose questions are whose */
+    int64_t created_at; /* Unix seconds */
+} store_token;
+
+void store_tokens_free(store_token *list, size_t n);
+/* Makes a token and hands it out, this once (NUL-terminated). PH_USAGE when the name is taken or none. */
+int store_token_add(store *s, const char *name, store_role role, char token[STORE_TOKEN_CHARACTERS + 1], int64_t *id,
+                    ph_error *err);
+int store_token_list(store *s, store_token **out, size_t *n, ph_error *err); /* by id */
+int store_token_count(store *s, int64_t *n, ph_error *err);
+/* By name or number. with_questions: what was asked with it is erased too; else it stays, and nobody sees it over
+ * HTTP any more. */
+int store_token_remove(store *s, const char *key, bool with_questions, store_receipt *receipt, ph_error *err);
+/* The hash of any token under this store's key. */
+int store_token_hash(store *s, const char *token, size_t n, uint8_t hash[32], ph_error *err);
+int store_token_find(store *s, const uint8_t hash[32], store_token *out, ph_error *err); /* PH_NOT_FOUND */
 
 /* ---- evaluation runs ---- */
 

@@ -611,7 +611,7 @@ static void tokens_and_roles(void **state) {
     char path[64];
     snprintf(path, sizeof path, "/api/v1/answers/%lld", (long long)integer_of(a, "id"));
     json_decref(a);
-    /* One's questions are not another's; the keeper sees all. */
+    /* One's questions are not another's, the keeper's of the documents neither. */
     json_decref(json_reply(SEND(w, .method = "GET", .path = path, .headers = {ask}), 200, "own"));
     expect_refused(SEND(w, .method = "GET", .path = path, .headers = {other}), 404, "another's");
     expect_refused(SEND(w, .method = "DELETE", .path = path, .headers = {other}), 404, "another's");
@@ -619,7 +619,7 @@ static void tokens_and_roles(void **state) {
         json_reply(SEND(w, .method = "GET", .path = "/api/v1/answers", .headers = {other}), 200, "list");
     assert_int_equal(json_array_size(json_object_get(none, "answers")), 0);
     json_decref(none);
-    json_decref(json_reply(SEND(w, .method = "GET", .path = path, .headers = {keep}), 200, "keeper"));
+    expect_refused(SEND(w, .method = "GET", .path = path, .headers = {keep}), 404, "the keeper");
     /* No token stands anywhere in what the server keeps. */
     assert_int_equal(files_holding(w->dir, "reader-0123", 11), 0);
     world_free(w);
@@ -645,6 +645,121 @@ static void tokens_and_roles(void **state) {
     remove_folder(folder);
 }
 
+/* ---- tokens of the store ---- */
+
+/* "Authorization: Bearer ..." of a new token. */
+static void new_token(world *w, const char *name, store_role kind, char header[100]) {
+    char token[STORE_TOKEN_CHARACTERS + 1];
+    store *s = NULL;
+    ph_error err = {0};
+    int64_t id = 0;
+    if (store_open(&s, w->dir, &err) || store_token_add(s, name, kind, token, &id, &err))
+        fail_msg("%s", err.text);
+    assert_int_equal(strlen(token), STORE_TOKEN_CHARACTERS);
+    store_close(s);
+    snprintf(header, 100, "Authorization: Bearer %s", token);
+    assert_int_equal(files_holding(w->dir, token, 20), 0); /* a hash is kept, and no more */
+}
+
+static size_t answers_of(world *w, const char *header) {
+    json_t *v =
+        json_reply(SEND(w, .method = "GET", .path = "/api/v1/answers", .headers = {header}), 200, "answers");
+    size_t n = json_array_size(json_object_get(v, "answers"));
+    json_decref(v);
+    return n;
+}
+
+static void ask_as(world *w, const char *header, bool chat, char path[64]) {
+    json_t *v;
+    if (chat) {
+        json_t *models =
+            json_reply(SEND(w, .method = "GET", .path = "/v1/models", .headers = {header}), 200, "models");
+        json_t *body = json_pack("{s:s, s:[{s:s, s:s}], s:i}", "model",
+                                 text_of(json_array_get(json_object_get(models, "data"), 0), "id"),
+                                 "messages", "role", "user", "content", "What burns?", "max_tokens", 4);
+        char *text = json_dumps(body, 0);
+        v = json_reply(
+            SEND(w, .method = "POST", .path = "/v1/chat/completions", .json = text, .headers = {header}), 200,
+            "chat");
+        snprintf(path, 64, "/api/v1/answers/%lld",
+                 (long long)integer_of(json_object_get(v, "pharos"), "answer_id"));
+        free(text);
+        json_decref(body);
+        json_decref(models);
+    } else {
+        v = json_reply(SEND(w, .method = "POST", .path = "/api/v1/ask", .headers = {header},
+                            .json = "{\"question\":\"What burns?\",\"max_tokens\":4}"),
+                       200, "ask");
+        snprintf(path, 64, "/api/v1/answers/%lld", (long long)integer_of(v, "id"));
+    }
+    json_decref(v);
+}
+
+/* A question, its answer and its trace: the owner's, and nobody else's. */
+static void only_for(world *w, const char *path, const char *mine, const char *const *others, size_t n) {
+    char trace[80];
+    snprintf(trace, sizeof trace, "%s/trace", path);
+    json_decref(json_reply(SEND(w, .method = "GET", .path = path, .headers = {mine}), 200, "own answer"));
+    json_decref(json_reply(SEND(w, .method = "GET", .path = trace, .headers = {mine}), 200, "own trace"));
+    for (size_t i = 0; i < n; i++) {
+        expect_refused(SEND(w, .method = "GET", .path = path, .headers = {others[i]}), 404,
+                       "another's answer");
+        expect_refused(SEND(w, .method = "GET", .path = trace, .headers = {others[i]}), 404,
+                       "another's trace");
+        expect_refused(SEND(w, .method = "DELETE", .path = path, .headers = {others[i]}), 404,
+                       "another's answer");
+    }
+}
+
+static void what_is_asked_is_the_asker_s(void **state) {
+    (void)state;
+    world *w = world_new(NULL, 0);
+    char one[100], two[100], keeper[100], by_one[64], by_two[64], before[64];
+    wait_ready(w);
+    /* Without any token everyone on this machine may do everything; what is asked then is nobody's. */
+    document_becomes(w, add_document(w, "lamp.txt", "The lamp burns oil. Ships see it."), "ready");
+    ask_as(w, "X: y", false, before);
+    new_token(w, "one", STORE_ASK, one);
+    new_token(w, "two", STORE_ASK, two);
+    new_token(w, "keeper", STORE_MANAGE, keeper);
+    expect_refused(SEND(w, .method = "GET", .path = "/api/v1/answers"), 401, "no token any more");
+    ask_as(w, one, false, by_one);
+    ask_as(w, two, true, by_two);
+    const char *not_one[] = {two, keeper}, *not_two[] = {one, keeper}, *all[] = {one, two, keeper};
+    for (int restarted = 0; restarted < 2; restarted++) {
+        only_for(w, by_one, one, not_one, 2);
+        only_for(w, by_two, two, not_two, 2);
+        assert_int_equal(answers_of(w, one), 1);
+        assert_int_equal(answers_of(w, two), 1);
+        assert_int_equal(answers_of(w, keeper), 0);
+        for (int i = 0; i < 3; i++)
+            expect_refused(SEND(w, .method = "GET", .path = before, .headers = {all[i]}), 404, "nobody's");
+        expect_refused(SEND(w, .method = "PUT", .path = "/api/v1/documents?name=a", .bytes = "text", .n = 4,
+                            .headers = {one}),
+                       403, "ask adds");
+        json_decref(json_reply(SEND(w, .method = "GET", .path = "/api/v1/documents", .headers = {keeper}),
+                               200, "keeper"));
+        serve_stop(w->server);
+        world_start(w);
+        wait_ready(w);
+    }
+    /* Revoked: nobody comes in with it, and its questions go where that was asked for. */
+    store *s = NULL;
+    store_receipt r;
+    assert_int_equal(store_open(&s, w->dir, NULL), 0);
+    assert_int_equal(store_token_remove(s, "one", true, &r, NULL), 0);
+    assert_int_equal(r.answers, 1);
+    assert_int_equal(store_token_remove(s, "one", true, &r, NULL), PH_NOT_FOUND);
+    expect_refused(SEND(w, .method = "GET", .path = "/api/v1/answers", .headers = {one}), 401, "revoked");
+    only_for(w, by_two, two, (const char *[]){keeper}, 1);
+    assert_int_equal(store_token_remove(s, "two", false, &r, NULL), 0);
+    assert_int_equal(r.answers, 0);
+    assert_int_equal(store_token_remove(s, "keeper", false, &r, NULL), 0);
+    store_close(s);
+    expect_refused(SEND(w, .method = "GET", .path = "/api/v1/documents"), 401, "none left: still closed");
+    world_free(w);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(hosts),
     cmocka_unit_test(host_absent_or_twice),
@@ -664,6 +779,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(methods_and_pages),
     cmocka_unit_test(openapi_lists_the_routes),
     cmocka_unit_test(tokens_and_roles),
+    cmocka_unit_test(what_is_asked_is_the_asker_s),
 };
 
 int main(int argc, char **argv) {

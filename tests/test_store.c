@@ -581,6 +581,66 @@ static void the_sqlite3_program_agrees(void **state) {
     assert_int_equal(system(command), 0);
 }
 
+/* A library made before there were users: what was asked is nobody's, and tokens can be made. */
+static void schema_before_users(void **state) {
+    store *s = open_store(state);
+    add_with_file(state, s, "kept", "kept text");
+    char what[] = "What?", kept[] = "kept", model[] = "m", mine[] = "Mine?";
+    store_answer a = {.question = what, .answer = kept, .model = model, .found = true, .asked_at = 1};
+    assert_int_equal(store_answer_add(s, &a, NULL, 0, NULL), 0);
+    store_close(s);
+    sql(state, "DROP INDEX conversations_owner; ALTER TABLE conversations DROP COLUMN owner; DROP TABLE tokens;"
+               " DROP TABLE secrets; PRAGMA user_version = 3");
+    s = open_store(state);
+    assert_whole(s);
+    store_answer back;
+    static const uint8_t nobody[32];
+    assert_int_equal(store_answer_get(s, a.id, &back, NULL), 0);
+    assert_memory_equal(back.owner, nobody, 32);
+    store_answer_free(&back);
+    char token[STORE_TOKEN_CHARACTERS + 1], again[STORE_TOKEN_CHARACTERS + 1];
+    uint8_t hash[32], other[32];
+    store_token found;
+    int64_t id = 0;
+    assert_int_equal(store_token_add(s, "me", STORE_MANAGE, token, &id, NULL), 0);
+    assert_int_equal(store_token_add(s, "me", STORE_MANAGE, again, NULL, NULL), PH_USAGE);
+    assert_int_equal(store_token_add(s, "12", STORE_ASK, again, NULL, NULL), PH_USAGE);
+    assert_int_equal(store_token_add(s, "", STORE_ASK, again, NULL, NULL), PH_USAGE);
+    assert_int_equal(again[0], 0); /* nothing is handed out that does not work */
+    assert_int_equal(store_token_hash(s, token, strlen(token), hash, NULL), 0);
+    assert_int_equal(store_token_find(s, hash, &found, NULL), 0);
+    assert_int_equal(found.id, id);
+    assert_int_equal(found.role, STORE_MANAGE);
+    free(found.name);
+    hash[0] ^= 1;
+    assert_int_equal(store_token_find(s, hash, &found, NULL), PH_NOT_FOUND);
+    hash[0] ^= 1;
+    /* The owner's list, and nobody else's. */
+    a = (store_answer){.question = mine, .answer = kept, .model = model, .found = true, .asked_at = 2};
+    memcpy(a.owner, hash, 32);
+    assert_int_equal(store_answer_add(s, &a, NULL, 0, NULL), 0);
+    store_answer *list;
+    size_t n;
+    assert_int_equal(store_answer_list_of(s, hash, 10, &list, &n, NULL), 0);
+    assert_int_equal(n, 1);
+    assert_string_equal(list[0].question, "Mine?");
+    store_answers_free(list, n);
+    assert_int_equal(store_answer_list(s, 10, &list, &n, NULL), 0);
+    assert_int_equal(n, 2);
+    store_answers_free(list, n);
+    store_close(s);
+    /* Another store hashes the same token to something else. */
+    sql(state, "UPDATE secrets SET value = zeroblob(32)");
+    s = open_store(state);
+    assert_int_equal(store_token_hash(s, token, strlen(token), other, NULL), 0);
+    assert_memory_not_equal(hash, other, 32);
+    store_close(s);
+    sql(state, "DELETE FROM secrets");
+    s = open_store(state);
+    assert_int_equal(store_token_hash(s, token, strlen(token), other, NULL), PH_CORRUPT);
+    store_close(s);
+}
+
 int main(void) {
     if (sodium_init() < 0) return 1;
 #define t(test) cmocka_unit_test_setup_teardown(test, make_folder, drop_folder)
@@ -595,6 +655,7 @@ int main(void) {
         t(packs_come_back),
         t(answers_come_back),
         t(foreign_databases_are_refused),
+        t(schema_before_users),
         t(the_sqlite3_program_agrees),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
