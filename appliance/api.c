@@ -31,9 +31,14 @@ const api_route api_routes[] = {
     {"GET", V1 "/answers/{id}/trace", ROLE_ASK, BODY_NONE, api_answers_trace, NULL},
     {"GET", V1 "/runs", ROLE_ASK, BODY_NONE, api_runs_list, NULL},
     {"POST", V1 "/runs", ROLE_MANAGE, BODY_JSON, api_runs_start, NULL},
+    {"POST", V1 "/runs/estimate", ROLE_MANAGE, BODY_JSON, api_runs_estimate, NULL},
+    {"POST", V1 "/runs/stop", ROLE_MANAGE, BODY_OPTIONAL_JSON, api_runs_stop, NULL},
+    {"PUT", V1 "/runs/questions", ROLE_MANAGE, BODY_FILE, api_runs_questions, api_runs_questions_begin},
     {"POST", V1 "/runs/{id}/resume", ROLE_MANAGE, BODY_OPTIONAL_JSON, api_runs_resume, NULL},
     {"POST", V1 "/runs/{id}/stop", ROLE_MANAGE, BODY_OPTIONAL_JSON, api_runs_stop, NULL},
     {"GET", V1 "/runs/{id}", ROLE_ASK, BODY_NONE, api_runs_get, NULL},
+    {"GET", V1 "/runs/{id}/report", ROLE_ASK, BODY_NONE, api_runs_report, NULL},
+    {"GET", V1 "/runs/{id}/diff/{other}", ROLE_ASK, BODY_NONE, api_runs_diff, NULL},
     {"DELETE", V1 "/runs/{id}", ROLE_MANAGE, BODY_NONE, api_runs_delete, NULL},
     {"GET", V1 "/status", ROLE_ASK, BODY_NONE, api_status, NULL},
     {"GET", "/health", ROLE_NONE, BODY_NONE, api_health, NULL},
@@ -49,29 +54,46 @@ static const api_route static_route = {"GET", "/", ROLE_NONE, BODY_NONE, api_sta
 
 typedef enum match { NO_MATCH, BAD_ID, MATCH } match;
 
-static match match_path(const char *pattern, const char *path, int64_t *id) {
-    const char *brace = strstr(pattern, "{id}");
-    if (!brace) return strcmp(pattern, path) ? NO_MATCH : MATCH;
-    size_t before = (size_t)(brace - pattern);
-    if (strncmp(pattern, path, before) != 0) return NO_MATCH;
-    const char *part = path + before;
-    size_t n = strcspn(part, "/");
-    if (n == 0 || strcmp(part + n, brace + 4) != 0) return NO_MATCH;
+/* Takes the number at *path that ends before `after`'s first character. */
+static match take_id(const char **path, const char *after, int64_t *id) {
     char text[24] = "";
+    size_t n = strcspn(*path, "/");
+    if (n == 0 || ((*path)[n] != 0 && (*path)[n] != *after)) return NO_MATCH;
     if (n >= sizeof text) return BAD_ID;
-    memcpy(text, part, n);
+    memcpy(text, *path, n);
+    *path += n;
     return http_parse_number(text, 1, INT64_MAX, id) ? MATCH : BAD_ID;
 }
 
-static const api_route *find_route(http_request *r, int64_t *id) {
+/* "{id}" and "{other}" stand for numbers, in this order. */
+static match match_path(const char *pattern, const char *path, int64_t ids[2]) {
+    match found = MATCH;
+    for (int i = 0;; i++) {
+        const char *brace = i < 2 ? strchr(pattern, '{') : NULL;
+        if (!brace) return strcmp(pattern, path) ? NO_MATCH : found;
+        size_t before = (size_t)(brace - pattern);
+        if (strncmp(pattern, path, before) != 0) return NO_MATCH;
+        pattern = strchr(brace, '}') + 1;
+        path += before;
+        const char *rest = path + strcspn(path, "/");
+        match m = take_id(&path, pattern, &ids[i]);
+        if (m == NO_MATCH) return NO_MATCH;
+        if (m == BAD_ID) {
+            found = BAD_ID;
+            path = rest;
+        }
+    }
+}
+
+static const api_route *find_route(http_request *r, int64_t ids[2]) {
     const char *method = strcmp(r->method, "HEAD") ? r->method : "GET";
     bool known = false, bad_id = false;
     char allow[64] = "";
     for (const api_route *route = api_routes; route->method; route++) {
-        int64_t number = 0;
-        match m = match_path(route->path, r->path, &number);
+        int64_t numbers[2] = {0};
+        match m = match_path(route->path, r->path, numbers);
         if (m == MATCH && !strcmp(route->method, method)) {
-            *id = number;
+            memcpy(ids, numbers, sizeof numbers);
             return route;
         }
         if (m == MATCH && strlen(allow) + strlen(route->method) + 3 < sizeof allow) {
@@ -180,15 +202,15 @@ static void call_free(void *user) {
 }
 
 void api_begin(void *user, http_request *r) {
-    int64_t id = 0;
-    const api_route *route = find_route(r, &id);
+    int64_t ids[2] = {0};
+    const api_route *route = find_route(r, ids);
     if (!route) return;
     api_call *c = calloc(1, sizeof *c);
     if (!c) {
         http_reply_error(r, 503, "memory", "no memory for a request");
         return;
     }
-    *c = (api_call){.serve = user, .http = r, .id = id, .route = route};
+    *c = (api_call){.serve = user, .http = r, .id = ids[0], .other = ids[1], .route = route};
     r->user = c;
     r->free_user = call_free;
     if (admit(c) && check_body(c) && route->begin) route->begin(c);

@@ -12,7 +12,7 @@ typedef struct api_call {
     role role;
     bool known;        /* came with a token; without one, where none is needed, everything is seen */
     uint8_t owner[32]; /* the token's hash: whose questions are asked and seen; zeros without one */
-    int64_t id;        /* {id} of the path */
+    int64_t id, other; /* {id} and {other} of the path */
     const struct api_route *route;
     void *body; /* the route's own, from its begin; freed by free_body */
     void (*free_body)(void *body);
@@ -21,7 +21,7 @@ typedef struct api_call {
 typedef enum api_body { BODY_NONE, BODY_JSON, BODY_OPTIONAL_JSON, BODY_FILE } api_body;
 
 typedef struct api_route {
-    const char *method, *path; /* "{id}" stands for a number from 1 */
+    const char *method, *path; /* "{id}" and "{other}" stand for numbers from 1 */
     role role;                 /* the least that may call it; ROLE_NONE = everybody */
     api_body body;
     void (*run)(api_call *c);
@@ -89,7 +89,12 @@ void api_answers_trace(api_call *c); /* api_trace.c */
 void api_runs_list(api_call *c);     /* api_runs.c */
 void api_runs_get(api_call *c);
 void api_runs_delete(api_call *c);
-void api_runs_start(api_call *c);
+void api_runs_report(api_call *c);
+void api_runs_diff(api_call *c);
+void api_runs_start(api_call *c); /* api_runs_start.c */
+void api_runs_estimate(api_call *c);
+void api_runs_questions_begin(api_call *c);
+void api_runs_questions(api_call *c);
 void api_runs_resume(api_call *c);
 void api_runs_stop(api_call *c);
 void api_status(api_call *c); /* api_status.c */

@@ -25,9 +25,10 @@ static int context_json(json_t **out, engine *e, store *s, ph_error *err) {
         read += packs[i].read < packs[i].tokens ? packs[i].read : packs[i].tokens;
     }
     int64_t free_tokens = n ? room - packs[n - 1].tokens : room;
-    *out = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "capacity", (json_int_t)capacity, "reserved",
+    *out = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:i}", "capacity", (json_int_t)capacity, "reserved",
                      (json_int_t)reserve, "packs", (json_int_t)n, "tokens", (json_int_t)held, "read",
-                     (json_int_t)read, "free", (json_int_t)(free_tokens > 0 ? free_tokens : 0));
+                     (json_int_t)read, "free", (json_int_t)(free_tokens > 0 ? free_tokens : 0), "selected",
+                     engine_topk(e));
     store_packs_free(packs, n);
     return PH_OK;
 }

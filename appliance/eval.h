@@ -65,7 +65,8 @@ typedef struct eval_params {
     bool published;     /* ruler: the example before vt and cwe, and haystacks in the generator's steps */
     char *words;        /* ruler: path of a word list (eval_words.h); NULL = our own words */
 
-    char *data;       /* qa, and ruler's qa tasks: path */
+    char *data;        /* qa, and ruler's qa tasks: path */
+    int64_t questions; /* the same from the store (store_questions_get); 0 = none */
     char *source;     /* qa: passages of this source only; NULL = all */
     int limit;        /* questions of each length; 0 = all */
     int per_haystack; /* questions of one haystack; 0 = all */
@@ -79,6 +80,11 @@ typedef struct eval_params {
 } eval_params;
 
 void eval_params_free(eval_params *p);
+/* From a request (the members of POST /api/v1/runs in openapi.json), complete with its defaults. Paths cannot
+ * come in this way: a run that was asked for reads stored documents, text that it makes, the licences of the
+ * machine, and questions that the store keeps. `most` positions of the model, topk its own. PH_USAGE with a
+ * sentence; *p is then freed. */
+int eval_params_request(eval_params *p, const json_t *body, int64_t most, int topk, ph_error *err);
 json_t *eval_params_json(const eval_params *p); /* NULL: out of memory */
 int eval_params_parse(eval_params *p, const char *json, ph_error *err);
 
@@ -122,6 +128,8 @@ void eval_rows_free(eval_rows *r);
 /* SQuAD JSON or our JSON lines; a compressed file is refused by name. */
 /* source NULL = all. */
 int eval_rows_load(eval_rows *r, const char *path, const char *source, ph_error *err);
+/* The same from memory; text[len] is NUL; `name` is for messages. */
+int eval_rows_parse(eval_rows *r, const char *name, const char *text, size_t len, const char *source, ph_error *err);
 
 /* ---- haystacks and questions ---- */
 
@@ -189,6 +197,9 @@ typedef struct eval_plan {
 int eval_plan_make(eval_plan *plan, eval_params *p, store *s, engine *e, ph_error *err);
 void eval_plan_free(eval_plan *plan);
 int eval_group_make(eval_haystack *h, const eval_plan *plan, size_t group, ph_error *err);
+
+/* Tokens that a run of this plan reads, sparse and dense apart: haystacks that begin alike are read once. */
+void eval_plan_tokens(const eval_plan *plan, int64_t *sparse, int64_t *dense);
 
 /* The makers: fill plan->groups (without cell) and plan->maker; make one. */
 int eval_needle_plan(eval_plan *plan, ph_error *err);

@@ -62,6 +62,20 @@ static void make_variants(eval_plan *plan) {
     }
 }
 
+static int load_rows(eval_plan *plan, const eval_params *p, store *s, ph_error *err) {
+    char *name, *text;
+    size_t len;
+    int64_t run;
+    if (p->data) return eval_rows_load(&plan->rows, p->data, p->source, err);
+    if (!p->questions) return PH_OK;
+    int code = store_questions_get(s, p->questions, &name, &text, &len, &run, err);
+    if (code) return code;
+    code = eval_rows_parse(&plan->rows, name, text, len, p->source, err);
+    free(name);
+    free(text);
+    return code;
+}
+
 static int check_lengths(const eval_params *p, const engine *e, ph_error *err) {
     int64_t most = engine_config(e)->max_positions;
     if (p->n_lengths == 0) return ph_fail(err, PH_USAGE, "there are no lengths to run");
@@ -83,7 +97,7 @@ int eval_plan_make(eval_plan *plan, eval_params *p, store *s, engine *e, ph_erro
     plan->engine = e;
     int code = check_lengths(p, e, err);
     if (!code) code = eval_texts_load(&plan->texts, p, s, err);
-    if (!code && p->data) code = eval_rows_load(&plan->rows, p->data, p->source, err);
+    if (!code) code = load_rows(plan, p, s, err);
     if (!code && p->words && p->over == EVAL_RULER) code = eval_lexicon_load(&plan->lexicon, p->words, err);
     if (!code) code = check_texts(plan, p, err);
     make_variants(plan);
@@ -97,6 +111,21 @@ int eval_plan_make(eval_plan *plan, eval_params *p, store *s, engine *e, ph_erro
     if (!code && plan->cells == 0) code = ph_fail(err, PH_USAGE, "there is nothing to ask");
     if (code) eval_plan_free(plan);
     return code;
+}
+
+void eval_plan_tokens(const eval_plan *plan, int64_t *sparse, int64_t *dense) {
+    const eval_params *p = plan->params;
+    *sparse = *dense = 0;
+    for (int v = 0; v < plan->n_variants; v++)
+        for (size_t i = 0; i < plan->n_groups; i++) {
+            const eval_group *g = &plan->groups[i];
+            int64_t tokens = g->length;
+            /* The depths of a row come from the deepest up: what stands before a needle is there already. Between
+             * variants nothing is. */
+            if (p->over == EVAL_NEEDLE && !p->together && plan->n_variants == 1 && g->number < p->depths - 1)
+                tokens -= tokens * g->number / (p->depths - 1);
+            *(plan->variants[v].dense ? dense : sparse) += tokens;
+        }
 }
 
 void eval_plan_free(eval_plan *plan) {

@@ -507,6 +507,7 @@ static int add_run(running *r, eval_params *p, ph_error *err) {
                      .parameters = text,
                      .model = model,
                      .seed = (int64_t)p->seed,
+                     .questions = p->questions,
                      .cells = (int64_t)r->plan->cells};
     memcpy(row.key, engine_key(r->engine), sizeof row.key);
     for (size_t i = 0; documents && i < r->plan->texts.n; i++)

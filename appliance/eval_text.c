@@ -251,9 +251,9 @@ static int rows_from_squad(eval_rows *rows, const json_t *data, ph_error *err) {
     return PH_OK;
 }
 
-static int rows_from_lines(eval_rows *rows, const char *path, char *text, ph_error *err) {
+static int rows_from_lines(eval_rows *rows, const char *path, const char *text, ph_error *err) {
     long number = 1;
-    for (char *line = text, *next; line && *line; line = next, number++) {
+    for (const char *line = text, *next; line && *line; line = next, number++) {
         next = strchr(line, '\n');
         size_t len = next ? (size_t)(next++ - line) : strlen(line);
         if (strspn(line, " \t\r") >= len) continue;
@@ -279,26 +279,31 @@ static void keep_source(eval_rows *rows, const char *source) {
     rows->n = n;
 }
 
+int eval_rows_parse(eval_rows *rows, const char *name, const char *text, size_t len, const char *source,
+                    ph_error *err) {
+    memset(rows, 0, sizeof *rows);
+    if (memchr(text, 0, len))
+        return ph_fail(err, PH_UNSUPPORTED, "%s is no text: unpack it first (xz -d, gzip -d)", name);
+    /* A SQuAD file is one JSON value; of JSON lines the first value ends with its line. */
+    json_t *whole = json_loadb(text, len, 0, NULL);
+    const json_t *data = json_object_get(whole, "data");
+    int code = data ? rows_from_squad(rows, data, err) : rows_from_lines(rows, name, text, err);
+    json_decref(whole);
+    if (!code && source) keep_source(rows, source);
+    if (!code && rows->n == 0)
+        code = ph_fail(err, PH_NOT_FOUND, "%s has no passages%s%.100s", name, source ? " of the source " : "",
+                       source ? source : "");
+    if (code) eval_rows_free(rows);
+    return code;
+}
+
 int eval_rows_load(eval_rows *rows, const char *path, const char *source, ph_error *err) {
     memset(rows, 0, sizeof *rows);
     char *text;
     size_t len;
     int code = eval_read_file(path, &text, &len, err);
     if (code) return code;
-    if (memchr(text, 0, len)) {
-        free(text);
-        return ph_fail(err, PH_UNSUPPORTED, "%s is no text: unpack it first (xz -d, gzip -d)", path);
-    }
-    /* A SQuAD file is one JSON value; of JSON lines the first value ends with its line. */
-    json_t *whole = json_loadb(text, len, 0, NULL);
-    const json_t *data = json_object_get(whole, "data");
-    code = data ? rows_from_squad(rows, data, err) : rows_from_lines(rows, path, text, err);
-    json_decref(whole);
+    code = eval_rows_parse(rows, path, text, len, source, err);
     free(text);
-    if (!code && source) keep_source(rows, source);
-    if (!code && rows->n == 0)
-        code = ph_fail(err, PH_NOT_FOUND, "%s has no passages%s%.100s", path, source ? " of the source " : "",
-                       source ? source : "");
-    if (code) eval_rows_free(rows);
     return code;
 }

@@ -38,8 +38,16 @@ void reading_at(reading_now *r, int64_t done, int64_t total, int64_t cached) {
 
 void reading_end(reading_now *r) {
     pthread_mutex_lock(&r->lock);
+    if (r->pack && r->first >= 0 && r->done > r->first) r->seconds += seconds_now() - r->started;
     r->pack = 0;
     pthread_mutex_unlock(&r->lock);
+}
+
+double reading_rate(reading_now *r) {
+    pthread_mutex_lock(&r->lock);
+    double rate = r->seconds > 0 ? (double)r->tokens_read / r->seconds : 0;
+    pthread_mutex_unlock(&r->lock);
+    return rate;
 }
 
 json_t *reading_json(reading_now *r) {

@@ -15,12 +15,14 @@ typedef struct reading_now {
     double started; /* seconds, monotonic */
     int64_t first;
     uint64_t tokens_read; /* since the start of the server */
+    double seconds;       /* that they took, where it was told */
     char failed[480];     /* why the last pack could not be read, or "" */
 } reading_now;
 
 void reading_begin(reading_now *r, int64_t pack);
 void reading_at(reading_now *r, int64_t done, int64_t total, int64_t cached);
 void reading_end(reading_now *r);
+double reading_rate(reading_now *r); /* tokens a second since the start; 0 = nothing was read */
 json_t *reading_json(reading_now *r); /* null when nothing is being read */
 
 /* jobs_options.read; user is a reading_now. */

@@ -11,10 +11,13 @@
 typedef struct run_now {
     pthread_mutex_t lock;
     job *job;    /* held while it is queued or runs; NULL = none */
-    int64_t run; /* 0 = it has no number yet */
+    int64_t run; /* 0 = it has no number yet; stays when it has ended */
     size_t cells, all;
-    int64_t tokens, all_tokens;
-    char failed[480]; /* why the last one ended, or "" */
+    int64_t tokens, all_tokens; /* of the haystack at hand */
+    char what[96];              /* which one */
+    double started;             /* when its first cell of this turn was begun; seconds, monotonic */
+    size_t first;               /* cells done by then */
+    char failed[480];           /* why the last one ended, or "" */
 } run_now;
 
 typedef struct evaluation {
@@ -28,8 +31,8 @@ typedef struct evaluation {
 void evaluation_free(void *x);
 extern const job_class evaluation_class; /* user is an evaluation */
 
-json_t *run_now_json(run_now *r); /* null when there is none */
-/* Stops the run `id`; false: it is not under way. */
+json_t *run_now_json(run_now *r); /* null when there was none yet */
+/* Stops the run `id`, 0 = whichever it is, queued or running; false: it is not under way. */
 bool run_now_stop(run_now *r, int64_t id);
 
 #endif

@@ -36,6 +36,8 @@ int upload_begin(upload **out, uploads *u, const char *name, uint64_t size, ph_e
 void upload_write(upload *up, const void *bytes, size_t n);
 /* On disk for good; `s` tells whether the content is there already. *row = the job, as JSON; *known. */
 int upload_end(upload *up, store *s, json_t **row, bool *known, ph_error *err);
+/* Instead of upload_end: what came, as a whole, with a NUL behind it; owned. It leaves nothing on disk. */
+int upload_whole(upload *up, char **bytes, size_t *n, ph_error *err);
 void upload_abandon(upload *up); /* after upload_end too: frees it */
 
 int uploads_fetch(uploads *u, const char *url, json_t **row, ph_error *err);

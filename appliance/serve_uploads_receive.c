@@ -119,17 +119,45 @@ static int note_known(upload *up, const store_document *d, json_t **row, ph_erro
     return i ? PH_OK : ph_fail(err, PH_MEMORY, "no memory for an upload");
 }
 
+/* Whether all of it came and is kept. */
+static int check_complete(const upload *up, ph_error *err) {
+    if (up->failed.code) return ph_fail(err, up->failed.code, "%s", up->failed.text);
+    if (up->got != up->size)
+        return ph_fail(err, PH_USAGE, "%llu bytes came of %llu", (unsigned long long)up->got,
+                       (unsigned long long)up->size);
+    return PH_OK;
+}
+
+int upload_whole(upload *up, char **bytes, size_t *n, ph_error *err) {
+    int code = check_complete(up, err);
+    if (code) return code;
+    size_t at = 0, size = (size_t)up->size;
+    char *out = malloc(size + 1);
+    if (!out) return ph_fail(err, PH_MEMORY, "no memory for %zu bytes", size);
+    while (at < size) {
+        ssize_t got = pread(up->fd, out + at, size - at, (off_t)at);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) {
+            free(out);
+            return upload_disk_error("read the file again", err);
+        }
+        at += (size_t)got;
+    }
+    out[size] = 0;
+    *bytes = out;
+    *n = size;
+    return PH_OK;
+}
+
 int upload_end(upload *up, store *s, json_t **row, bool *known, ph_error *err) {
     uint8_t hash[32];
     store_document d = {0};
     *known = false;
     *row = NULL;
-    if (up->failed.code) return ph_fail(err, up->failed.code, "%s", up->failed.text);
-    if (up->got != up->size)
-        return ph_fail(err, PH_USAGE, "%llu bytes came of %llu", (unsigned long long)up->got,
-                       (unsigned long long)up->size);
+    int code = check_complete(up, err);
+    if (code) return code;
     crypto_generichash_final(&up->hash, hash, sizeof hash);
-    int code = store_document_by_hash(s, hash, &d, err);
+    code = store_document_by_hash(s, hash, &d, err);
     if (code == PH_OK) {
         *known = true;
         code = note_known(up, &d, row, err);
