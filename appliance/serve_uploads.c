@@ -41,6 +41,7 @@ void upload_forget(uploads *u, item *i) {
     while (*at != i) at = &(*at)->next;
     *at = i->next;
     if (u->last == &i->next) u->last = at;
+    if (i->state == FAILED) upload_remove(u, i->id, i->name);
     item_free(i);
 }
 

@@ -48,6 +48,12 @@ void upload_remove(const uploads *u, int64_t id, const char *name) {
     free(note);
 }
 
+void upload_remove_data(const uploads *u, int64_t id, const char *name) {
+    char *data = upload_path(u, id, name);
+    if (data) unlink(data);
+    free(data);
+}
+
 int upload_sync(const char *dir) {
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int failed = fd < 0 || fsync(fd);
@@ -60,10 +66,16 @@ int upload_disk_error(const char *what, ph_error *err) {
     return ph_fail(err, PH_FAIL, "cannot %s: %s", what, strerror(errno));
 }
 
-/* The name beside the data: {"name": ..., "url": bool}. */
+/* The name beside the data: {"name": ..., "url": bool}; with "failed", "bytes" and "ended" where there is no
+ * data any more, because it could not be read. */
 int upload_write_note(const uploads *u, const item *i, ph_error *err) {
     char *path = path_of(u, i->id, NOTE);
     json_t *note = json_pack("{s:o, s:b}", "name", json_text(i->name), "url", i->url);
+    if (note && i->state == FAILED) {
+        json_object_set_new(note, "failed", json_text(i->detail));
+        json_object_set_new(note, "bytes", json_integer((json_int_t)i->bytes));
+        json_object_set_new(note, "ended", json_integer((json_int_t)i->ended));
+    }
     char *text = note ? json_dumps(note, JSON_COMPACT) : NULL;
     int fd = path && text ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : -1;
     int code = path && text ? PH_OK : ph_fail(err, PH_MEMORY, "no memory for an upload");
@@ -78,6 +90,19 @@ int upload_write_note(const uploads *u, const item *i, ph_error *err) {
 
 /* ---- what an earlier server left ---- */
 
+/* One that an earlier server could not read. */
+static bool resume_failed(uploads *u, int64_t id, const char *name, bool url, const json_t *note) {
+    const char *why = json_string_value(json_object_get(note, "failed"));
+    item *i = name && why ? upload_add(u, id, name, url) : NULL;
+    if (!i) return false;
+    i->state = FAILED;
+    snprintf(i->detail, sizeof i->detail, "%s", why);
+    i->bytes = (uint64_t)json_integer_value(json_object_get(note, "bytes"));
+    i->added = i->ended = (time_t)json_integer_value(json_object_get(note, "ended"));
+    upload_remove_data(u, id, name);
+    return true;
+}
+
 /* A file that an earlier server acknowledged. */
 static void resume(uploads *u, int64_t id) {
     char *note_path = path_of(u, id, NOTE);
@@ -87,6 +112,12 @@ static void resume(uploads *u, int64_t id) {
     char *data = name ? upload_path(u, id, name) : NULL;
     struct stat st = {0};
     bool there = data && !lstat(data, &st) && S_ISREG(st.st_mode);
+    if (resume_failed(u, id, name, url, note)) {
+        json_decref(note);
+        free(note_path);
+        free(data);
+        return;
+    }
     item *i = name && (there || url) ? upload_add(u, id, name, url) : NULL;
     if (i) {
         i->bytes = (uint64_t)st.st_size;

@@ -47,14 +47,16 @@ bool upload_ended(const item *i);
 /* A new one at the end; NULL: no memory. */
 item *upload_add(uploads *u, int64_t id, const char *name, bool url);
 void upload_finish(uploads *u, item *i, item_state state);
-void upload_forget(uploads *u, item *i); /* takes it out and frees it */
+void upload_forget(uploads *u, item *i); /* takes it out and frees it, on disk too */
 
 /* ---- on disk (serve_uploads_disk.c) ---- */
 
 char *upload_path(const uploads *u, int64_t id, const char *name); /* of the data; owned, NULL: no memory */
 void upload_remove(const uploads *u, int64_t id, const char *name);
+void upload_remove_data(const uploads *u, int64_t id, const char *name); /* the note stays */
 int upload_sync(const char *dir); /* non-zero: failed, errno says why */
 int upload_disk_error(const char *what, ph_error *err);
+/* What it is called; and of one that has failed, why: then it stays in the list of the servers to come. */
 int upload_write_note(const uploads *u, const item *i, ph_error *err);
 /* Makes DIR/uploads, locks it and queues what an earlier server acknowledged. */
 int uploads_open_folder(uploads *u, ph_error *err);

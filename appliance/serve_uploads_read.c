@@ -82,9 +82,7 @@ static void process(uploads *u, item *i) {
     ph_error err = {0};
     int code = read_patiently(u, i, &err);
     bool keep = u->stopping && (code == PH_INTERRUPTED || code == PH_BUSY) && !i->cancelled;
-    if (!keep) upload_remove(u, i->id, i->name);
     pthread_mutex_lock(&u->lock);
-    u->running = NULL;
     if (keep)
         i->state = QUEUED;
     else if (code) {
@@ -94,7 +92,16 @@ static void process(uploads *u, item *i) {
         snprintf(i->detail, sizeof i->detail, "nothing was read");
         upload_finish(u, i, FAILED);
     }
-    bool stored = i->state == DONE;
+    bool stored = i->state == DONE, failed = i->state == FAILED && !i->dismissed;
+    pthread_mutex_unlock(&u->lock);
+    /* Why a file could not be read is told by the next server too; where that cannot be written down, it
+     * tries again. */
+    if (failed && !upload_write_note(u, i, NULL))
+        upload_remove_data(u, i->id, i->name);
+    else if (!keep)
+        upload_remove(u, i->id, i->name);
+    pthread_mutex_lock(&u->lock);
+    u->running = NULL;
     if (i->dismissed) upload_forget(u, i);
     pthread_mutex_unlock(&u->lock);
     if (stored && u->options.stored) u->options.stored(u->options.user);

@@ -106,6 +106,52 @@ static void a_bad_file_says_why(void **state) {
     add_document(w, "good.txt", "Good.");
 }
 
+static size_t jobs_of(world *w, const char *state_text, char detail[700], int64_t *id) {
+    json_t *v = GET_JSON(w, "/api/v1/jobs"), *row;
+    size_t i, n = 0;
+    json_array_foreach(json_object_get(v, "jobs"), i, row) {
+        if (strcmp(text_of(row, "state"), state_text)) continue;
+        snprintf(detail, 700, "%s: %s", text_of(row, "name"), text_of(row, "detail"));
+        *id = integer_of(row, "id");
+        n++;
+    }
+    json_decref(v);
+    return n;
+}
+
+/* Why a file could not be read is told after a restart too, until somebody has taken note of it. */
+static void failures_survive_a_restart(void **state) {
+    world *w = *state;
+    static const char broken[] = "PK\x03\x04 and then nothing that a zip file has";
+    char ended[16], before[700], after[700], path[64];
+    int64_t first = 0, again = 0;
+    json_t *received = upload_bytes(w, "papers/broken.docx", broken, sizeof broken - 1, 202);
+    job_ended(w, integer_of(received, "id"), ended);
+    assert_string_equal(ended, "failed");
+    json_decref(received);
+    add_document(w, "good.txt", "Good.");
+    assert_int_equal(jobs_of(w, "failed", before, &first), 1);
+    for (int i = 0; i < 2; i++) {
+        serve_stop(w->server);
+        world_start(w);
+        assert_int_equal(jobs_of(w, "failed", after, &again), 1);
+        assert_string_equal(after, before);
+        assert_int_equal(again, first);
+        assert_int_equal(files_holding(w->dir, "nothing that a zip file has", 27),
+                         0); /* the file itself is gone */
+    }
+    /* A new file gets a number of its own, and the dismissed one does not come back. */
+    received = upload_bytes(w, "late.txt", "Late.", 5, 202);
+    assert_true(integer_of(received, "id") > first);
+    job_ended(w, integer_of(received, "id"), ended);
+    json_decref(received);
+    snprintf(path, sizeof path, "/api/v1/jobs/%lld", (long long)first);
+    json_decref(json_reply(SEND(w, .method = "DELETE", .path = path), 200, path));
+    serve_stop(w->server);
+    world_start(w);
+    assert_int_equal(jobs_of(w, "failed", after, &again), 0);
+}
+
 static void urls_stay_outside(void **state) {
     world *w = *state;
     char body[200], ended[16];
@@ -959,6 +1005,7 @@ int main(int argc, char **argv) {
         IN_A_WORLD(a_file_goes_in),
         IN_A_WORLD(known_content_is_noticed),
         IN_A_WORLD(a_bad_file_says_why),
+        IN_A_WORLD(failures_survive_a_restart),
         IN_A_WORLD(urls_stay_outside),
         IN_A_WORLD(an_answer_and_its_trace),
         IN_A_WORLD(a_stream_in_order),

@@ -121,6 +121,75 @@ static void leaving_stops_the_computation(void **state) {
     world_free(w);
 }
 
+/* ---- how much is computed for nobody ---- */
+
+static int64_t tokens_read_so_far(world *w) {
+    reply r = SEND(w, .method = "GET", .path = "/metrics");
+    const char *at = strstr(r.body, "\npharos_read_tokens_total ");
+    assert_non_null(at);
+    int64_t n = atoll(at + strlen("\npharos_read_tokens_total "));
+    reply_free(&r);
+    return n;
+}
+
+/* Leaves a second or so into the prefill, and remembers how far it was. */
+typedef struct leaving {
+    double began;
+    int64_t done, all;
+} leaving;
+
+static int leave_in_prefill(void *user, const reply *so_far) {
+    leaving *l = user;
+    const char *last = NULL;
+    for (const char *at = so_far->body; at && (at = strstr(at, ": reading ")); at++) last = at;
+    if (!last) return 0;
+    if (!l->began) l->began = seconds_now();
+    long long done = 0, all = 0;
+    if (sscanf(last, ": reading %lld of %lld", &done, &all) != 2) return 0;
+    l->done = done;
+    l->all = all;
+    return done > 0 && seconds_now() - l->began > 0.5;
+}
+
+/* Nothing but the question reads here (the bare model has no documents), so that every token read after its
+ * client has left is one too many: at most what is read in a second, and the step that was under way. */
+static void leaving_stops_the_prefill(void **state) {
+    (void)state;
+    enum { STEP = 512 };
+    world *w = long_world(NULL);
+    char *text = long_text(LONG_TEXT);
+    json_t *models = GET_JSON(w, "/v1/models");
+    json_t *body = json_pack("{s:s, s:[{s:s, s:s}], s:b}", "model",
+                             text_of(json_array_get(json_object_get(models, "data"), 1), "id"), "messages",
+                             "role", "user", "content", text, "stream", 1);
+    char *request = json_dumps(body, 0);
+    leaving l = {0};
+    double began = seconds_now();
+    reply r = SEND(w, .method = "POST", .path = "/v1/chat/completions", .json = request,
+                   .watch = leave_in_prefill, .user = &l);
+    double left = seconds_now();
+    assert_int_equal(r.code, CURLE_ABORTED_BY_CALLBACK);
+    reply_free(&r);
+    int64_t at_leaving = tokens_read_so_far(w);
+    double stopped = wait_until_not(w, "ask");
+    usleep(300000); /* were it to go on, it would show */
+    int64_t at_end = tokens_read_so_far(w);
+    double rate = (double)l.done / (left - began);
+    print_message(
+        "left after %lld of %lld tokens (%.0f a second); %lld more were read, it stopped after %.3f s\n",
+        (long long)l.done, (long long)l.all, rate, (long long)(at_end - l.done), stopped);
+    assert_true(l.done < l.all * 9 / 10);
+    assert_true(at_end < l.all);
+    assert_true(at_end >= at_leaving && at_end >= l.done);
+    assert_true((double)(at_end - l.done) <= rate * 1.0 + 2 * STEP);
+    assert_true(stopped < 1.0);
+    json_decref(models);
+    json_decref(body);
+    free(request);
+    free(text);
+    world_free(w);
+}
+
 /* One that waits in the queue and leaves frees its place. */
 static void leaving_the_queue_frees_a_place(void **state) {
     (void)state;
@@ -378,89 +447,10 @@ static void uploads_survive_a_stop(void **state) {
     world_free(w);
 }
 
-/* ---- all at once ---- */
-
-typedef struct crowd {
-    const world *world;
-    int number;
-    double until;
-    int good, refused, bad;
-    char what[300];
-} crowd;
-
-static void *one_of_many(void *user) {
-    crowd *c = user;
-    for (int i = 0; seconds_now() < c->until; i++) {
-        char path[100], text[100], from[20];
-        snprintf(from, sizeof from, "127.0.0.%d", 2 + c->number % 20);
-        call one = {.method = "GET", .path = "/api/v1/documents", .from = from};
-        switch ((i + c->number) % 5) {
-        case 0:
-            one = (call){.method = "POST", .path = "/api/v1/ask", .json = ASK, .from = from};
-            break;
-        case 1:
-            one = (call){.method = "POST", .path = "/api/v1/ask", .json = ASK_STREAM, .from = from};
-            break;
-        case 2:
-            one.path = "/api/v1/status";
-            break;
-        case 3:
-            snprintf(path, sizeof path, "/api/v1/documents?name=crowd-%d.txt", c->number);
-            snprintf(text, sizeof text, "Person %d was here.", c->number); /* the same each time */
-            one = (call){.method = "PUT", .path = path, .bytes = text, .n = strlen(text), .from = from};
-            break;
-        default:
-            break;
-        }
-        reply r = send_call(c->world->port, &one);
-        bool come_back = (r.status == 429 || r.status == 503) && header_of(&r, "Retry-After");
-        if (r.status == 200 || r.status == 202)
-            c->good++;
-        else if (come_back) {
-            c->refused++;
-            usleep(20000);
-        } else {
-            c->bad++;
-            snprintf(c->what, sizeof c->what, "%s %s: %ld %s %.100s", one.method, one.path, r.status,
-                     curl_easy_strerror(r.code), r.body);
-        }
-        reply_free(&r);
-    }
-    return NULL;
-}
-
-static void fifty_at_once(void **state) {
-    (void)state;
-    enum { PEOPLE = 50 };
-    world *w = world_new(&(serve_options){.queue = 16, .per_client = 4}, 0);
-    wait_ready(w);
-    document_becomes(w, add_document(w, "lamp.txt", "The lamp burns oil."), "ready");
-    crowd c[PEOPLE];
-    pthread_t threads[PEOPLE];
-    double until = seconds_now() + 5;
-    for (int i = 0; i < PEOPLE; i++) {
-        c[i] = (crowd){.world = w, .number = i, .until = until};
-        assert_int_equal(pthread_create(&threads[i], NULL, one_of_many, &c[i]), 0);
-    }
-    int good = 0, refused = 0;
-    for (int i = 0; i < PEOPLE; i++) {
-        pthread_join(threads[i], NULL);
-        if (c[i].bad) fail_msg("%s", c[i].what);
-        good += c[i].good;
-        refused += c[i].refused;
-    }
-    print_message("%d served, %d told to come back\n", good, refused);
-    assert_true(good > PEOPLE);
-    wait_until_not(w, "ask");
-    json_t *s = GET_JSON(w, "/api/v1/status");
-    assert_int_equal(integer_of(json_object_get(s, "queue"), "waiting"), 0);
-    json_decref(s);
-    world_free(w);
-}
-
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(leaving_stops_the_computation),
+        cmocka_unit_test(leaving_stops_the_prefill),
         cmocka_unit_test(leaving_the_queue_frees_a_place),
         cmocka_unit_test(waiting_is_not_idling),
         cmocka_unit_test(a_full_queue_says_when_to_come_back),
@@ -469,7 +459,6 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_question_starts_again_without_what_was_erased),
         cmocka_unit_test(stopping_keeps_what_was_read),
         cmocka_unit_test(uploads_survive_a_stop),
-        cmocka_unit_test(fifty_at_once),
     };
     if (argc > 1 && !strcmp(argv[1], INGEST_CHILD_ARGUMENT)) return ingest_child_main(argc, argv);
     signal(SIGPIPE, SIG_IGN);
