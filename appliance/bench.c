@@ -156,6 +156,21 @@ static int run_prefill(bench_result *r, engine *e, context *c, const int32_t *to
     return PH_OK;
 }
 
+/* A device loads each kernel when it is first used: once through all of them before anything is timed. */
+static int warm_up(engine *e, const int32_t *tokens, int64_t length, ph_error *err) {
+    context *c = NULL;
+    int step = engine_kernels(e)->chunk;
+    double unused;
+    int64_t n = step + step / 2 < length ? step + step / 2 : length;
+    int code = context_open(&c, e, NULL, 0, NULL, err);
+    if (!code) code = context_read(c, tokens, n, NULL, NULL, NULL, err);
+    if (!code) code = decode_step(e, c, false, &unused, err);
+    if (!code) code = decode_step(e, c, true, &unused, err);
+    if (!code && n + step <= engine_config(e)->max_positions) code = dense_step(e, c, tokens, step, &unused, err);
+    context_close(c);
+    return code;
+}
+
 static int read_in_memory(bench_result *r, engine *e, const int32_t *tokens, const bench_options *o, double *seconds,
                           ph_error *err) {
     context *c = NULL;
@@ -341,6 +356,7 @@ int bench_run(bench_result *out, engine *e, const bench_options *o, ph_error *er
     int code = gather_text(&g, err);
     out->characters =
         prompt.tokens.n ? (int64_t)((double)g.characters * (double)out->length / (double)prompt.tokens.n) : 0;
+    if (!code && device) code = warm_up(e, prompt.tokens.ids, out->length, err);
     if (!code) code = context_open(&c, e, path, 0, NULL, err);
     if (!code) {
         if (!device) kernel_times_start(engine_kernels(e));
