@@ -3,6 +3,7 @@
 
 #include "ingest/extract.h"
 #include "ingest/frame.h"
+#include "ingest/unpack.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -50,6 +51,17 @@ static int extract_mapped(uint64_t size, const char *extension, text_sink *s) {
     return extract_any(bytes, (size_t)size, extension, s);
 }
 
+/* Puts the PDF that a gzip file holds into the file's place. Half of the memory is its room, the rest is its
+ * reader's. */
+static bool take_packed_pdf(const sandbox_limits *limits, uint64_t *size) {
+    uint64_t unpacked = 0;
+    int fd = unpack_pdf_apart(STDIN_FILENO, *size, limits->memory_bytes / 2, limits, &unpacked);
+    bool taken = fd >= 0 && dup2(fd, STDIN_FILENO) >= 0;
+    if (fd >= 0) close(fd);
+    if (taken) *size = unpacked;
+    return taken;
+}
+
 static int run(char **argv, text_sink *s) {
     uint64_t memory, seconds, ocr;
     if (!number(argv[3], &memory) || !number(argv[4], &seconds) || !number(argv[6], &ocr) ||
@@ -62,17 +74,20 @@ static int run(char **argv, text_sink *s) {
     ssize_t n = pread(STDIN_FILENO, head, sizeof head, 0);
     if (n < 0) return sink_fail(s, PH_FAIL, "cannot read: %s", strerror(errno));
     bool pdf = !ingest_child_probe && sniff_is_pdf(head, (size_t)n);
+    sandbox_limits limits = {.memory_bytes = memory, .seconds = (uint32_t)seconds, .ocr = ocr != 0};
+    uint64_t size = (uint64_t)st.st_size;
+    bool packed = !ingest_child_probe && unpack_is_gzip(head, (size_t)n) && take_packed_pdf(&limits, &size);
+    limits.spawn = pdf || packed;
     sniff_prepare();
-    sandbox_limits limits = {
-        .memory_bytes = memory, .seconds = (uint32_t)seconds, .spawn = pdf, .ocr = ocr != 0};
     ph_error err = {0};
     int rc = sandbox_enter(&limits, &err);
     if (rc) return sink_fail(s, rc, "%s", err.text);
-    if (pdf) {
-        sink_media_type(s, "application/pdf");
-        return extract_pdf(STDIN_FILENO, (uint64_t)st.st_size, &limits, s);
+    if (limits.spawn) {
+        /* The file that is kept is no PDF, and nobody shall take it for one. */
+        sink_media_type(s, packed ? "application/pdf+gzip" : "application/pdf");
+        return extract_pdf(STDIN_FILENO, size, &limits, s);
     }
-    return extract_mapped((uint64_t)st.st_size, argv[7], s);
+    return extract_mapped(size, argv[7], s);
 }
 
 int ingest_child_main(int argc, char **argv) {

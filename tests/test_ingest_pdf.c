@@ -2,6 +2,8 @@
  * object. Poppler's output differs between versions, so places are expected within some points. */
 #include "tests/test_ingest.h"
 
+#include <zlib.h>
+
 #include <math.h>
 
 typedef struct pdf {
@@ -106,6 +108,54 @@ static void places(void **state) {
     near(r->x0, 150 - 100);
     near(r->y1, 700 - 600 + 5);
     document_text_free(&d);
+}
+
+/* name + ".gz", of one member; zlib is what unpacks it, so it may pack it too. */
+static void pack_file(const char *name, const void *bytes, size_t n) {
+    char packed[300];
+    snprintf(packed, sizeof packed, "%s.gz", name);
+    gzFile f = gzopen(path_of(packed), "wb");
+    assert_non_null(f);
+    assert_int_equal(gzwrite(f, bytes, (unsigned)n), n);
+    assert_int_equal(gzclose(f), Z_OK);
+}
+
+static void packed(void **state) {
+    head(&p, "5 0 R 7 0 R", 2);
+    page(&p, "", "BT /F 12 Tf 72 720 Td (The lighthouse of Alexandria) Tj ET");
+    page(&p, "", "BT /F 12 Tf 72 720 Td (On the second page) Tj ET");
+    finish(&p, "plain.pdf", "");
+    pack_file("x.pdf", p.text, p.n);
+    document_text d = read_document("x.pdf.gz");
+    assert_string_equal(d.text, "The lighthouse of Alexandria\n\nOn the second page");
+    assert_string_equal(d.media_type, "application/pdf+gzip"); /* what is kept is no PDF */
+    assert_int_equal(d.pages, 2);
+    assert_int_equal(d.segments[1].page, 2);
+    document_text_free(&d);
+    /* Cut in the midst: the damage is gzip's, not poppler's. */
+    pack_file("cut.pdf", p.text, p.n);
+    FILE *f = fopen(path_of("cut.pdf.gz"), "rb");
+    uint8_t bytes[4096];
+    size_t n = fread(bytes, 1, sizeof bytes, f);
+    fclose(f);
+    write_bytes("cut.pdf.gz", bytes, n / 2);
+    expect_refused("cut.pdf.gz", PH_CORRUPT, "gzip");
+    /* A layer more is none that is looked through. */
+    f = fopen(path_of("x.pdf.gz"), "rb");
+    n = fread(bytes, 1, sizeof bytes, f);
+    fclose(f);
+    pack_file("twice.pdf.gz", bytes, n);
+    expect_refused("twice.pdf.gz.gz", PH_UNSUPPORTED, "application/gzip inside gzip");
+    /* What unpacks to more than a reader may hold. */
+    size_t huge = (size_t)80 << 20;
+    char *big = calloc(1, huge);
+    memcpy(big, "%PDF-1.4\n", 9);
+    pack_file("bomb.pdf", big, huge);
+    free(big);
+    ingest_limits limits = {.memory_bytes = (uint64_t)128 << 20, .text_bytes = 1 << 20};
+    ph_error err = {0};
+    int rc = ingest_extract(&d, path_of("bomb.pdf.gz"), &limits, NULL, NULL, &err);
+    assert_int_equal(rc, PH_TOO_LARGE);
 }
 
 static void paragraphs(void **state) {
@@ -281,9 +331,10 @@ static void real_files(void **state) {
 int main(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], INGEST_CHILD_ARGUMENT)) return ingest_child_main(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(places),         cmocka_unit_test(paragraphs),    cmocka_unit_test(columns),
-        cmocka_unit_test(markup_in_text), cmocka_unit_test(pictures_only), cmocka_unit_test(encrypted),
-        cmocka_unit_test(hostile),        cmocka_unit_test(many_pages),    cmocka_unit_test(real_files),
+        cmocka_unit_test(places),     cmocka_unit_test(packed),         cmocka_unit_test(paragraphs),
+        cmocka_unit_test(columns),    cmocka_unit_test(markup_in_text), cmocka_unit_test(pictures_only),
+        cmocka_unit_test(encrypted),  cmocka_unit_test(hostile),        cmocka_unit_test(many_pages),
+        cmocka_unit_test(real_files),
     };
     if (access("/usr/bin/pdftotext", X_OK) != 0) {
         printf("poppler-utils is not installed, and PDF cannot be read without it\n");
