@@ -362,7 +362,7 @@ class Steps(unittest.TestCase):
             subprocess.run([sys.executable, os.path.join(HERE, "train.py"), "--toy", "--corpus", os.path.join(d, "corpus"),
                             "--into", os.path.join(d, "run")], check=True, stdout=subprocess.DEVNULL)
             rows = [json.loads(line) for line in open(os.path.join(d, "run", "log.jsonl"))]
-            self.assertEqual([r["after"] for r in rows if "after" in r], ["dense-512", "warm", "sparse-a"])
+            self.assertEqual([r["after"] for r in rows if "after" in r], ["dense-512", "warm", "sparse"])
             self.assertEqual(checkpoint.load(os.path.join(d, "run", "compact"), toy_model())[1]["stage"], 3)
 
 
