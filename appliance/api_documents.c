@@ -2,13 +2,13 @@
 #include "appliance/api.h"
 
 #include "appliance/command.h"
+#include "appliance/serve_erase.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -240,60 +240,18 @@ void api_documents_file(api_call *c) {
 
 /* ---- erasing: by the worker, so that nothing is being read from what goes ---- */
 
-typedef struct erasure {
-    int64_t document;
-    store_receipt receipt;
-    ph_error err;
-    atomic_bool done;
-    int wake;
-} erasure;
-
-static int erase(job *j, void *user, store *s, engine *e, ph_error *err) {
-    erasure *x = user;
-    (void)j;
-    (void)e;
-    return store_document_delete(s, x->document, &x->receipt, err);
-}
-
-static void erased(job *j, void *user, const ph_error *err) {
-    erasure *x = user;
-    uint64_t one = 1;
-    (void)j;
-    x->err = *err;
-    x->done = true;
-    ssize_t n = write(x->wake, &one, sizeof one);
-    (void)n;
-}
-
-static void erasure_free(void *user) {
-    erasure *x = user;
-    close(x->wake);
-    free(x);
-}
-
-static bool erasure_done(void *user) {
-    return ((erasure *)user)->done;
-}
-
-static const job_class erasing = {
-    .kind = JOB_ERASE, .run = erase, .finished = erased, .destroy = erasure_free};
-
 void api_documents_delete(api_call *c) {
-    erasure *x = calloc(1, sizeof *x);
+    erasure *x = erasure_new(c->id);
     job *j = NULL;
     char client[80];
     api_client(c, client);
-    if (x) {
-        x->document = c->id;
-        x->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    }
-    jobs_answer a = x && x->wake >= 0 ? jobs_submit(c->serve->jobs, &erasing, x, client, &j) : JOBS_NO_MEMORY;
+    jobs_answer a = x ? jobs_submit(c->serve->jobs, &erasure_class, x, client, &j) : JOBS_NO_MEMORY;
     if (a != JOBS_TAKEN) {
         http_reply_error(c->http, 503, "busy", "the server is stopping, or out of memory");
         if (j)
             job_drop(j);
         else
-            free(x);
+            erasure_free(x);
         return;
     }
     /* Who leaves now has asked for it nevertheless. */

@@ -7,13 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_NAMES = 8, STEP_TOKENS = 256 };
+enum { MOST_NAMES = 8, MOST_FOLDERS = 64, STEP_TOKENS = 256, OPTION_WATCH = 6000 };
 
 typedef struct serve_command {
     common_options common;
     const char *listen, *token_file;
     const char *names[MOST_NAMES + 1];
     int n_names, port;
+    char *folders[MOST_FOLDERS];
+    size_t n_folders;
 } serve_command;
 
 static const struct argp_option options[] = {
@@ -23,6 +25,8 @@ static const struct argp_option options[] = {
     {"token-file", 't', "FILE", 0,
      "Let in who has a token: one on a line, with the role ask or manage before it", 0},
     {"host", 'H', "NAME", 0, "Also answer to this name in the Host header; may be given again", 0},
+    {"watch", OPTION_WATCH, "FOLDER", 0,
+     "Keep the library equal to this folder, below it too, as `pharos watch` does; may be given again", 0},
     {0},
 };
 
@@ -48,6 +52,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case 'H':
         if (o->n_names == MOST_NAMES) argp_error(state, "at most %d names", MOST_NAMES);
         o->names[o->n_names++] = arg;
+        break;
+    case OPTION_WATCH:
+        if (o->n_folders == MOST_FOLDERS) argp_error(state, "at most %d folders", MOST_FOLDERS);
+        o->folders[o->n_folders++] = arg;
         break;
     case ARGP_KEY_ARG:
         argp_error(state, "%s is one word too many", arg);
@@ -116,6 +124,8 @@ int cmd_serve(int argc, char **argv) {
                                        .token_file = o.token_file,
                                        .open_engine = open_for_worker,
                                        .user = &o.common,
+                                       .watch = o.folders,
+                                       .n_watch = o.n_folders,
                                        .dense = o.common.dense};
     int code = data_folder(dir, sizeof dir, &o.common, &err);
     if (!code) code = serve_start(&s, &options_of_server, &err);

@@ -24,6 +24,7 @@ static void fill_in(serve_options *o) {
     if (!o->queue) o->queue = 64;
     if (!o->per_client) o->per_client = 16;
     if (!o->uploads) o->uploads = 10000;
+    if (!o->watch_ms) o->watch_ms = 5000;
 }
 
 static void document_stored(void *user) {
@@ -56,6 +57,16 @@ static int start_parts(serve *s, ph_error *err) {
     http_application app = {.user = s, .begin = api_begin, .run = api_run};
     int code = jobs_start(&s->jobs, &j, err);
     if (!code) code = uploads_start(&s->uploads, &u, err);
+    watching_options w = {.data_dir = o->data_dir,
+                          .folders = o->watch,
+                          .n = o->n_watch,
+                          .every_ms = o->watch_ms,
+                          .file_bytes = o->upload_bytes,
+                          .uploads = s->uploads,
+                          .jobs = s->jobs,
+                          .changed = document_stored,
+                          .user = s};
+    if (!code && o->n_watch) code = watching_start(&s->watching, &w, err);
     /* Last: from here on requests come. */
     if (!code) code = http_start(&s->http, &h, &app, err);
     if (!code) jobs_want_read(s->jobs); /* what an earlier server did not come to */
@@ -107,6 +118,8 @@ void serve_stop(serve *s) {
     if (!s) return;
     if (s->http) http_close_door(s->http);
     if (s->jobs) jobs_stop(s->jobs); /* who waits is told */
+    watching_stop(s->watching); /* its erasing is a job, and ends with them */
+    s->watching = NULL;
     if (s->uploads) uploads_stop(s->uploads);
     http_stop(s->http, DRAIN_MS);
     uploads_free(s->uploads);

@@ -2,7 +2,8 @@
  *
  *     http.c       connections -> api.c: the route table -> api_*.c: handlers
  *     jobs.c       the queue before the engine            serve_ask.c: a question as a job
- *     serve_uploads.c  files on their way into the store   serve_read.c: packs, read when nobody asks
+ *     serve_uploads*.c  files on their way into the store  serve_read.c: packs, read when nobody asks
+ *     serve_watch.c  folders that the library is kept equal to
  */
 #ifndef PHAROS_SERVE_H
 #define PHAROS_SERVE_H
@@ -27,6 +28,9 @@ typedef struct serve_options {
     uint64_t upload_bytes; /* (2 GiB) */
     int queue, per_client; /* questions waiting (64), of one client (16) */
     int uploads;           /* files waiting (10000) */
+    char *const *watch; /* folders that the library is kept equal to (serve_watch.h); borrowed for serve_start */
+    size_t n_watch;
+    unsigned watch_ms; /* between two looks (5000) */
     unsigned idle_seconds, header_seconds, heartbeat_ms, connections, connections_per_address;
 } serve_options;
 

@@ -10,6 +10,7 @@
 #include "appliance/serve_stores.h"
 #include "appliance/serve_tokens.h"
 #include "appliance/serve_uploads.h"
+#include "appliance/serve_watch.h"
 
 enum {
     MAX_JSON_BYTES = 1 << 20,
@@ -29,6 +30,7 @@ struct serve {
     http_server *http;
     jobs *jobs;
     uploads *uploads;
+    watching *watching; /* NULL: no folder */
     stores *stores;
     tokens *tokens;
     context *plain; /* what the worker has read for questions without documents; its own until jobs_stop */

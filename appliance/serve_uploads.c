@@ -6,6 +6,7 @@
 #include "appliance/command.h"
 
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,17 +14,19 @@
 enum { KEPT_SECONDS = 600, KEPT_ENDED = 1000 };
 
 static const char *const state_names[] = {"queued", "fetching", "reading", "done",
-                                          "known",  "failed",   "stopped"};
+                                          "known",  "failed",   "stopped", "removed"};
 
 /* ---- the list ---- */
 
 json_t *upload_item_json(const item *i) {
-    return json_pack("{s:I, s:s, s:o, s:s, s:I, s:I, s:s, s:I, s:o, s:o, s:I}", "id", (json_int_t)i->id,
-                     "kind", i->url ? "url" : "file", "name", json_text(i->name), "state",
-                     state_names[i->state], "done", (json_int_t)i->done, "total", (json_int_t)i->total,
-                     "unit", i->unit, "bytes", (json_int_t)i->bytes, "detail", json_text(i->detail),
-                     "document", i->document ? json_integer(i->document) : json_null(), "added_at",
-                     (json_int_t)i->added);
+    return json_pack(
+        "{s:I, s:s, s:o, s:s, s:I, s:I, s:s, s:I, s:o, s:o, s:I}", "id", (json_int_t)i->id, "kind",
+        i->watched ? "watched"
+        : i->url   ? "url"
+                   : "file",
+        "name", json_text(i->name), "state", state_names[i->state], "done", (json_int_t)i->done, "total",
+        (json_int_t)i->total, "unit", i->unit, "bytes", (json_int_t)i->bytes, "detail", json_text(i->detail),
+        "document", i->document ? json_integer(i->document) : json_null(), "added_at", (json_int_t)i->added);
 }
 
 bool upload_ended(const item *i) {
@@ -138,6 +141,42 @@ void uploads_free(uploads *u) {
     free(u);
 }
 
+/* ---- watched folders ---- */
+
+static item *find_watched(uploads *u, const char *name) {
+    for (item *i = u->items; i; i = i->next)
+        if (i->watched && !strcmp(i->name, name)) return i;
+    return NULL;
+}
+
+void uploads_tell(uploads *u, const watched_file *f) {
+    static const item_state states[] = {READING, DONE, KNOWN, FAILED, REMOVED};
+    pthread_mutex_lock(&u->lock);
+    item *i = find_watched(u, f->name);
+    bool fresh = !i;
+    if (!i && (i = upload_add(u, u->next_id, f->name, false))) i->watched = true;
+    if (i) {
+        if (fresh || upload_ended(i)) u->waiting++; /* from here on it counts, until it is finished */
+        i->state = READING;
+        i->done = f->done;
+        i->total = f->total;
+        i->document = f->document;
+        snprintf(i->unit, sizeof i->unit, "%s", f->unit ? f->unit : "");
+        snprintf(i->detail, sizeof i->detail, "%s", f->detail ? f->detail : "");
+        if (f->state != WATCHED_READING) upload_finish(u, i, states[f->state]);
+        prune(u);
+    }
+    pthread_mutex_unlock(&u->lock);
+}
+
+void uploads_untell(uploads *u, const char *name) {
+    pthread_mutex_lock(&u->lock);
+    item *i = find_watched(u, name);
+    if (i && !upload_ended(i)) u->waiting--;
+    if (i) upload_forget(u, i);
+    pthread_mutex_unlock(&u->lock);
+}
+
 /* ---- looking ---- */
 
 json_t *uploads_list(uploads *u) {
@@ -162,7 +201,9 @@ json_t *uploads_cancel(uploads *u, int64_t id) {
     pthread_mutex_lock(&u->lock);
     item *i = find(u, id);
     json_t *row = i ? upload_item_json(i) : NULL;
-    if (i && i->state == QUEUED && u->running != i) {
+    if (i && i->watched) {
+        if (upload_ended(i)) upload_forget(u, i); /* else it is being read, and ends by itself */
+    } else if (i && i->state == QUEUED && u->running != i) {
         upload_remove(u, id, i->name);
         upload_finish(u, i, STOPPED);
     } else if (i && u->running == i && !upload_ended(i))

@@ -42,6 +42,27 @@ void upload_abandon(upload *up); /* after upload_end too: frees it */
 
 int uploads_fetch(uploads *u, const char *url, json_t **row, ph_error *err);
 
+/* ---- files of watched folders: told of in the same list (serve_watch.h) ---- */
+
+typedef enum watched_state {
+    WATCHED_READING,
+    WATCHED_ADDED,
+    WATCHED_KNOWN,
+    WATCHED_FAILED,
+    WATCHED_REMOVED
+} watched_state;
+
+typedef struct watched_file {
+    const char *name, *detail, *unit;
+    watched_state state;
+    uint64_t done, total;
+    int64_t document; /* 0 = none */
+} watched_file;
+
+/* What became of it; replaces what was told of the same name before. */
+void uploads_tell(uploads *u, const watched_file *f);
+void uploads_untell(uploads *u, const char *name); /* takes it off the list */
+
 /* ---- looking ---- */
 
 json_t *uploads_list(uploads *u);               /* array of jobs, oldest first */

@@ -8,12 +8,13 @@
 #include <stdatomic.h>
 #include <time.h>
 
-typedef enum item_state { QUEUED, FETCHING, READING, DONE, KNOWN, FAILED, STOPPED } item_state;
+typedef enum item_state { QUEUED, FETCHING, READING, DONE, KNOWN, FAILED, STOPPED, REMOVED } item_state;
 
 typedef struct item {
     struct item *next;
     int64_t id;
     bool url;
+    bool watched; /* lies in a watched folder: it is told of here, and read elsewhere */
     char *name; /* or the URL */
     item_state state;
     uint64_t done, total, bytes;

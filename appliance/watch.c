@@ -58,6 +58,14 @@ void watch_close(watch *w) {
     free(w);
 }
 
+const char *watch_folder(const watch *w, size_t i) {
+    return w->folders[i].path;
+}
+
+bool watch_is_missing(const watch *w, size_t i) {
+    return w->folders[i].missing;
+}
+
 /* ---- what was looked at ---- */
 
 static uint64_t fingerprint(const char *path, int64_t mtime_ns, int64_t bytes) {
@@ -191,7 +199,8 @@ static int compare(look *l) {
             continue;
         }
         if (errno != ENOENT && errno != ENOTDIR) continue; /* not readable is not gone */
-        code = store_document_delete(l->s, d->id, NULL, l->err);
+        code = l->options->erase ? l->options->erase(l->options->intake.user, l->s, d->id, l->err)
+                                 : store_document_delete(l->s, d->id, NULL, l->err);
         if (code == PH_NOT_FOUND) code = PH_OK; /* somebody else was faster */
         if (!code && l->options->removed) l->options->removed(l->options->intake.user, d->id, d->name);
         gone |= !code;
