@@ -1,7 +1,8 @@
 // api.ts - every request that the page makes. Nothing else calls fetch.
 import { events } from './sse';
 import type {
-  Answer, Job, Packs, PharosDocument, Progress, Reading, Receipt, Run, Segment, Status, TextStretch, Trace,
+  Answer, Job, Packs, PharosDocument, Progress, QuestionFile, Reading, Receipt, Run, RunDiff, RunEstimate, RunRequest,
+  Segment, Status, TextStretch, Trace,
 } from './types';
 
 export class ApiError extends Error {
@@ -95,20 +96,26 @@ export const getFile = async (id: number, signal?: AbortSignal) =>
 
 export const getRuns = async () => (await call<{ runs: Run[] }>('GET', '/api/v1/runs')).runs;
 export const getRun = (id: number) => call<Run>('GET', `/api/v1/runs/${id}`);
+export const startRun = (r: RunRequest) => call<{ queued: boolean }>('POST', '/api/v1/runs', r);
+export const estimateRun = (r: RunRequest, signal?: AbortSignal) =>
+  call<RunEstimate>('POST', '/api/v1/runs/estimate', r, signal);
+export const stopRun = () => call<{ stopping: boolean }>('POST', '/api/v1/runs/stop', {});
+export const resumeRun = (id: number) => call<{ queued: boolean }>('POST', `/api/v1/runs/${id}/resume`, {});
+export const getDiff = (a: number, b: number) => call<RunDiff>('GET', `/api/v1/runs/${a}/diff/${b}`);
+export const getReport = async (id: number, format: string) =>
+  (await send('GET', `/api/v1/runs/${id}/report?format=${format}`)).blob();
 export const deleteRun = (id: number) => call<{ runs: number }>('DELETE', `/api/v1/runs/${id}`);
 
-/** One file, as its raw bytes. XMLHttpRequest, because fetch does not tell how much has been sent. */
-export function upload(
-  file: File, name: string, progress: (share: number) => void, signal: AbortSignal,
-): Promise<Job> {
+/* A file's raw bytes. XMLHttpRequest, because fetch does not tell how much has been sent. */
+function put<T>(path: string, file: File, progress: (share: number) => void, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open('PUT', `/api/v1/documents?name=${encodeURIComponent(name)}`);
+    request.open('PUT', path);
     for (const [key, value] of Object.entries(authorization())) request.setRequestHeader(key, value);
     request.setRequestHeader('content-type', 'application/octet-stream');
     request.upload.onprogress = (e) => e.lengthComputable && progress(e.total ? e.loaded / e.total : 1);
     request.onload = () => {
-      if (request.status >= 200 && request.status < 300) resolve(JSON.parse(request.responseText) as Job);
+      if (request.status >= 200 && request.status < 300) resolve(JSON.parse(request.responseText) as T);
       else reject(errorFrom(request.status, request.responseText, request.getResponseHeader('retry-after')));
     };
     request.onerror = () => reject(errorFrom(0, '', null));
@@ -117,6 +124,11 @@ export function upload(
     request.send(file);
   });
 }
+
+export const upload = (file: File, name: string, progress: (share: number) => void, signal: AbortSignal) =>
+  put<Job>(`/api/v1/documents?name=${encodeURIComponent(name)}`, file, progress, signal);
+export const uploadQuestions = (file: File, progress: (share: number) => void, signal: AbortSignal) =>
+  put<QuestionFile>(`/api/v1/runs/questions?name=${encodeURIComponent(file.name)}`, file, progress, signal);
 
 export interface AskEvents {
   queue(place: number): void;

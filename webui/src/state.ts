@@ -4,7 +4,7 @@ import { batch, computed, signal } from '@preact/signals';
 import * as api from './api';
 import { ApiError } from './api';
 import { receipt } from './format';
-import type { Answer, Job, Packs, PharosDocument, Progress, Reading, Run, Status } from './types';
+import type { Answer, Job, Packs, PharosDocument, Progress, Reading, Run, RunDiff, Status } from './types';
 
 export const status = signal<Status | null>(null);
 export const documents = signal<PharosDocument[]>([]);
@@ -52,7 +52,7 @@ export function dismissNotice(id: number): void {
 /** What a screen reader is told, politely. */
 export const announcement = signal('');
 
-const sentenceOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
+export const sentenceOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
 
 /* ---- asking the server how things are ---- */
 
@@ -64,7 +64,7 @@ let again = false;
 
 const busy = computed(
   () =>
-    status.value?.state === 'loading' || reading.value !== null || uploads.value.some((u) => !u.error) ||
+    status.value?.state === 'loading' || status.value?.run?.active || reading.value !== null || uploads.value.some((u) => !u.error) ||
     jobs.value.some((j) => j.state === 'queued' || j.state === 'fetching' || j.state === 'reading') ||
     documents.value.some((d) => d.state !== 'ready'),
 );
@@ -341,7 +341,7 @@ export async function ask(question: string): Promise<void> {
   batch(() => {
     asking.value = { question, text: '', place: 0, progress: null, note: '' };
     current.value = null;
-    run.value = null;
+    runPage.value = null;
     problem.value = null;
     panel.value = null;
     announcement.value = 'The question was sent.';
@@ -418,7 +418,7 @@ export function openAnswer(a: Answer | null): void {
   if (asking.value) stop();
   batch(() => {
     current.value = a;
-    run.value = null;
+    runPage.value = null;
     problem.value = null;
     panel.value = null;
     view.value = 'ask';
@@ -426,46 +426,31 @@ export function openAnswer(a: Answer | null): void {
   history.replaceState(null, '', a?.id ? `#/answers/${a.id}` : location.pathname);
 }
 
-/* ---- evaluation runs: made on the command line, looked at here ---- */
+/* ---- evaluation (runs.ts): what stands where the answer would ---- */
 
-/** The run that is shown instead of an answer. */
-export const run = signal<Run | null>(null);
+export type RunPage = { kind: 'run'; run: Run } | { kind: 'new' } | { kind: 'starting' } | { kind: 'diff'; diff: RunDiff };
+export const runPage = signal<RunPage | null>(null);
 
-export async function openRun(r: Run): Promise<void> {
+/** Puts it up, or away (null). */
+export function showRunPage(page: RunPage | null, hash = ''): void {
   if (asking.value) stop();
-  try {
-    const whole = await api.getRun(r.id);
-    batch(() => {
-      run.value = whole;
-      current.value = null;
-      problem.value = null;
-      panel.value = null;
-      view.value = 'ask';
-    });
-    history.replaceState(null, '', `#/runs/${r.id}`);
-    // One that is not finished fills while it is looked at.
-    if (whole.state === 'unfinished' && whole.done < whole.cells)
-      setTimeout(() => run.value?.id === r.id && !document.hidden && void openRun(r), 5000);
-  } catch (error) {
-    notify('problem', sentenceOf(error));
-  }
-}
-
-export async function eraseRun(r: Run): Promise<void> {
-  try {
-    await api.deleteRun(r.id);
-    notify('done', `Erased run ${r.id} with its ${r.done} cells.`);
-    if (run.value?.id === r.id) openAnswer(null);
-  } catch (error) {
-    notify('problem', sentenceOf(error));
-  }
-  await refreshAnswers();
+  batch(() => {
+    runPage.value = page;
+    current.value = null;
+    problem.value = null;
+    panel.value = null;
+    if (page) view.value = 'ask';
+  });
+  history.replaceState(null, '', hash || location.pathname);
 }
 
 async function openFromHash(): Promise<void> {
   const numbered = Number(/^#\/runs\/(\d+)$/.exec(location.hash)?.[1] ?? 0);
-  const known = runs.value.find((r) => r.id === numbered);
-  if (known && run.value?.id !== numbered) return openRun(known);
+  if (numbered) {
+    const shown = runPage.value?.kind === 'run' ? runPage.value.run.id : 0;
+    if (shown !== numbered) await (await import('./runs')).openRun(numbered);
+    return;
+  }
   const id = Number(/^#\/answers\/(\d+)$/.exec(location.hash)?.[1] ?? 0);
   if (!id || current.value?.id === id || asking.value) return;
   try {

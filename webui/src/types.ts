@@ -20,9 +20,9 @@ export interface PharosDocument {
 
 export interface Job {
   id: number;
-  kind: 'file' | 'url';
+  kind: 'file' | 'url' | 'watched';
   name: string;
-  state: 'queued' | 'fetching' | 'reading' | 'done' | 'known' | 'failed' | 'stopped';
+  state: 'queued' | 'fetching' | 'reading' | 'done' | 'known' | 'failed' | 'stopped' | 'removed';
   done: number;
   total: number;
   unit: string;
@@ -168,19 +168,48 @@ export interface Status {
   state: 'loading' | 'ready' | 'failed';
   message: string;
   model: string | null;
-  context: { capacity: number; reserved: number; packs: number; tokens: number; read: number; free: number };
+  context: { capacity: number; reserved: number; packs: number; tokens: number; read: number; free: number; selected?: number };
   queue: { waiting: number; capacity: number; busy: string | null; jobs: number };
   reading: Reading | null;
+  run?: RunNow | null;
+  watch?: { folders: string[]; message: string } | null;
   limits?: { upload_bytes: number; question_bytes: number; max_tokens: number };
   token_required?: boolean;
   role?: 'ask' | 'manage';
 }
 
-/** An evaluation run as the command line made it; `results` when one is asked for. */
+/** A figure with its number of samples and, for a share, Wilson's interval. */
+export interface Figure {
+  mean: number;
+  n: number;
+  low?: number;
+  high?: number;
+}
+
+export interface SummaryTable {
+  title: string;
+  note: string;
+  rows: string; /* what they are: length, task, layer */
+  columns: string; /* depth, length, figure, positions, k, measure */
+  unit: '%' | '';
+  row_names: string[];
+  column_names: string[];
+  values: (Figure | null)[][];
+}
+
+export interface Published {
+  title: string;
+  source: string;
+  columns: string[];
+  rows: { name: string; values: string[] }[];
+}
+
+/** An evaluation run; from `results` on when one is asked for. */
 export interface Run {
   id: number;
   kind: string;
   command: string;
+  parameters?: Record<string, unknown> | null;
   model: string;
   seed: number;
   started_at: number;
@@ -190,7 +219,14 @@ export interface Run {
   state: 'unfinished' | 'done' | 'failed';
   note: string;
   results?: { number: number; result: RunResult | null }[];
+  more?: boolean;
+  summary?: { tables: SummaryTable[]; verdicts: { verdict: string; cells: number }[] };
+  published?: Published[];
+  protocol?: string[];
 }
+
+/** Rank, share of the span's tokens that were selected, attention mass. */
+export type Sight = [rank: number, share: number, mass: number];
 
 export interface RunResult {
   task: string;
@@ -204,6 +240,55 @@ export interface RunResult {
   right: boolean;
   verdict: string;
   detail: string;
+  prompt_tokens: number;
+  span?: [number, number]; /* tokens of the prompt */
+  read_rank?: number;
+  bm25_rank?: number;
+  trace?: { held: boolean; first: Sight[]; layers: Sight[] };
+}
+
+/** The run under way, or why the last one ended. */
+export interface RunNow {
+  active: boolean;
+  id: number | null;
+  cells: number;
+  all: number;
+  tokens: number;
+  all_tokens: number;
+  what: string;
+  seconds_left: number | null;
+  message: string;
+}
+
+export interface RunRequest {
+  kind: string;
+  lengths: number[];
+  [name: string]: unknown;
+}
+
+export interface RunEstimate {
+  cells: number;
+  haystacks: number;
+  tokens: number;
+  rate: number | null;
+  seconds: number | null;
+}
+
+export interface QuestionFile {
+  id: number;
+  name: string;
+  passages: number;
+  questions: number;
+  sources: string[];
+}
+
+export interface RunDiff {
+  a: number;
+  b: number;
+  figures: { table: string; row: string; column: string; a: Figure; b: Figure; change: number; apart: boolean }[];
+  cells: {
+    cell: number; question: string; a: string; b: string; score_a: number; score_b: number; verdict_a: string; verdict_b: string;
+  }[];
 }
 
 export interface Progress {

@@ -1,8 +1,9 @@
 // App.tsx - the frame: what stands where, drops, and the keys that work everywhere.
+import type { ComponentType } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { fromDrop } from '../drop';
 import {
-  addFiles, announcement, asking, closePanel, dismissNotice, keysShown, notices, offline, panel, runs, show, side, singleKeys,
+  addFiles, announcement, asking, closePanel, dismissNotice, keysShown, notices, offline, panel, show, side, singleKeys,
   status, tokenWanted, uploads, view,
 } from '../state';
 import { Ask } from './Ask';
@@ -11,7 +12,6 @@ import { Icon, Lighthouse } from './Icon';
 import { Keys } from './Keys';
 import { Panel } from './Panel';
 import { Questions } from './Questions';
-import { Runs } from './Runs';
 import { Token } from './Token';
 
 function State() {
@@ -38,13 +38,13 @@ const places = [
   ['ask', 'Ask'],
   ['documents', 'Documents'],
   ['questions', 'Questions'],
-  ['runs', 'Runs'],
+  ['runs', 'Evaluate'],
 ] as const;
 
 function Places() {
   return (
     <nav class="places" aria-label="Parts of the page">
-      {places.filter(([key]) => key !== 'runs' || runs.value.length > 0).map(([key, label]) => (
+      {places.map(([key, label]) => (
         <button
           type="button"
           key={key}
@@ -136,6 +136,13 @@ function useDrop(): boolean {
   return over;
 }
 
+/* Comes when it is wanted, as what it opens. */
+function LazyRuns() {
+  const [List, setList] = useState<ComponentType | null>(null);
+  useEffect(() => void import('./Runs').then((m) => setList(() => m.Runs), () => undefined), []);
+  return List ? <List /> : <p class="muted">Loading</p>;
+}
+
 export function App() {
   const over = useDrop();
   useEffect(() => {
@@ -160,7 +167,7 @@ export function App() {
       <Places />
       <main>
         <section class="side" aria-label={places.find(([key]) => key === side.value)?.[1]}>
-          {side.value === 'documents' ? <Documents /> : side.value === 'questions' ? <Questions /> : <Runs />}
+          {side.value === 'documents' ? <Documents /> : side.value === 'questions' ? <Questions /> : <LazyRuns />}
         </section>
         <Ask />
       </main>

@@ -2,8 +2,9 @@
 import type { ComponentType } from 'preact';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { count, percent, plural, seconds } from '../format';
-import { ask, asking, current, documents, draft, problem, run, show, sources, status, stop, type Asking } from '../state';
-import type { Run } from '../types';
+import {
+  ask, asking, current, documents, draft, problem, runPage, show, sources, status, stop, type Asking, type RunPage,
+} from '../state';
 import { AnswerView } from './Answer';
 import { Icon, Lighthouse } from './Icon';
 import { Streaming } from './Streaming';
@@ -65,10 +66,10 @@ function Advance({ a }: { a: Asking }) {
   );
 }
 
-/* Few look at evaluation runs: the view comes when it is wanted. */
-function LazyRun(props: { run: Run }) {
-  const [View, setView] = useState<ComponentType<{ run: Run }> | null>(null);
-  useEffect(() => void import('./RunView').then((m) => setView(() => m.RunView), () => undefined), []);
+/* Few look at evaluation: what shows it comes when it is wanted. */
+function LazyRunPage(props: { page: RunPage }) {
+  const [View, setView] = useState<ComponentType<{ page: RunPage }> | null>(null);
+  useEffect(() => void import('./RunPage').then((m) => setView(() => m.RunPage), () => undefined), []);
   return View ? <View {...props} /> : <p class="muted">Loading</p>;
 }
 
@@ -90,7 +91,7 @@ function Exchange() {
         <p class="failure"><Icon name="warn" />{problem.value.text}</p>
       </article>
     );
-  if (run.value) return <LazyRun run={run.value} />;
+  if (runPage.value) return <LazyRunPage page={runPage.value} />;
   if (current.value) return <AnswerView key={current.value.id} answer={current.value} />;
   return <Welcome />;
 }

@@ -104,6 +104,8 @@ function jobText(j: Job): string {
       return 'Could not be read';
     case 'stopped':
       return 'Stopped';
+    case 'removed':
+      return 'Erased';
     case 'done':
       return 'Read';
   }
@@ -111,7 +113,7 @@ function jobText(j: Job): string {
 
 export function JobRow({ j }: { j: Job }) {
   const bad = j.state === 'failed';
-  const ended = bad || j.state === 'known' || j.state === 'stopped';
+  const ended = bad || j.state === 'known' || j.state === 'stopped' || j.state === 'removed';
   return (
     <li class="row">
       <div class="what">
@@ -121,7 +123,8 @@ export function JobRow({ j }: { j: Job }) {
           {j.total > 0 && !ended && <Advance share={j.done / j.total} label={`${j.name}: read`} />}
         </div>
         {j.detail && <p class={bad ? 'small reason' : 'small muted'}>{j.detail}</p>}
-        {bad && !canRetry(j) && <p class="small muted">To try again, add the file again.</p>}
+        {j.kind === 'watched' && <p class="small muted">From a watched folder{bad && ': it is tried again when it changes'}</p>}
+        {bad && j.kind !== 'watched' && !canRetry(j) && <p class="small muted">To try again, add the file again.</p>}
       </div>
       {bad && canRetry(j) && (
         <button type="button" class="quiet" aria-label={`Try ${j.name} again`} title="Try again" onClick={() => void retryJob(j)}>

@@ -2,7 +2,9 @@
 import { useRef, useState } from 'preact/hooks';
 import { fromList } from '../drop';
 import { bytes, count, plural } from '../format';
-import { addAddress, addFiles, documents, excluded, include, jobs, loaded, mayManage, sources, uploads } from '../state';
+import {
+  addAddress, addFiles, documents, excluded, include, jobs, loaded, mayManage, sources, status, uploads,
+} from '../state';
 import { DocumentRow, JobRow, UploadRow } from './DocumentRow';
 import { Meter } from './Meter';
 
@@ -47,6 +49,18 @@ function Add() {
   );
 }
 
+function Watched() {
+  const w = status.value?.watch;
+  if (!w?.folders.length) return null;
+  return (
+    <div class="watched small">
+      <p class="muted">Kept equal to {w.folders.length === 1 ? 'a folder' : plural(w.folders.length, 'folder')}:</p>
+      <ul>{w.folders.map((f) => <li key={f}><code>{f}</code></li>)}</ul>
+      {w.message && <p class="reason">{w.message}</p>}
+    </div>
+  );
+}
+
 function AllSources() {
   const ids = documents.value.map((d) => d.id);
   const n = sources.value.length;
@@ -79,6 +93,7 @@ export function Documents() {
         {list.length > 0 && <span class="muted small">{bytes(total)} of text</span>}
       </div>
       {mayManage.value && <Add />}
+      <Watched />
       <Meter />
       {list.length > 1 && <AllSources />}
       {list.length + open.length + uploads.value.length > 0 ? (
