@@ -160,57 +160,62 @@ static __global__ void __launch_bounds__(256, 2) product_tile(product p, const p
         }
 }
 
-/* ---- few rows: a warp has 16 rows and 8 of W's, and reads W from memory as it comes ---- */
+/* ---- few rows: a warp has 16 rows and 8 of W's. W goes from memory to registers, 512 columns ahead of their use; the
+ * block's rows of x, as bf16, through shared memory, so that no product waits for a load of its own ---- */
+
+enum { PIECE = 512, PIECE_STEPS = PIECE / TILE_K, PIECE_STRIDE = PIECE / 8 + 4 /* uint4; 4 more spread the banks */ };
 
 template <class pointers, bool EXPERTS>
 static __global__ void __launch_bounds__(128) product_few(product p, const pointers w) {
+    __shared__ uint4 xs[SMALL_ROWS * PIECE_STRIDE];
     piece at;
     if (!find_piece<pointers, EXPERTS>(p, w, SMALL_ROWS, &at)) return;
     const __nv_bfloat16 *weights = static_cast<const __nv_bfloat16 *>(at.w);
     int lane = threadIdx.x & 31, g = lane >> 2, q = lane & 3;
     int col0 = (blockIdx.x * 4 + (threadIdx.x >> 5)) * 8;
-    if (col0 >= p.rows) return;
-    const float *x_row[2];
-    for (int i = 0; i < 2; i++) {
-        int r = at.row0 + i * 8 + g;
-        x_row[i] = r < at.end ? at.x + (int64_t)(EXPERTS && p.list ? p.list[r] : r) * p.x_stride : nullptr;
-    }
+    int n_row = at.end - at.row0 < SMALL_ROWS ? at.end - at.row0 : SMALL_ROWS;
     int w_row = col0 + g < p.rows ? col0 + g : p.rows - 1; /* what lies beyond is computed and not stored */
     const __nv_bfloat16 *from = weights + (int64_t)w_row * p.w_stride + q * 8;
     int n_step = (p.cols + TILE_K - 1) / TILE_K;
-    float sum[4] = {};
-    constexpr int AHEAD = 8;
-    for (int first = 0; first < n_step; first += AHEAD) {
-        uint4 b[AHEAD];
+    auto load_w = [&](int first, uint4 b[PIECE_STEPS]) {
 #pragma unroll
-        for (int i = 0; i < AHEAD; i++)
+        for (int i = 0; i < PIECE_STEPS; i++)
             b[i] = first + i < n_step ? __ldg(reinterpret_cast<const uint4 *>(from + (first + i) * TILE_K))
                                       : make_uint4(0, 0, 0, 0);
-#pragma unroll
-        for (int i = 0; i < AHEAD; i++) {
-            if (first + i >= n_step) break;
-            int c = (first + i) * TILE_K + q * 8;
-            uint32_t a[2][4];
-#pragma unroll
-            for (int r = 0; r < 2; r++) {
-                float v[8];
-                if (p.vector) {
-                    float4 low = x_row[r] && c < p.cols ? *reinterpret_cast<const float4 *>(x_row[r] + c)
-                                                        : make_float4(0, 0, 0, 0);
-                    float4 high = x_row[r] && c + 4 < p.cols ? *reinterpret_cast<const float4 *>(x_row[r] + c + 4)
-                                                             : make_float4(0, 0, 0, 0);
-                    v[0] = low.x, v[1] = low.y, v[2] = low.z, v[3] = low.w;
-                    v[4] = high.x, v[5] = high.y, v[6] = high.z, v[7] = high.w;
-                } else {
-#pragma unroll
-                    for (int j = 0; j < 8; j++) v[j] = x_row[r] && c + j < p.cols ? x_row[r][c + j] : 0.0f;
-                }
-#pragma unroll
-                for (int j = 0; j < 4; j++) a[r][j] = pack_bf16(v[2 * j], v[2 * j + 1]);
+    };
+    float sum[4] = {};
+    uint4 b[PIECE_STEPS], next[PIECE_STEPS];
+    load_w(0, b);
+    for (int first = 0; first < n_step; first += PIECE_STEPS) {
+        for (int r = 0; r < n_row; r++) {
+            int row = at.row0 + r, c = first * TILE_K + threadIdx.x * 4;
+            const float *x = at.x + (int64_t)(EXPERTS && p.list ? p.list[row] : row) * p.x_stride;
+            float4 v = make_float4(0, 0, 0, 0);
+            if (p.vector) {
+                if (c < p.cols) v = *reinterpret_cast<const float4 *>(x + c);
+            } else {
+                if (c < p.cols) v.x = x[c];
+                if (c + 1 < p.cols) v.y = x[c + 1];
+                if (c + 2 < p.cols) v.z = x[c + 2];
+                if (c + 3 < p.cols) v.w = x[c + 3];
             }
-            mma_bf16(sum, a[0][0], a[1][0], a[0][1], a[1][1], b[i].x, b[i].y);
-            mma_bf16(sum, a[0][2], a[1][2], a[0][3], a[1][3], b[i].z, b[i].w);
+            reinterpret_cast<uint2 *>(xs + r * PIECE_STRIDE)[threadIdx.x] =
+                make_uint2(pack_bf16(v.x, v.y), pack_bf16(v.z, v.w));
         }
+        __syncthreads();
+        load_w(first + PIECE_STEPS, next);
+#pragma unroll
+        for (int i = 0; i < PIECE_STEPS; i++) {
+            if (first + i >= n_step) break;
+            uint4 low = make_uint4(0, 0, 0, 0), high = low;
+            if (g < n_row) low = xs[g * PIECE_STRIDE + i * 4 + q];
+            if (g + 8 < n_row) high = xs[(g + 8) * PIECE_STRIDE + i * 4 + q];
+            mma_bf16(sum, low.x, high.x, low.y, high.y, b[i].x, b[i].y);
+            mma_bf16(sum, low.z, high.z, low.w, high.w, b[i].z, b[i].w);
+        }
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; i < PIECE_STEPS; i++) b[i] = next[i];
     }
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -245,6 +250,7 @@ static __global__ void __launch_bounds__(128) product_f32(product p, const point
         w_row[i] = weights + (int64_t)(col0 + i < p.rows ? col0 + i : col0) * p.w_stride;
     }
     float sum[4][4] = {};
+#pragma unroll 4
     for (int c = lane; c < p.cols; c += 32) {
         float x[4], v[4];
 #pragma unroll

@@ -9,7 +9,7 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/device.cuh"
 
-enum { THREADS = 512, SAMPLE = 4096, BINS = 2048, MAP_WORDS = 4096 /* positions of one stretch of the map / 32 */ };
+enum { THREADS = 512, SAMPLE = 2048, ROUNDS = 4, BINS = 2048, MAP_WORDS = 4096 /* positions of one stretch of the map / 32 */ };
 
 /* Greater floats are greater; never 0 but for NaN. */
 static __device__ __forceinline__ uint32_t order_of(float x) {
@@ -149,50 +149,59 @@ static __global__ void __launch_bounds__(THREADS) topk_rows(topk a) {
     uint32_t bound = 1; /* of what is collected */
     bool usable = true;
 
-    if (n > a.capacity) {
-        uint32_t *sample = values; /* and places: free until candidates come */
-        int m = 2 * a.capacity < SAMPLE ? 2 * a.capacity : SAMPLE;
-        if (m > n) m = (int)n;
-        for (int i = threadIdx.x; i < m; i += THREADS) {
-            /* one from each of m stretches, at a place in it that changes from one to the next */
-            int64_t from = n * i / m, to = n * (i + 1) / m;
-            sample[i] = order_of(score[from + (int64_t)((i * 2654435761u) >> 8) % (to - from)]);
-        }
+    if (n > a.capacity) { /* which is at least SAMPLE */
+        uint32_t *sample = values; /* free until candidates come */
+        /* one from each of SAMPLE stretches, at a place in it that changes from one to the next */
+        for (int i = threadIdx.x; i < SAMPLE; i += THREADS)
+            sample[i] = order_of(
+                score[__umulhi((uint32_t)i * (0x80000000u / (SAMPLE / 2)) | ((uint32_t)i * 2654435761u) >> 11, (uint32_t)n)]);
         __syncthreads();
-        float expected = (float)a.n_select * (float)m / (float)n;
+        float expected = (float)a.n_select * (float)SAMPLE / (float)n;
         int rank = (int)(expected * 1.2f + 3.0f * sqrtf(expected) + 6.0f);
-        if (rank > m) rank = m;
+        if (rank > SAMPLE) rank = SAMPLE;
         int above;
-        bound = kth_greatest([&](int64_t i) { return sample[i]; }, m, rank, bins, &s, &above);
+        bound = kth_greatest([&](int64_t i) { return sample[i]; }, SAMPLE, rank, bins, &s, &above);
         if (bound == 0) bound = 1;
     }
     if (threadIdx.x == 0) s.n_candidate = 0;
     __syncthreads();
-    /* One pass: every thread has four neighbours at a time. */
-    auto offer = [&](uint32_t v, int64_t p) {
-        bool take = v >= bound;
-        unsigned mask = __ballot_sync(0xffffffffu, take);
-        if (!mask) return;
-        int base = 0, leader = __ffs(mask) - 1;
-        if (lane == leader) base = atomicAdd(&s.n_candidate, __popc(mask));
-        base = __shfl_sync(0xffffffffu, base, leader) + __popc(mask & ((1u << lane) - 1u));
-        if (take && base < a.capacity) {
-            values[base] = v;
-            places[base] = (uint32_t)p;
+    /* One pass. A thread has 16 scores in flight at a time and asks for room once for what it takes of them. What lies
+     * beyond n is no number. */
+    float least = __uint_as_float(bound & 0x80000000u ? bound & 0x7fffffffu : ~bound);
+    bool by_value = bound > 0x007fffffu; /* otherwise the bound is below every number */
+    const float none = __int_as_float(0x7fc00000);
+    for (int64_t base = 0; base < n; base += THREADS * 4 * ROUNDS) {
+        float4 v[ROUNDS];
+#pragma unroll
+        for (int j = 0; j < ROUNDS; j++) {
+            int64_t p = base + (j * THREADS + threadIdx.x) * 4;
+            v[j] = p < n ? *reinterpret_cast<const float4 *>(score + p) : make_float4(none, none, none, none);
+            if (p + 1 >= n) v[j].y = none;
+            if (p + 2 >= n) v[j].z = none;
+            if (p + 3 >= n) v[j].w = none;
         }
-    };
-    /* stride is a multiple of 32: rows are aligned, and what lies beyond n is read but not taken */
-    float least = __uint_as_float(bound & 0x80000000u ? bound & 0x7fffffffu : ~bound); /* NaN for a bound of 1 */
-    bool by_value = bound > 0x007fffffu; /* a bound that is a float */
-    for (int64_t base = 0; base < n; base += THREADS * 4) {
-        int64_t p = base + threadIdx.x * 4;
-        float4 v = p < n ? *reinterpret_cast<const float4 *>(score + p) : make_float4(0, 0, 0, 0);
-        bool any = p < n && (!by_value || v.x >= least || v.y >= least || v.z >= least || v.w >= least);
-        if (!__any_sync(0xffffffffu, any)) continue;
-        offer(p < n ? order_of(v.x) : 0, p);
-        offer(p + 1 < n ? order_of(v.y) : 0, p + 1);
-        offer(p + 2 < n ? order_of(v.z) : 0, p + 2);
-        offer(p + 3 < n ? order_of(v.w) : 0, p + 3);
+        uint32_t taken = 0;
+#pragma unroll
+        for (int j = 0; j < ROUNDS; j++) {
+            const float x[4] = {v[j].x, v[j].y, v[j].z, v[j].w};
+#pragma unroll
+            for (int e = 0; e < 4; e++) taken |= (uint32_t)(by_value ? x[e] >= least : x[e] == x[e]) << (j * 4 + e);
+        }
+        if (!taken) continue;
+        int to = atomicAdd(&s.n_candidate, __popc(taken));
+#pragma unroll
+        for (int j = 0; j < ROUNDS; j++) {
+            const float x[4] = {v[j].x, v[j].y, v[j].z, v[j].w};
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                if (taken >> (j * 4 + e) & 1) {
+                    if (to < a.capacity) {
+                        values[to] = order_of(x[e]);
+                        places[to] = (uint32_t)(base + (j * THREADS + threadIdx.x) * 4 + e);
+                    }
+                    to++;
+                }
+        }
     }
     __syncthreads();
     int have = s.n_candidate;
@@ -262,7 +271,7 @@ void cuda_topk_rows(const kern *k, const float *score, int64_t stride, int64_t p
                     int32_t *position, int32_t *count, float *best) {
     topk a = {score, stride, pos0, n_select, 0, position, count, best};
     /* Room for what a good bound lets through; more than this in a block is not worth having. */
-    int capacity = 3 * n_select > 2560 ? 3 * n_select : 2560;
+    int capacity = 3 * n_select > 2560 ? 3 * n_select : 2560; /* at least SAMPLE */
     if (capacity > 12288) capacity = 12288;
     a.capacity = capacity / 32 * 32;
     size_t shared = BINS * sizeof(int) + 2 * MAP_WORDS * sizeof(uint32_t) + 2 * (size_t)a.capacity * sizeof(uint32_t);
