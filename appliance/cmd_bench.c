@@ -122,7 +122,7 @@ static void print_result(const bench_result *r, engine *e, double dollars) {
                    m->dense_decode / m->sparse_decode);
         putchar('\n');
     }
-    printf("\n  %-14s  %9s  %9s  %12s  %11s  %s\n", "prefill stage", "seconds", "floor", "operations", "a second",
+    printf("\n  %-14s  %9s  %9s  %12s  %11s  %s\n", "prefill stage", "seconds", "floor", "work (bytes)", "a second",
            "of the peak");
     for (int i = 0; i < STAGE_COUNT; i++) {
         const stage_time *t = &r->stages[i];
@@ -133,8 +133,10 @@ static void print_result(const bench_result *r, engine *e, double dollars) {
         else
             printf("  %9s", "");
         if (t->operations > 0)
-            printf("  %12.3g  %10.4gT  %.0f%%", t->operations, t->operations / t->seconds / 1e12,
+            printf("  %12.3g  %6.4g Top/s  %.0f%%", t->operations, t->operations / t->seconds / 1e12,
                    100 * r->floors[i] / t->seconds);
+        else if (t->bytes > 0)
+            printf("  %12.3g  %7.4g GB/s", t->bytes, t->bytes / t->seconds / 1e9);
         putchar('\n');
     }
     printf("\nrestore %.0f ms; first token of a question of %d tokens %.0f ms after opening\n", r->restore_ms,

@@ -10,8 +10,8 @@ static bool paused;
 static bool on_device;
 
 const char *stage_name(kernel_stage s) {
-    static const char *const names[] = {"matmul",    "index + top-k", "sparse MLA",
-                                        "dense MLA", "append",        "other"};
+    static const char *const names[] = {"matmul", "index + top-k", "sparse MLA", "dense MLA", "append",
+                                        "norms",  "rotations",     "SwiGLU",     "other"};
     return names[s];
 }
 
@@ -69,25 +69,26 @@ static void timed_dense_mla(kern *k, const kern_dense_mla *a) {
         (double)(a->pos0 + a->n_tok) * latent_bytes(&a->cache));
 }
 
-#define TIMED(stage, name)                                                                                   \
+/* bytes: what a call reads and writes, of its argument `a`. */
+#define TIMED(stage, name, bytes)                                                                            \
     static void timed_##name(kern *k, const kern_##name *a) {                                                \
         double t = begin(k);                                                                                 \
         original.name(k, a);                                                                                 \
-        add(k, stage, t, 0, 0);                                                                              \
+        add(k, stage, t, 0, (double)(bytes));                                                                \
     }
-TIMED(STAGE_MATMUL, matmul)
-TIMED(STAGE_MATMUL, matmul_each)
-TIMED(STAGE_MATMUL, experts)
-TIMED(STAGE_OTHER, embed)
-TIMED(STAGE_APPEND, latent_append)
-TIMED(STAGE_APPEND, index_append)
-TIMED(STAGE_OTHER, rmsnorm)
-TIMED(STAGE_OTHER, layernorm)
-TIMED(STAGE_OTHER, rope)
-TIMED(STAGE_OTHER, hadamard)
-TIMED(STAGE_OTHER, swiglu)
-TIMED(STAGE_OTHER, add)
-TIMED(STAGE_OTHER, route)
+TIMED(STAGE_MATMUL, matmul, 0) /* whose matrices do not tell their shape */
+TIMED(STAGE_MATMUL, matmul_each, 0)
+TIMED(STAGE_MATMUL, experts, 0)
+TIMED(STAGE_APPEND, latent_append, a->n_tok * (4.0 * (a->cache.kv_lora + a->cache.rope) + latent_bytes(&a->cache)))
+TIMED(STAGE_APPEND, index_append, a->n_tok * a->cache.dim * (a->cache.type == KERN_I8 ? 5.0 : 8.0))
+TIMED(STAGE_NORM, rmsnorm, 8.0 * a->n_tok * a->dim)
+TIMED(STAGE_NORM, layernorm, 8.0 * a->n_tok * a->dim)
+TIMED(STAGE_ROTATE, rope, 8.0 * a->n_tok * a->n_head * a->n_rot)
+TIMED(STAGE_ROTATE, hadamard, 8.0 * (double)a->n_row * a->dim)
+TIMED(STAGE_SWIGLU, swiglu, 12.0 * (double)a->n)
+TIMED(STAGE_OTHER, add, 12.0 * a->n_tok * a->dim)
+TIMED(STAGE_OTHER, embed, 0)
+TIMED(STAGE_OTHER, route, 0)
 
 void kernel_times_start(kern *k) {
     original = *k;

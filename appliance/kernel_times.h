@@ -11,6 +11,9 @@ typedef enum kernel_stage {
     STAGE_SPARSE,
     STAGE_DENSE,
     STAGE_APPEND,
+    STAGE_NORM,
+    STAGE_ROTATE,
+    STAGE_SWIGLU,
     STAGE_OTHER,
     STAGE_COUNT
 } kernel_stage;
@@ -19,7 +22,7 @@ typedef struct stage_time {
     double seconds;
     double
         operations; /* multiplications and additions; 0 for matmul, whose matrices do not tell their shape */
-    double bytes;   /* of caches, each row read once a call */
+    double bytes;   /* of caches, each row read once a call; of activations read and written */
     long calls;
 } stage_time;
 
