@@ -19,6 +19,7 @@ const api_route api_routes[] = {
     {"GET", V1 "/documents/{id}/text", ROLE_ASK, BODY_NONE, api_documents_text, NULL},
     {"GET", V1 "/documents/{id}/segments", ROLE_ASK, BODY_NONE, api_documents_segments, NULL},
     {"GET", V1 "/documents/{id}/file", ROLE_ASK, BODY_NONE, api_documents_file, NULL},
+    {"GET", V1 "/documents/{id}/pages/{other}.png", ROLE_ASK, BODY_NONE, api_documents_image, NULL},
     {"GET", V1 "/jobs", ROLE_ASK, BODY_NONE, api_jobs_list, NULL},
     {"GET", V1 "/jobs/{id}", ROLE_ASK, BODY_NONE, api_jobs_get, NULL},
     {"DELETE", V1 "/jobs/{id}", ROLE_MANAGE, BODY_NONE, api_jobs_delete, NULL},
@@ -57,7 +58,8 @@ typedef enum match { NO_MATCH, BAD_ID, MATCH } match;
 /* Takes the number at *path that ends before `after`'s first character. */
 static match take_id(const char **path, const char *after, int64_t *id) {
     char text[24] = "";
-    size_t n = strcspn(*path, "/");
+    const char stops[] = {'/', *after, 0};
+    size_t n = strcspn(*path, stops);
     if (n == 0 || ((*path)[n] != 0 && (*path)[n] != *after)) return NO_MATCH;
     if (n >= sizeof text) return BAD_ID;
     memcpy(text, *path, n);

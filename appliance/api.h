@@ -72,6 +72,7 @@ void api_documents_get(api_call *c);
 void api_documents_text(api_call *c);
 void api_documents_segments(api_call *c);
 void api_documents_file(api_call *c);
+void api_documents_image(api_call *c);
 void api_documents_delete(api_call *c);
 void api_upload_begin(api_call *c); /* api_uploads.c */
 void api_upload(api_call *c);

@@ -3,9 +3,11 @@
 
 #include "appliance/command.h"
 #include "appliance/serve_erase.h"
+#include "ingest/ingest.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -232,6 +234,40 @@ static int file(api_call *c, store *s, ph_error *err) {
     free(path);
     store_document_free(&d);
     return code;
+}
+
+/* ---- a page as it looks ---- */
+
+enum { PIXELS = 1400, MOST_PIXELS = 4096, LEAST_PIXELS = 16, RENDERERS = 2 };
+
+static int image(api_call *c, store *s, ph_error *err) {
+    static atomic_int rendering; /* each is a process of its own that may take a second */
+    int64_t pixels = PIXELS;
+    uint8_t *png = NULL;
+    size_t n = 0;
+    char *path = NULL;
+    if (http_number(c->http, "pixels", LEAST_PIXELS, MOST_PIXELS, &pixels) < 0) return PH_OK;
+    if (c->other > UINT32_MAX) return ph_fail(err, PH_NOT_FOUND, "there is no such page");
+    int code = store_document_file(s, c->id, &path, err);
+    if (!code && atomic_fetch_add(&rendering, 1) >= RENDERERS) {
+        code = ph_fail(err, PH_BUSY, "other pages are being drawn");
+    } else if (!code)
+        code = ingest_page_png(&png, &n, path, (uint32_t)c->other, (uint32_t)pixels, NULL, err);
+    if (path) atomic_fetch_sub(&rendering, 1);
+    struct MHD_Response *m = code ? NULL : MHD_create_response_from_buffer(n, png, MHD_RESPMEM_MUST_FREE);
+    if (m) {
+        MHD_add_response_header(m, "Content-Type", "image/png");
+        http_reply_response(c->http, 200, m, NULL);
+    } else if (!code) {
+        free(png);
+        code = ph_fail(err, PH_MEMORY, "no memory for a reply");
+    }
+    free(path);
+    return code;
+}
+
+void api_documents_image(api_call *c) {
+    api_with_store(c, image);
 }
 
 void api_documents_file(api_call *c) {

@@ -48,6 +48,12 @@ void upload_forget(uploads *u, item *i) {
     item_free(i);
 }
 
+static item *find(uploads *u, int64_t id) {
+    for (item *i = u->items; i; i = i->next)
+        if (i->id == id && !i->dismissed) return i;
+    return NULL;
+}
+
 /* What ended long ago, and more than anyone looks at; locked. */
 static void prune(uploads *u) {
     int kept = 0;
@@ -63,14 +69,9 @@ static void prune(uploads *u) {
     }
 }
 
-static item *find(uploads *u, int64_t id) {
-    for (item *i = u->items; i; i = i->next)
-        if (i->id == id && !i->dismissed) return i;
-    return NULL;
-}
-
 /* A new one at the end; NULL: no memory. Locked. */
 item *upload_add(uploads *u, int64_t id, const char *name, bool url) {
+    prune(u); /* nobody may ever look at the list */
     item *i = calloc(1, sizeof *i);
     if (i) i->name = strdup(name);
     if (!i || !i->name) {

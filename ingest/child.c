@@ -90,11 +90,35 @@ static int run(char **argv, text_sink *s) {
     return extract_mapped(size, argv[7], s);
 }
 
+/* ":PAGE:PIXELS"; false: it is an extension. */
+static bool wants_page(const char *text, uint64_t *page, uint64_t *pixels) {
+    char copy[48];
+    if (text[0] != ':' || strlen(text) >= sizeof copy) return false;
+    strcpy(copy, text + 1);
+    char *colon = strchr(copy, ':');
+    if (!colon) return false;
+    *colon = 0;
+    return number(copy, page) && number(colon + 1, pixels) && *page <= UINT32_MAX && *pixels <= UINT32_MAX;
+}
+
+/* Does not return. */
+static void run_page(char **argv, uint64_t page, uint64_t pixels) {
+    uint64_t memory, seconds;
+    ph_error err = {0};
+    if (!number(argv[3], &memory) || !number(argv[4], &seconds) || seconds > 1000000) _exit(PH_USAGE);
+    /* OCR's rights: pdftoppm and fonts. */
+    sandbox_limits limits = {.memory_bytes = memory, .seconds = (uint32_t)seconds, .spawn = true, .ocr = true};
+    if (sandbox_enter(&limits, &err)) _exit(PH_FAIL);
+    render_page(STDIN_FILENO, (uint32_t)page, (uint32_t)pixels, &limits);
+    _exit(0);
+}
+
 int ingest_child_main(int argc, char **argv) {
-    uint64_t max_text;
+    uint64_t max_text, page, pixels;
     if (argc != CHILD_ARGC || strcmp(argv[2], CHILD_VERSION) != 0 || !number(argv[5], &max_text))
         return PH_USAGE;
     signal(SIGPIPE, SIG_IGN);
+    if (wants_page(argv[7], &page, &pixels)) run_page(argv, page, pixels);
     text_sink sink;
     if (sink_open(&sink, write_pipe, NULL, max_text, NULL) != 0) _exit(PH_MEMORY);
     run(argv, &sink);

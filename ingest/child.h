@@ -6,7 +6,8 @@
 #include "ingest/sink.h"
 
 /* argv of the child: program, INGEST_CHILD_ARGUMENT, version, memory bytes, seconds, text bytes, ocr,
- * extension. Descriptor 0 is the file, 1 the pipe. */
+ * extension. Descriptor 0 is the file, 1 the pipe. In the place of the extension, which has letters and digits only,
+ * ":PAGE:PIXELS" asks for a page's image: the answer then is 'P' and a PNG, or 'E', a code (u8) and a sentence. */
 #define CHILD_VERSION "1"
 #define CHILD_ARGC 8
 
@@ -21,6 +22,9 @@
  * outside can set it. */
 typedef int (*child_probe)(const uint8_t *bytes, size_t n, text_sink *s);
 extern child_probe ingest_child_probe;
+
+/* Renders a page of the PDF on descriptor 0 and writes the answer to descriptor 1. */
+void render_page(int fd, uint32_t page, uint32_t pixels, const sandbox_limits *limits);
 
 /* PDF: starts poppler's programs on descriptor 0. */
 int extract_pdf(int fd, uint64_t file_bytes, const sandbox_limits *limits, text_sink *s);

@@ -3,6 +3,7 @@
 #include "ingest/ingest.h"
 
 #include "ingest/child.h"
+#include "ingest/extract.h"
 #include "ingest/frame.h"
 
 #include <ctype.h>
@@ -35,6 +36,7 @@ typedef struct job {
     pid_t child;
     ingest_progress progress;
     void *user;
+    char page[48]; /* ":PAGE:PIXELS" in the place of the extension; "" = the text is wanted */
 } job;
 
 static double seconds_now(void) {
@@ -138,11 +140,14 @@ static int start_child(job *j, ph_error *err) {
     if (j->from_child < 0 || j->result < 0 || j->file < 0)
         return ph_fail(err, PH_FAIL, "no descriptors for a reader: %s", strerror(errno));
 
-    char memory[24], seconds[24], text[24], extension[17];
+    char memory[24], seconds[24], text[24], extension[48];
     snprintf(memory, sizeof memory, "%llu", (unsigned long long)j->limits.memory_bytes);
     snprintf(seconds, sizeof seconds, "%u", j->limits.seconds);
     snprintf(text, sizeof text, "%llu", (unsigned long long)j->limits.text_bytes);
-    find_extension(extension, j->name);
+    if (j->page[0])
+        memcpy(extension, j->page, sizeof extension);
+    else
+        find_extension(extension, j->name);
     char name[] = "pharos-reader", argument[] = INGEST_CHILD_ARGUMENT, version[] = CHILD_VERSION;
     char ocr[2] = {j->limits.ocr ? '1' : '0', 0};
     char *argv[CHILD_ARGC + 1] = {name, argument, version, memory, seconds, text, ocr, extension, NULL};
@@ -219,27 +224,31 @@ static int explain(const job *j, int status, ph_error *err) {
                    WIFEXITED(status) ? WEXITSTATUS(status) : status);
 }
 
-static int supervise(job *j, document_text *out, ph_error *err) {
-    frame_reader reader;
-    frame_reader_init(&reader, out, j->limits.text_bytes, j->file_bytes);
-    int rc = read_frames(j, &reader, err);
-    /* A child that is done sits in _exit; it is given a moment to get there, so that its status is its own.
-     * Then, whatever happened, nothing of its group survives: the pipe's end does not prove that a helper is
-     * gone. It is looked at without being reaped, so that its number cannot be another's by then. */
+/* Ends the child with all of its group; its status, and whether it had ended by itself. `wait` gives it a
+ * moment: a child that is done sits in _exit, so that its status is its own. It is looked at without being
+ * reaped, so that its number cannot be another's by then. */
+static bool end_child(const job *j, bool wait, int *status) {
     siginfo_t ended = {0};
-    for (int i = 0; !rc && i < 500 && ended.si_pid == 0; i++) {
+    for (int i = 0; wait && i < 500 && ended.si_pid == 0; i++) {
         if (waitid(P_PID, (id_t)j->child, &ended, WEXITED | WNOHANG | WNOWAIT) != 0) break;
         if (ended.si_pid == 0) nanosleep(&(struct timespec){0, 1000000}, NULL);
     }
-    bool by_us = ended.si_pid == 0;
+    /* Whatever happened, nothing of its group survives: the pipe's end does not prove that a helper is gone.
+     */
     kill(-j->child, SIGKILL);
     kill(j->child, SIGKILL);
-    int status = 0;
     pid_t reaped;
-    while ((reaped = waitpid(j->child, &status, 0)) < 0 && errno == EINTR) {
+    while ((reaped = waitpid(j->child, status, 0)) < 0 && errno == EINTR) {
     }
+    return reaped == j->child && ended.si_pid != 0;
+}
+
+static int supervise(job *j, document_text *out, ph_error *err) {
+    frame_reader reader;
+    frame_reader_init(&reader, out, j->limits.text_bytes, j->file_bytes);
+    int rc = read_frames(j, &reader, err), status = 0;
+    bool known = end_child(j, !rc, &status);
     if (!rc) {
-        bool known = reaped == j->child && !by_us;
         if (!reader.ended && known && (WIFSIGNALED(status) || WEXITSTATUS(status) != 0))
             rc = explain(j, status, err);
         else if ((rc = frame_finish(&reader, err)) != 0) {
@@ -258,24 +267,129 @@ static int supervise(job *j, document_text *out, ph_error *err) {
     return rc;
 }
 
+static void fill_in(job *j, const ingest_limits *limits) {
+    if (limits) j->limits = *limits;
+    if (!j->limits.file_bytes) j->limits.file_bytes = 2 * GIB;
+    if (!j->limits.text_bytes) j->limits.text_bytes = GIB;
+    if (!j->limits.memory_bytes) j->limits.memory_bytes = 2 * GIB;
+    if (!j->limits.seconds) j->limits.seconds = 300;
+}
+
+static void close_all(const job *j) {
+    if (j->file >= 0) close(j->file);
+    if (j->result >= 0) close(j->result);
+    if (j->from_child >= 0) close(j->from_child);
+}
+
 int ingest_extract(document_text *out, const char *path, const ingest_limits *limits,
                    ingest_progress progress, void *user, ph_error *err) {
     const char *base = strrchr(path, '/');
     job j = {.path = path, .name = base ? base + 1 : path, .file = -1, .result = -1, .from_child = -1};
-    if (limits) j.limits = *limits;
-    if (!j.limits.file_bytes) j.limits.file_bytes = 2 * GIB;
-    if (!j.limits.text_bytes) j.limits.text_bytes = GIB;
-    if (!j.limits.memory_bytes) j.limits.memory_bytes = 2 * GIB;
-    if (!j.limits.seconds) j.limits.seconds = 300;
+    fill_in(&j, limits);
     j.progress = progress;
     j.user = user;
     memset(out, 0, sizeof *out);
     int rc = open_file(&j, err);
     if (!rc) rc = start_child(&j, err);
     if (!rc) rc = supervise(&j, out, err);
-    if (j.file >= 0) close(j.file);
-    if (j.result >= 0) close(j.result);
-    if (j.from_child >= 0) close(j.from_child);
+    close_all(&j);
     if (rc) document_text_free(out);
+    return rc;
+}
+
+/* ---- a page's image ---- */
+
+enum { PNG_BYTES = 32 << 20, PNG_SECONDS = 30, MOST_PIXELS = 4096, LEAST_PIXELS = 16, MOST_PAGES = 1 << 24 };
+
+/* Everything that the child writes, up to the limit and the time. */
+static int read_image(job *j, uint8_t **out, size_t *len, ph_error *err) {
+    size_t n = 0, capacity = PIPE_BYTES;
+    uint8_t *bytes = malloc(capacity);
+    double until = seconds_now() + 2.0 * j->limits.seconds;
+    int rc = bytes ? 0 : ph_fail(err, PH_MEMORY, "no memory for a page");
+    while (!rc) {
+        struct pollfd p = {.fd = j->from_child, .events = POLLIN};
+        if (poll(&p, 1, TICK_MS) > 0) {
+            ssize_t k = read(j->from_child, bytes + n, capacity - n);
+            if (k == 0) break;
+            if (k > 0) n += (size_t)k;
+            if (k < 0 && errno != EINTR)
+                rc = ph_fail(err, PH_FAIL, "cannot read from a reader: %s", strerror(errno));
+        }
+        if (!rc && seconds_now() > until)
+            rc = ph_fail(err, PH_TOO_LARGE, "%s: rendering it took too long", j->name);
+        if (rc || n < capacity) continue;
+        uint8_t *more = capacity < PNG_BYTES ? realloc(bytes, capacity *= 2) : NULL;
+        if (!more)
+            rc = ph_fail(err, PH_TOO_LARGE, "%s: the image of the page has more than %d MiB", j->name,
+                         PNG_BYTES >> 20);
+        else
+            bytes = more;
+    }
+    *out = bytes;
+    *len = n;
+    return rc;
+}
+
+static uint32_t big_endian(const uint8_t *b) {
+    return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+}
+
+/* A whole PNG of at most that many pixels a side: a browser is going to be told that it is one. */
+static bool is_png(const uint8_t *b, size_t n, uint32_t pixels) {
+    static const uint8_t begin[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n',
+                                    0,    0,   0,   13,  'I',  'H',  'D',  'R'};
+    static const uint8_t end[] = {0, 0, 0, 0, 'I', 'E', 'N', 'D', 0xAE, 0x42, 0x60, 0x82};
+    if (n < 57 || memcmp(b, begin, sizeof begin) || memcmp(b + n - sizeof end, end, sizeof end)) return false;
+    uint32_t width = big_endian(b + 16), height = big_endian(b + 20);
+    return width >= 1 && height >= 1 && width <= pixels + 1 && height <= pixels + 1;
+}
+
+static int judge_image(const job *j, uint8_t *bytes, size_t n, uint32_t pixels, ph_error *err) {
+    if (n >= 2 && bytes[0] == 'E') {
+        int code = bytes[1];
+        bool ours = code == PH_UNSUPPORTED || code == PH_NOT_FOUND || code == PH_CORRUPT || code == PH_FAIL;
+        return ph_fail(err, ours ? code : PH_FAIL, "%s: %.*s", j->name, (int)(n - 2 < 300 ? n - 2 : 300),
+                       (const char *)bytes + 2);
+    }
+    if (n < 1 || bytes[0] != 'P' || !is_png(bytes + 1, n - 1, pixels))
+        return ph_fail(err, PH_CORRUPT, "%s: the page could not be rendered", j->name);
+    return 0;
+}
+
+int ingest_page_png(uint8_t **png, size_t *len, const char *path, uint32_t page, uint32_t pixels,
+                    const ingest_limits *limits, ph_error *err) {
+    const char *base = strrchr(path, '/');
+    job j = {.path = path, .name = base ? base + 1 : path, .file = -1, .result = -1, .from_child = -1};
+    *png = NULL;
+    *len = 0;
+    if (page < 1 || pixels < LEAST_PIXELS || pixels > MOST_PIXELS)
+        return ph_fail(err, PH_USAGE, "a page is counted from 1, and its image has %d to %d pixels a side",
+                       LEAST_PIXELS, MOST_PIXELS);
+    if (page > MOST_PAGES) return ph_fail(err, PH_NOT_FOUND, "no document has a page %u", page);
+    fill_in(&j, limits);
+    if (!limits || !limits->seconds) j.limits.seconds = PNG_SECONDS;
+    snprintf(j.page, sizeof j.page, ":%u:%u", page, pixels);
+    int rc = open_file(&j, err);
+    uint8_t head[1024];
+    ssize_t n = rc ? 0 : pread(j.file, head, sizeof head, 0);
+    if (!rc && (n <= 0 || !sniff_is_pdf(head, (size_t)n)))
+        rc = ph_fail(err, PH_UNSUPPORTED, "%s is no PDF: only those have pages to show", j.name);
+    if (!rc) rc = start_child(&j, err);
+    if (!rc) {
+        uint8_t *bytes = NULL;
+        size_t got = 0;
+        int status = 0;
+        rc = read_image(&j, &bytes, &got, err);
+        end_child(&j, !rc, &status);
+        if (!rc) rc = judge_image(&j, bytes, got, pixels, err);
+        if (!rc) {
+            memmove(bytes, bytes + 1, --got);
+            *png = bytes;
+            *len = got;
+        } else
+            free(bytes);
+    }
+    close_all(&j);
     return rc;
 }

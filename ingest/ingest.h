@@ -65,6 +65,12 @@ typedef int (*ingest_progress)(void *user, uint64_t done, uint64_t total);
 int ingest_extract(document_text *out, const char *path, const ingest_limits *limits,
                    ingest_progress progress, void *user, ph_error *err);
 
+/* A page of a PDF (from 1) as a PNG whose longer side has `pixels` (16 to 4096), rendered in the same kind of child.
+ * *png is owned by the caller. PH_UNSUPPORTED: no PDF, or poppler's pdftoppm is not installed; PH_NOT_FOUND: it has no
+ * such page; PH_TOO_LARGE: over 32 MiB. What comes is checked to be a PNG of at most that size. */
+int ingest_page_png(uint8_t **png, size_t *len, const char *path, uint32_t page, uint32_t pixels,
+                    const ingest_limits *limits, ph_error *err);
+
 /* The child's side: main() calls it first thing when argv[1] is INGEST_CHILD_ARGUMENT, and exits with its
  * result. */
 #define INGEST_CHILD_ARGUMENT "--extract-child"

@@ -328,13 +328,70 @@ static void real_files(void **state) {
     }
 }
 
+/* ---- pages as they look ---- */
+
+static uint32_t side(const uint8_t *png, size_t at) {
+    return (uint32_t)png[at] << 24 | (uint32_t)png[at + 1] << 16 | (uint32_t)png[at + 2] << 8 | png[at + 3];
+}
+
+static void page_images(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        uint32_t page, pixels;
+        int code;
+    } wrong[] = {{"two.pdf", 3, 100, PH_NOT_FOUND},
+                 {"two.pdf", 0, 100, PH_USAGE},
+                 {"two.pdf", 1, 15, PH_USAGE},
+                 {"two.pdf", 1, 4097, PH_USAGE},
+                 {"two.pdf", UINT32_MAX, 100, PH_NOT_FOUND},
+                 {"plain.txt", 1, 100, PH_UNSUPPORTED},
+                 {"broken.pdf", 1, 100, -1},
+                 {"none.pdf", 1, 100, PH_NOT_FOUND}};
+    ph_error err = {0};
+    uint8_t *black = NULL, *white = NULL, *huge = NULL;
+    size_t n_black, n_white, n_huge;
+    if (access("/usr/bin/pdftoppm", X_OK)) skip();
+    head(&p, "5 0 R 7 0 R", 2);
+    page(&p, "", "100 100 400 500 re f");
+    page(&p, "", "");
+    finish(&p, "two.pdf", "");
+    write_text("plain.txt", "no pages here\n");
+    write_text("broken.pdf", "%PDF-1.7\n");
+    if (ingest_page_png(&black, &n_black, path_of("two.pdf"), 1, 132, NULL, &err)) fail_msg("%s", err.text);
+    if (ingest_page_png(&white, &n_white, path_of("two.pdf"), 2, 132, NULL, &err)) fail_msg("%s", err.text);
+    assert_memory_equal(black, "\x89PNG", 4);
+    assert_int_equal(side(black, 20), 132); /* 612 x 792 points */
+    assert_in_range(side(black, 16), 101, 103);
+    assert_true(n_black != n_white || memcmp(black, white, n_black));
+    free(black);
+    free(white);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        uint8_t *png = &(uint8_t){0};
+        size_t n = 1;
+        int code =
+            ingest_page_png(&png, &n, path_of(wrong[i].name), wrong[i].page, wrong[i].pixels, NULL, &err);
+        if (!code || (wrong[i].code > 0 && code != wrong[i].code))
+            fail_msg("case %zu: %d, %s", i, code, err.text);
+        assert_null(png);
+        assert_int_equal(n, 0);
+    }
+    /* A page as large as a field is no larger an image. */
+    head(&p, "5 0 R", 1);
+    page(&p, "/MediaBox [0 0 14400 14400]", "0 0 9000 9000 re f");
+    finish(&p, "huge.pdf", "");
+    if (ingest_page_png(&huge, &n_huge, path_of("huge.pdf"), 1, 64, NULL, &err)) fail_msg("%s", err.text);
+    assert_true(side(huge, 16) <= 65 && side(huge, 20) <= 65);
+    free(huge);
+}
+
 int main(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], INGEST_CHILD_ARGUMENT)) return ingest_child_main(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(places),     cmocka_unit_test(packed),         cmocka_unit_test(paragraphs),
         cmocka_unit_test(columns),    cmocka_unit_test(markup_in_text), cmocka_unit_test(pictures_only),
         cmocka_unit_test(encrypted),  cmocka_unit_test(hostile),        cmocka_unit_test(many_pages),
-        cmocka_unit_test(real_files),
+        cmocka_unit_test(real_files), cmocka_unit_test(page_images),
     };
     if (access("/usr/bin/pdftotext", X_OK) != 0) {
         printf("poppler-utils is not installed, and PDF cannot be read without it\n");

@@ -64,8 +64,14 @@ static void a_file_goes_in(void **state) {
     assert_true(json_is_true(json_object_get(g, "more")));
     json_decref(g);
 
-    json_t *packs = GET_JSON(w, "/api/v1/packs");
-    json_t *pack = json_array_get(json_object_get(packs, "packs"), 0);
+    /* The document is ready with its last token; the pack's row says so a moment later. */
+    json_t *packs = GET_JSON(w, "/api/v1/packs"), *pack = json_array_get(json_object_get(packs, "packs"), 0);
+    for (int i = 0; i < 200 && integer_of(pack, "tokens") != integer_of(pack, "read"); i++) {
+        json_decref(packs);
+        usleep(20000);
+        packs = GET_JSON(w, "/api/v1/packs");
+        pack = json_array_get(json_object_get(packs, "packs"), 0);
+    }
     assert_int_equal(integer_of(pack, "tokens"), integer_of(pack, "read"));
     assert_int_equal(integer_of(json_array_get(json_object_get(pack, "documents"), 0), "document_id"), id);
     json_decref(packs);
@@ -152,6 +158,51 @@ static void failures_survive_a_restart(void **state) {
     serve_stop(w->server);
     world_start(w);
     assert_int_equal(jobs_of(w, "failed", after, &again), 0);
+}
+
+/* One page with a black square. */
+static const char SQUARE[] =
+    "%PDF-1.4\n1 0 obj\n<< /Type /Catalog /Pages 2 0 R >>\nendobj\n"
+    "2 0 obj\n<< /Type /Pages /Kids [3 0 R] /Count 1 /MediaBox [0 0 200 400] >>\nendobj\n"
+    "3 0 obj\n<< /Type /Page /Parent 2 0 R /Resources << /Font << /F 5 0 R >> >> /Contents 4 0 R >>\nendobj\n"
+    "4 0 obj\n<< /Length 62 >>\nstream\nBT /F 12 Tf 20 300 Td (The square is black.) Tj ET 50 50 90 90 re "
+    "f\nendstream\n"
+    "endobj\n5 0 obj\n<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>\nendobj\n"
+    "trailer\n<< /Size 6 /Root 1 0 R >>\n%%EOF\n";
+
+static void pages_can_be_seen(void **state) {
+    world *w = *state;
+    if (access("/usr/bin/pdftoppm", X_OK)) skip();
+    int64_t pdf = add_document(w, "square.pdf", SQUARE), text = add_document(w, "light.txt", LIGHTHOUSE);
+    char path[80];
+    snprintf(path, sizeof path, "/api/v1/documents/%lld/pages/1.png?pixels=100", (long long)pdf);
+    reply r = SEND(w, .method = "GET", .path = path);
+    if (r.status != 200) fail_msg("%ld: %s", r.status, r.body);
+    assert_string_equal(header_of(&r, "Content-Type"), "image/png");
+    assert_string_equal(header_of(&r, "X-Content-Type-Options"), "nosniff");
+    assert_string_equal(header_of(&r, "Cache-Control"), "no-store"); /* deleted means deleted */
+    assert_non_null(strstr(header_of(&r, "Content-Security-Policy"), "default-src 'none'"));
+    assert_memory_equal(r.body, "\x89PNG", 4);
+    assert_int_equal((uint8_t)r.body[19], 50);
+    assert_int_equal((uint8_t)r.body[23], 100);
+    reply_free(&r);
+    const struct {
+        int64_t id;
+        const char *rest;
+        long status;
+    } wrong[] = {{pdf, "pages/2.png", 404},
+                 {pdf, "pages/0.png", 404},
+                 {pdf, "pages/x.png", 404},
+                 {pdf, "pages/1.png?pixels=0", 400},
+                 {pdf, "pages/1", 404},
+                 {pdf, "pages/1.png.png", 404},
+                 {text, "pages/1.png", 415},
+                 {99, "pages/1.png", 404},
+                 {pdf, "pages/1.png?pixels=99999", 400}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        snprintf(path, sizeof path, "/api/v1/documents/%lld/%s", (long long)wrong[i].id, wrong[i].rest);
+        expect_refused(SEND(w, .method = "GET", .path = path), wrong[i].status, path);
+    }
 }
 
 static void urls_stay_outside(void **state) {
@@ -1133,6 +1184,7 @@ int main(int argc, char **argv) {
         IN_A_WORLD(known_content_is_noticed),
         IN_A_WORLD(a_bad_file_says_why),
         IN_A_WORLD(failures_survive_a_restart),
+        IN_A_WORLD(pages_can_be_seen),
         IN_A_WORLD(urls_stay_outside),
         IN_A_WORLD(an_answer_and_its_trace),
         IN_A_WORLD(a_stream_in_order),
