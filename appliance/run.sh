@@ -20,9 +20,9 @@ if [ $# -gt 0 ]; then exec build/pharos "$@"; fi
 echo "== pharos add /usr/share/common-licenses"
 build/pharos add /usr/share/common-licenses
 echo
-question='When was the WIPO copyright treaty adopted?'
-echo "== pharos ask '$question'"
-build/pharos ask "$question"
+question='When was version 3 published?'
+echo "== pharos ask --document GPL-3 '$question'"
+build/pharos ask --document GPL-3 "$question"
 echo
 echo "Ask more:  build/pharos ask QUESTION     Add more:  build/pharos add PATH     All commands:  build/pharos help"
 echo "== pharos serve   (Ctrl-C stops it; what was read is kept)"
