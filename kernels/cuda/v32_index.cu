@@ -1,0 +1,246 @@
+/* v32_index.cu - index scores over FP8 keys: score[t, s] = k_scale[s] sum_h w[t, h] relu(q[t, h] . k[s]).
+ *
+ * A block keeps 256 keys in registers and reads the queries of its tokens past them, so that a key is loaded once for
+ * many tokens and the sum over the heads stays within four lanes. Of two operations a (pair, head) - the greater of
+ * the dot product and 0, and its weighted sum - none can be saved; warpgroups take turns between them and the products.
+ */
+#include "kernels/cuda/v32.h"
+#include "kernels/cuda/v32_device.cuh"
+#include "kernels/cuda/v32_wgmma.cuh"
+
+enum {
+    HEADS = V32_INDEX_HEADS,
+    DIM = V32_INDEX_DIM,
+    KEYS = 256,                              /* of a block */
+    PAIR = 2,                                /* tokens in a stage */
+    QUERY_BYTES = PAIR * HEADS * DIM,
+    STAGE_BYTES = QUERY_BYTES + 1024,        /* and weights */
+    STAGES = 4,
+    LAG = 2,                                 /* stages under way */
+    MATH_WARPS = 16,
+    HOPPER_THREADS = (MATH_WARPS + 4) * 32,  /* of the loading warpgroup one warp works */
+    HOPPER_SHARED = STAGES * STAGE_BYTES + STAGES * 16,
+    SYNC_THREADS = 256,
+    SYNC_SHARED = 2 * (HEADS * DIM + 1024),
+};
+
+/* The block's tokens: from the first that sees its keys. */
+static __device__ __forceinline__ int first_token(const v32_index &a, int64_t key, int from) {
+    int64_t first = key - a.pos0;
+    return first > from ? (first < a.n_tok ? (int)first : a.n_tok) : from;
+}
+
+/* The four sums of a lane's two tokens and two keys, over the four lanes that share them. Lane q & 3 gets token q >> 1
+ * and key q & 1. */
+static __device__ __forceinline__ float sum_quad(const float (&v)[2][2], int q) {
+    float x[2];
+#pragma unroll
+    for (int t = 0; t < 2; t++) {
+        float send = q & 1 ? v[t][0] : v[t][1], keep = q & 1 ? v[t][1] : v[t][0];
+        x[t] = keep + __shfl_xor_sync(0xffffffffu, send, 1);
+    }
+    float send = q & 2 ? x[0] : x[1], keep = q & 2 ? x[1] : x[0];
+    return keep + __shfl_xor_sync(0xffffffffu, send, 2);
+}
+
+/* A key's 4 bytes at `at` of the 128; 0 beyond the last. */
+static __device__ __forceinline__ uint32_t key_word(const v32_index &a, int64_t key, int at) {
+    return key < a.n_key ? __ldg(reinterpret_cast<const uint32_t *>(a.k + key * DIM + at)) : 0;
+}
+
+#ifdef V32_HOPPER
+/* A stage's queries: row `nn * 8 + 2 * qq + e` of a token's 64 holds head qq * 16 + nn * 2 + e, so that the columns of
+ * lane qq are sixteen heads in a row and their weights four 16-byte loads. */
+static __device__ __forceinline__ void load_stage(const v32_index &a, uint32_t to, int token, int end) {
+    int lane = threadIdx.x & 31, part = lane & 7, sub = lane >> 3;
+    const uint8_t *from = a.q + ((int64_t)token * HEADS + sub) * DIM + part * 16;
+    uint32_t row0 = to + (uint32_t)(((sub >> 1) * 8 + (sub & 1)) * 128), part0 = (uint32_t)(part ^ (sub & 1));
+    bool valid[PAIR] = {token < end, token + 1 < end};
+#pragma unroll
+    for (int i = 0; i < 32; i++) {
+        int t = i >> 4, qq = (i & 15) >> 2;
+        uint32_t at = row0 + (t * HEADS + (i & 3) * 16 + 2 * qq) * 128 + ((part0 ^ (2 * qq)) << 4);
+        copy_async16_to(at, valid[t] ? from + i * 4 * DIM : a.q, valid[t]);
+    }
+    bool have = valid[lane >> 4];
+    copy_async16_to(to + QUERY_BYTES + lane * 16, have ? a.w + (int64_t)token * HEADS + lane * 4 : a.w, have);
+}
+#endif
+
+static __global__ void __launch_bounds__(HOPPER_THREADS, 1) index_wgmma(const v32_index a) {
+#ifdef V32_HOPPER
+    extern __shared__ __align__(1024) unsigned char memory[];
+    uint32_t shared = shared_address(memory), full = shared + STAGES * STAGE_BYTES, empty = full + STAGES * 8;
+    int64_t block_key = (int64_t)blockIdx.x * KEYS;
+    int chunk = blockIdx.y * a.tokens_each, end = chunk + a.tokens_each < a.n_tok ? chunk + a.tokens_each : a.n_tok;
+    int start = first_token(a, block_key, chunk);
+    if (start >= end) return;
+    if (threadIdx.x == 0) {
+        if (shared & 1023) __trap();
+        for (int i = 0; i < STAGES; i++) {
+            barrier_init(full + i * 8, 1);
+            barrier_init(empty + i * 8, MATH_WARPS);
+        }
+        fence_async_proxy();
+    }
+    __syncthreads();
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, n = (end - start + PAIR - 1) / PAIR;
+    if (warp >= MATH_WARPS) {
+        registers_fewer<32>();
+        if (warp > MATH_WARPS) return;
+        for (int i = 0; i < n + LAG; i++) {
+            if (i < n) {
+                barrier_wait(empty + i % STAGES * 8, (i / STAGES & 1) ^ 1);
+                load_stage(a, shared + i % STAGES * STAGE_BYTES, start + i * PAIR, end);
+            }
+            copy_commit(); /* an empty group at the end keeps the count */
+            if (i < LAG) continue;
+            copy_wait<LAG>();
+            fence_async_proxy();
+            barrier_arrive_warp(full + (i - LAG) % STAGES * 8);
+        }
+    } else {
+        registers_more<112>();
+        int g = lane >> 2, q = lane & 3;
+        int64_t key = block_key + warp * 16 + g; /* and key + 8 */
+        uint32_t k[4][4];
+#pragma unroll
+        for (int s = 0; s < 4; s++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) k[s][i] = key_word(a, key + (i & 1) * 8, s * 32 + (i >> 1) * 16 + q * 4);
+        int64_t own = key + (q & 1) * 8; /* that this lane writes */
+        float scale = own < a.n_key ? __ldg(a.k_scale + own) : 0.0f;
+        uint64_t queries = tile_descriptor(shared, 16, 1024);
+        for (int i = 0; i < n; i++) {
+            int stage = i % STAGES;
+            barrier_wait(full + stage * 8, i / STAGES & 1);
+            float d[64];
+            wgmma_fence();
+#pragma unroll
+            for (int s = 0; s < 4; s++)
+                wgmma_fp8_n128(d, k[s], queries + (uint64_t)(stage * (STAGE_BYTES >> 4) + s * 2), s > 0);
+            wgmma_commit();
+            wgmma_wait<0>();
+            const float4 *w = reinterpret_cast<const float4 *>(memory + stage * STAGE_BYTES + QUERY_BYTES);
+            float v[2][2];
+#pragma unroll
+            for (int t = 0; t < PAIR; t++) {
+                float sum[2][2] = {};
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    float4 w4 = w[t * 16 + q * 4 + j];
+                    const float of[4] = {w4.x, w4.y, w4.z, w4.w};
+#pragma unroll
+                    for (int e = 0; e < 4; e++)
+#pragma unroll
+                        for (int r = 0; r < 2; r++) {
+                            float x = d[(t * 8 + j * 2 + (e >> 1)) * 4 + r * 2 + (e & 1)];
+                            sum[r][e & 1] = __fmaf_rn(of[e], fmaxf(x, 0.0f), sum[r][e & 1]);
+                        }
+                }
+                v[t][0] = sum[0][0] + sum[0][1];
+                v[t][1] = sum[1][0] + sum[1][1];
+            }
+            barrier_arrive_warp(empty + stage * 8);
+            float x = sum_quad(v, q) * scale;
+            int token = start + i * PAIR + (q >> 1);
+            if (token < end && own < a.n_key && own <= a.pos0 + token) a.score[token * a.score_stride + own] = x;
+        }
+    }
+#else
+    __trap();
+#endif
+}
+
+/* The same by single warps: a warp has 32 keys, two buffers hold a token's queries each. */
+static __global__ void __launch_bounds__(SYNC_THREADS) index_sync(const v32_index a) {
+    extern __shared__ __align__(1024) unsigned char memory[];
+    int64_t block_key = (int64_t)blockIdx.x * KEYS;
+    int chunk = blockIdx.y * a.tokens_each, end = chunk + a.tokens_each < a.n_tok ? chunk + a.tokens_each : a.n_tok;
+    int start = first_token(a, block_key, chunk);
+    if (start >= end) return;
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, q = lane & 3;
+    auto load = [&](int token) {
+        unsigned char *to = memory + (token - start & 1) * (HEADS * DIM + 1024);
+        for (int i = threadIdx.x; i < HEADS * 8; i += SYNC_THREADS) {
+            int row = i >> 3, part = i & 7;
+            copy_async16(to + row * 128 + ((part ^ (row & 7)) << 4),
+                         a.q + ((int64_t)token * HEADS + row) * DIM + part * 16, true);
+        }
+        if (threadIdx.x < HEADS / 4)
+            copy_async16(to + HEADS * DIM + threadIdx.x * 16, a.w + (int64_t)token * HEADS + threadIdx.x * 4, true);
+        copy_commit();
+    };
+    load(start);
+    int64_t key = block_key + warp * 32 + g;
+    uint32_t k[2][4][4];
+#pragma unroll
+    for (int m = 0; m < 2; m++)
+#pragma unroll
+        for (int s = 0; s < 4; s++)
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                k[m][s][i] = key_word(a, key + m * 16 + (i & 1) * 8, s * 32 + (i >> 1) * 16 + q * 4);
+    int64_t own = key + (q >> 1) * 16 + (q & 1) * 8; /* that this lane writes */
+    float scale = own < a.n_key ? __ldg(a.k_scale + own) : 0.0f;
+    for (int token = start; token < end; token++) {
+        if (token + 1 < end) {
+            load(token + 1);
+            copy_wait<1>();
+        } else copy_wait<0>();
+        __syncthreads();
+        const unsigned char *at = memory + (token - start & 1) * (HEADS * DIM + 1024);
+        const float *w = reinterpret_cast<const float *>(at + HEADS * DIM);
+        float v[2][2] = {};
+#pragma unroll
+        for (int j = 0; j < HEADS / 8; j++) {
+            uint32_t b[2][4];
+#pragma unroll
+            for (int s = 0; s < 2; s++)
+                load_matrix4(b[s], at + (j * 8 + (lane & 7)) * 128 + (((s * 4 + (lane >> 3)) ^ (lane & 7)) << 4));
+            float2 of = *reinterpret_cast<const float2 *>(w + j * 8 + q * 2);
+#pragma unroll
+            for (int m = 0; m < 2; m++) {
+                float d[4] = {};
+#pragma unroll
+                for (int s = 0; s < 4; s++) mma_fp8(d, k[m][s], b[s >> 1][(s & 1) * 2], b[s >> 1][(s & 1) * 2 + 1]);
+#pragma unroll
+                for (int r = 0; r < 2; r++) {
+                    v[m][r] = __fmaf_rn(of.x, fmaxf(d[r * 2], 0.0f), v[m][r]);
+                    v[m][r] = __fmaf_rn(of.y, fmaxf(d[r * 2 + 1], 0.0f), v[m][r]);
+                }
+            }
+        }
+        float x = sum_quad(v, q) * scale;
+        if (own < a.n_key && own <= a.pos0 + token) a.score[token * a.score_stride + own] = x;
+        __syncthreads();
+    }
+}
+
+cudaError_t v32_index_launch(const v32_index *given, v32_variant variant, cudaStream_t stream) {
+    v32_index a = *given;
+    if (a.n_tok < 1 || a.n_key < 1) return cudaSuccess;
+    int device, major, minor, n_sm;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&n_sm, cudaDevAttrMultiProcessorCount, device);
+    if (error != cudaSuccess) return error;
+    int64_t sees = a.pos0 + a.n_tok < a.n_key ? a.pos0 + a.n_tok : a.n_key;
+    int64_t tiles = (sees + KEYS - 1) / KEYS;
+    if (a.tokens_each < 1) { /* four blocks for each multiprocessor, but 32 to 512 tokens */
+        int64_t each = tiles * a.n_tok / (4 * (int64_t)n_sm) / 32 * 32;
+        a.tokens_each = each < 32 ? 32 : each > 512 ? 512 : (int)each;
+    }
+    dim3 grid((unsigned)tiles, (unsigned)((a.n_tok + a.tokens_each - 1) / a.tokens_each));
+    if (variant == V32_WGMMA) {
+        if (major != 9) return cudaErrorNotSupported;
+        error = cudaFuncSetAttribute(index_wgmma, cudaFuncAttributeMaxDynamicSharedMemorySize, HOPPER_SHARED);
+        if (error != cudaSuccess) return error;
+        index_wgmma<<<grid, HOPPER_THREADS, HOPPER_SHARED, stream>>>(a);
+    } else {
+        if (major * 10 + minor < 89) return cudaErrorNotSupported;
+        index_sync<<<grid, SYNC_THREADS, SYNC_SHARED, stream>>>(a);
+    }
+    return cudaGetLastError();
+}

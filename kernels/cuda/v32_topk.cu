@@ -1,0 +1,259 @@
+/* v32_topk.cu - the few thousand best of rows of some hundred thousand scores, exactly.
+ *
+ * A block has a row and reads it once: a sample gives a bound a little below the wanted rank, one pass collects what is
+ * not below it, and the exact cut is found among those, in shared memory. Where the bound misses (too few or too many
+ * pass), counting passes over the row find the cut: slower, the same result. What is selected becomes a bitmap, from
+ * which positions are written in order; equals at the cut are taken from the front.
+ */
+#include "kernels/cuda/v32.h"
+
+enum {
+    SAMPLE = 4096,  /* scores, in runs of RUN */
+    RUN = 8,
+    BINS = 2048,
+    SPAN = 4,       /* loads of 16 bytes that a thread has under way */
+    MOST_KEYS = 262144,
+    STATE_BYTES = 256,
+};
+
+/* Greater scores are greater numbers; the two zeros are one; NaN is 0. */
+static __device__ __forceinline__ uint32_t order_of(float x) {
+    if (isnan(x)) return 0;
+    uint32_t u = __float_as_uint(__fadd_rn(x, 0.0f));
+    return u & 0x80000000u ? ~u : u | 0x80000000u;
+}
+/* The score of an order above 0. */
+static __device__ __forceinline__ float score_of(uint32_t order) {
+    return __uint_as_float(order & 0x80000000u ? order & 0x7fffffffu : ~order);
+}
+
+struct row_state {
+    int warp_sum[32];
+    int bin, above, n;
+};
+
+/* Sum of `mine` over the threads before this one; *all = over all. All threads call it. */
+static __device__ int block_scan(int mine, row_state &s, int *all) {
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, sum = mine;
+#pragma unroll
+    for (int d = 1; d < 32; d <<= 1) {
+        int v = __shfl_up_sync(0xffffffffu, sum, d);
+        if (lane >= d) sum += v;
+    }
+    __syncthreads(); /* warp_sum may still be read */
+    if (lane == 31) s.warp_sum[warp] = sum;
+    __syncthreads();
+    int part = lane < warps ? s.warp_sum[lane] : 0, total = part;
+#pragma unroll
+    for (int d = 1; d < 32; d <<= 1) {
+        int v = __shfl_up_sync(0xffffffffu, part, d);
+        if (lane >= d) part += v;
+    }
+    *all = __shfl_sync(0xffffffffu, part, 31);
+    int before = __shfl_sync(0xffffffffu, part - total, warp);
+    return before + sum - mine;
+}
+
+/* The value of the rank-th greatest (from 1) of n orders that `value` reads, and how many are above it; in steps of
+ * 11, 11 and 10 bits, of which the last `skip` are left out (the value is then a lower bound). */
+template <class reader>
+static __device__ uint32_t kth_greatest(reader value, int n, int rank, int skip, int *bins, row_state &s, int *above) {
+    uint32_t prefix = 0;
+    *above = 0;
+#pragma unroll 1
+    for (int pass = 0; pass < 3 - skip; pass++) {
+        int shift = pass == 0 ? 21 : pass == 1 ? 10 : 0, high = pass == 0 ? 32 : pass == 1 ? 21 : 10;
+        int n_bin = pass == 2 ? 1024 : 2048;
+        for (int i = threadIdx.x; i < n_bin; i += blockDim.x) bins[i] = 0;
+        __syncthreads();
+        for (int i = threadIdx.x; i < n; i += blockDim.x) {
+            uint32_t v = value(i);
+            if (pass == 0 || v >> high == prefix >> high) atomicAdd(&bins[v >> shift & (n_bin - 1)], 1);
+        }
+        __syncthreads();
+        /* a thread has `each` neighbouring bins, the greatest bins first */
+        int each = n_bin / (int)blockDim.x > 0 ? n_bin / (int)blockDim.x : 1;
+        int first = n_bin - 1 - (int)threadIdx.x * each, sum = 0, all;
+        for (int i = 0; i < each; i++)
+            if (first - i >= 0) sum += bins[first - i];
+        int before = block_scan(sum, s, &all);
+        if (before < rank && before + sum >= rank) {
+            for (int i = 0; i < each; i++) {
+                int in = bins[first - i];
+                if (before + in >= rank) {
+                    s.bin = first - i;
+                    s.above = before;
+                    break;
+                }
+                before += in;
+            }
+        }
+        __syncthreads();
+        prefix |= (uint32_t)s.bin << shift;
+        *above += s.above;
+        rank -= s.above;
+        __syncthreads();
+    }
+    return prefix;
+}
+
+static __global__ void __launch_bounds__(1024) topk_rows(const v32_topk a, int capacity, int map_words) {
+    extern __shared__ __align__(16) unsigned char memory[];
+    row_state &s = *reinterpret_cast<row_state *>(memory);
+    int *bins = reinterpret_cast<int *>(memory + STATE_BYTES);   /* [BINS] */
+    uint32_t *map = reinterpret_cast<uint32_t *>(bins + BINS);   /* [map_words] selected */
+    uint32_t *equal = map + map_words;                           /* [map_words] at the cut */
+    uint32_t *orders = equal + map_words;                        /* [capacity] */
+    uint32_t *places = orders + capacity;                        /* [capacity] */
+    int row = blockIdx.x, lane = threadIdx.x & 31;
+    int64_t sees = a.pos0 + (int64_t)row * a.row_step + 1;
+    int n = (int)(sees < a.n_key ? sees : a.n_key), wanted = a.n_select;
+    const float *score = a.score + row * a.score_stride;
+    int32_t *position = a.position + (int64_t)row * a.n_select;
+    if (n <= wanted) {
+        for (int i = threadIdx.x; i < n; i += blockDim.x) position[i] = i;
+        if (threadIdx.x == 0) a.count[row] = n;
+        return;
+    }
+
+    uint32_t bound = 0; /* of what is collected; 0 = everything */
+    int above;
+    if (n > capacity) {
+        const int runs = SAMPLE / RUN;
+        for (int i = threadIdx.x; i < SAMPLE / 4; i += blockDim.x) {
+            int from = (int)((int64_t)(i >> 1) * (n - RUN) / (runs - 1)) / 4 * 4 + (i & 1) * 4;
+            float4 v = __ldg(reinterpret_cast<const float4 *>(score + from));
+            orders[i * 4] = order_of(v.x);
+            orders[i * 4 + 1] = order_of(v.y);
+            orders[i * 4 + 2] = order_of(v.z);
+            orders[i * 4 + 3] = order_of(v.w);
+        }
+        __syncthreads();
+        float expected = (float)wanted * SAMPLE / (float)n;
+        int rank = (int)(expected * 1.25f + 4.0f * sqrtf(expected) + 8.0f);
+        if (rank > SAMPLE) rank = SAMPLE;
+        bound = kth_greatest([&](int i) { return orders[i]; }, SAMPLE, rank, 1, bins, s, &above);
+        if (bound < 0x00800000u) bound = 0x007fffffu; /* -infinity: below it is NaN alone */
+    }
+    if (threadIdx.x == 0) s.n = 0;
+    __syncthreads();
+    float least = bound ? score_of(bound) : 0.0f;
+    int step = (int)blockDim.x * 4;
+    for (int base = 0; base < n; base += step * SPAN) {
+        float4 v[SPAN];
+#pragma unroll
+        for (int i = 0; i < SPAN; i++) {
+            int p = base + i * step + (int)threadIdx.x * 4;
+            v[i] = p < n ? __ldg(reinterpret_cast<const float4 *>(score + p)) : make_float4(0, 0, 0, 0);
+        }
+        uint32_t mask = 0;
+#pragma unroll
+        for (int i = 0; i < SPAN; i++) {
+            int left = n - (base + i * step + (int)threadIdx.x * 4);
+            uint32_t m = (bound == 0 || v[i].x >= least ? 1u : 0u) | (bound == 0 || v[i].y >= least ? 2u : 0u) |
+                         (bound == 0 || v[i].z >= least ? 4u : 0u) | (bound == 0 || v[i].w >= least ? 8u : 0u);
+            if (left < 4) m &= left > 0 ? (1u << left) - 1u : 0u;
+            mask |= m << (i * 4);
+        }
+        int mine = __popc(mask), sum = mine;
+        if (!__any_sync(0xffffffffu, mask != 0)) continue;
+#pragma unroll
+        for (int d = 1; d < 32; d <<= 1) {
+            int x = __shfl_up_sync(0xffffffffu, sum, d);
+            if (lane >= d) sum += x;
+        }
+        int to = 0;
+        if (lane == 31) to = atomicAdd(&s.n, sum);
+        to = __shfl_sync(0xffffffffu, to, 31) + sum - mine;
+#pragma unroll
+        for (int i = 0; i < SPAN; i++) {
+            const float x[4] = {v[i].x, v[i].y, v[i].z, v[i].w};
+            if (!(mask >> (i * 4) & 15u)) continue;
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                if (!(mask >> (i * 4 + e) & 1u)) continue;
+                if (to < capacity) {
+                    orders[to] = order_of(x[e]);
+                    places[to] = (uint32_t)(base + i * step + (int)threadIdx.x * 4 + e);
+                }
+                to++;
+            }
+        }
+    }
+    for (int i = threadIdx.x; i < map_words * 2; i += blockDim.x) map[i] = 0; /* equal too */
+    __syncthreads();
+    int have = s.n, n_equal = 0;
+    uint32_t cut;
+    if (have >= wanted && have <= capacity) {
+        cut = kth_greatest([&](int i) { return orders[i]; }, have, wanted, 0, bins, s, &above);
+        for (int i = threadIdx.x; i < have; i += blockDim.x) {
+            uint32_t v = orders[i], p = places[i];
+            if (v < cut) continue;
+            n_equal += v == cut;
+            atomicOr(&(v == cut ? equal : map)[p >> 5], 1u << (p & 31));
+        }
+    } else {
+        cut = kth_greatest([&](int i) { return order_of(score[i]); }, n, wanted, 0, bins, s, &above);
+        for (int base = 0; base < n; base += blockDim.x) {
+            int p = base + (int)threadIdx.x;
+            uint32_t v = p < n ? order_of(score[p]) : 0;
+            bool up = p < n && v > cut, same = p < n && v == cut;
+            uint32_t ups = __ballot_sync(0xffffffffu, up), sames = __ballot_sync(0xffffffffu, same);
+            if (lane == 0 && p < n) {
+                map[p >> 5] = ups;
+                equal[p >> 5] = sames;
+                n_equal += __popc(sames);
+            }
+        }
+    }
+    int all, quota = wanted - above;
+    block_scan(n_equal, s, &all); /* also the barrier before the maps are read */
+    int each = (map_words + (int)blockDim.x - 1) / (int)blockDim.x, first = (int)threadIdx.x * each;
+    if (all == quota) {
+        for (int i = first; i < first + each && i < map_words; i++) map[i] |= equal[i];
+    } else {
+        int mine = 0, ignore;
+        for (int i = first; i < first + each && i < map_words; i++) mine += __popc(equal[i]);
+        int take = quota - block_scan(mine, s, &ignore);
+        for (int i = first; i < first + each && i < map_words && take > 0; i++) {
+            uint32_t bits = equal[i];
+            while (__popc(bits) > take) bits &= ~(0x80000000u >> __clz(bits));
+            take -= __popc(bits);
+            map[i] |= bits;
+        }
+    }
+    int mine = 0;
+    for (int i = first; i < first + each && i < map_words; i++) mine += __popc(map[i]);
+    int to = block_scan(mine, s, &all);
+    for (int i = first; i < first + each && i < map_words; i++) {
+        uint32_t bits = map[i];
+        while (bits) {
+            orders[to++] = (uint32_t)(i * 32 + __ffs(bits) - 1);
+            bits &= bits - 1;
+        }
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < wanted; i += blockDim.x) position[i] = (int32_t)orders[i];
+    if (threadIdx.x == 0) a.count[row] = wanted;
+}
+
+cudaError_t v32_topk_launch(const v32_topk *a, cudaStream_t stream) {
+    if (a->n_row < 1) return cudaSuccess;
+    if (a->n_select < 1 || a->n_select > V32_TOPK_MOST || a->score_stride % 4 || a->n_key > MOST_KEYS ||
+        (a->threads && a->threads != 512 && a->threads != 1024))
+        return cudaErrorNotSupported;
+    int device, n_sm;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&n_sm, cudaDevAttrMultiProcessorCount, device);
+    if (error != cudaSuccess) return error;
+    int capacity = 3 * a->n_select > SAMPLE ? 3 * a->n_select : SAMPLE;
+    int64_t sees = a->pos0 + (int64_t)(a->n_row - 1) * a->row_step + 1;
+    if (sees > a->n_key) sees = a->n_key;
+    int map_words = (int)((sees + 31) / 32 + 3) / 4 * 4;
+    size_t shared = STATE_BYTES + (size_t)BINS * 4 + (size_t)map_words * 8 + (size_t)capacity * 8;
+    error = cudaFuncSetAttribute(topk_rows, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    if (error != cudaSuccess) return error;
+    int threads = a->threads ? a->threads : a->n_row > n_sm ? 512 : 1024;
+    topk_rows<<<a->n_row, threads, shared, stream>>>(*a, capacity, map_words);
+    return cudaGetLastError();
+}
