@@ -81,7 +81,7 @@ const job_class evaluation_class = {
 
 /* From what the cells of this turn took, which come from the shortest length to the longest: too little. */
 static json_t *seconds_left(const run_now *r) {
-    if (!r->started || r->cells <= r->first || r->all <= r->cells) return json_null();
+    if (!r->job || !r->started || r->cells <= r->first || r->all <= r->cells) return json_null();
     double each = (seconds_now() - r->started) / (double)(r->cells - r->first);
     return json_real(each * (double)(r->all - r->cells));
 }

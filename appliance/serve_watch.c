@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-static const char MISSING[] = "not there, or empty: nothing of it is erased, and it is waited for";
+static const char MISSING[] = "not there, or empty; nothing of it is erased, and it is waited for";
 
 struct watching {
     watching_options options;

@@ -3,7 +3,7 @@
 import { useState } from 'preact/hooks';
 import { bytes, count, percent, plural } from '../format';
 import {
-  canRetry, dismiss, eraseDocument, include, mayManage, openPanel, packs, removeUpload, retryJob, retryUpload, type Upload,
+  canRetry, dismiss, eraseDocument, include, mayManage, openPanel, packs, removeUpload, retryJob, retryUpload, status, type Upload,
 } from '../state';
 import type { Job, PharosDocument } from '../types';
 import { Icon, type IconName } from './Icon';
@@ -112,18 +112,19 @@ function jobText(j: Job): string {
 }
 
 export function JobRow({ j }: { j: Job }) {
-  const bad = j.state === 'failed';
+  const folder = j.kind === 'watched' && status.value?.watch?.folders.includes(j.name) === true;
+  const bad = j.state === 'failed' && !folder;
   const ended = bad || j.state === 'known' || j.state === 'stopped' || j.state === 'removed';
   return (
     <li class="row">
       <div class="what">
         <span class="name" title={j.name}>{j.name}</span>
         <div class="small">
-          <Badge icon={bad ? 'cross' : ended ? 'check' : 'wait'} kind={bad ? 'bad' : ended ? 'good' : 'busy'}>{jobText(j)}</Badge>
+          <Badge icon={bad ? 'cross' : ended ? 'check' : 'wait'} kind={bad ? 'bad' : ended ? 'good' : 'busy'}>{folder ? 'Watched' : jobText(j)}</Badge>
           {j.total > 0 && !ended && <Advance share={j.done / j.total} label={`${j.name}: read`} />}
         </div>
         {j.detail && <p class={bad ? 'small reason' : 'small muted'}>{j.detail}</p>}
-        {j.kind === 'watched' && <p class="small muted">From a watched folder{bad && ': it is tried again when it changes'}</p>}
+        {j.kind === 'watched' && !folder && <p class="small muted">From a watched folder{bad && ': it is tried again when it changes'}</p>}
         {bad && j.kind !== 'watched' && !canRetry(j) && <p class="small muted">To try again, add the file again.</p>}
       </div>
       {bad && canRetry(j) && (

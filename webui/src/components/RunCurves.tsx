@@ -43,7 +43,7 @@ export function Curves({ t }: { t: SummaryTable }) {
   const step = (WIDTH - LEFT - RIGHT) / (along.length - 1);
   const y = (share: number) => TOP + (height - TOP - BOTTOM) * (1 - share);
   return (
-    <div class="table curves">
+    <div class="table curves" tabIndex={0} role="group" aria-label={`${t.title}, curves`}>
       <svg viewBox={`0 0 ${WIDTH} ${height}`} role="img" aria-label={`${t.title}, as curves; the table above has the figures`}>
         {[0, 0.25, 0.5, 0.75, 1].map((share) => (
           <g key={share}>

@@ -1,6 +1,6 @@
 // RunTable.tsx - one table of a run's figures. A share is shown as a number, a bar below it and a hatching where it is low,
 // so that map and table are one and nothing is told by colour alone. A cell opens to its questions.
-import { count, percent } from '../format';
+import { count } from '../format';
 import type { Figure, RunResult, SummaryTable } from '../types';
 import { Curves } from './RunCurves';
 
@@ -54,21 +54,20 @@ function Cell({ t, v, at, small, open, onOpen }: CellProps) {
   if (!v) return <td class="muted empty"><span aria-hidden="true">–</span><span class="unseen">none yet</span></td>;
   const share = t.unit === '%';
   const text = share ? String(Math.round(100 * v.mean)) : plain(v.mean);
+  // What a small cell has no room for is there for who listens.
   const inside = (
     <>
+      <span class="unseen">{at.row}, {at.column}: </span>
       <span class="value">{text}</span>
-      {!small && (
-        <span class="muted samples">{share && `${interval(v)} `}n={count(v.n)}</span>
-      )}
+      <span class={small ? 'unseen' : 'muted samples'}>{share && ` ${interval(v)}`} n={count(v.n)}</span>
       {share && <span class="share" ref={(e) => e?.style.setProperty('--share', String(v.mean))} />}
     </>
   );
-  const label = `${at.row}, ${at.column}: ${share ? percent(v.mean) : text}${share ? `, interval ${interval(v)}` : ''}, ${count(v.n)} samples`;
   const step = share ? `step-${Math.min(4, Math.floor(v.mean * 5))}` : '';
   return (
     <td class={step}>
       {opens(t) ? (
-        <button type="button" aria-pressed={open} aria-label={label} onClick={() => onOpen(at)}>{inside}</button>
+        <button type="button" aria-pressed={open} onClick={() => onOpen(at)}>{inside}</button>
       ) : (
         <span class="plain-cell">{inside}</span>
       )}
