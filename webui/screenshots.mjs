@@ -38,6 +38,18 @@ async function shoot(name, options, steps) {
   await page.close();
 }
 
+/* A run of its own; the map of length and depth that it fills. */
+async function evaluate(page) {
+  await page.getByRole('button', { name: 'Evaluate', exact: true }).click();
+  await page.getByRole('button', { name: 'New run' }).click();
+  await page.getByRole('button', { name: 'Start the run' }).click();
+  const cell = page.locator('.run-table').first().locator('td button');
+  await page.getByText(/^44 of 44 questions/).waitFor({ timeout: 300000 });
+  const missed = cell.filter({ has: page.locator('.value', { hasText: /^0$/ }) });
+  await ((await missed.count()) ? missed : cell).first().click();
+  await page.mouse.move(0, 0);
+}
+
 async function ask(page) {
   const box = page.locator('textarea');
   await box.fill('When was the WIPO copyright treaty adopted?');
@@ -52,6 +64,7 @@ try {
     await page.getByText('What was read').click();
     await page.waitForTimeout(1500);
   });
+  await shoot('evaluate', { viewport: { width: 1280, height: 860 } }, evaluate);
   await shoot('narrow-dark', { viewport: { width: 360, height: 740 }, colorScheme: 'dark' }, ask);
 } finally {
   await browser.close();
