@@ -138,10 +138,10 @@ function Line({ id, label, value, set }: { id: string; label: string; value: str
 interface FileProps {
   file: QuestionFile | null;
   taken: (f: QuestionFile | null) => void;
-  optional: boolean;
+  note: string;
 }
 
-function Questions({ file, taken, optional }: FileProps) {
+function Questions({ file, taken, note }: FileProps) {
   const [share, setShare] = useState(-1);
   const [why, setWhy] = useState('');
   const send = async (chosen: File | undefined) => {
@@ -158,7 +158,7 @@ function Questions({ file, taken, optional }: FileProps) {
   };
   return (
     <div class="field wide">
-      <label for="run-questions">File of questions{optional && ' (or none: hidden sentences are asked for)'}</label>
+      <label for="run-questions">File of questions{note}</label>
       <input
         id="run-questions" type="file" accept=".json,.jsonl,application/json" aria-describedby="run-questions-note"
         onChange={(e) => void send(e.currentTarget.files?.[0])}
@@ -248,7 +248,7 @@ export function NewRun() {
       {f.kind !== 'needle' && (
         <Questions
           file={file} taken={(x) => { setFile(x); set({ source: '' }); }}
-          optional={f.kind === 'recall' || f.kind === 'compare'}
+          note={f.kind === 'qa' ? '' : f.kind === 'ruler' ? ' (for the tasks qa_1 and qa_2 alone)' : ' (or none: hidden sentences are asked for)'}
         />
       )}
 
