@@ -69,6 +69,12 @@ static int open_tensors(tensor_files **out, const engine_options *o, ph_error *e
     return tensors_open_memory(out, o->files->weights, o->files->weights_len, err);
 }
 
+static size_t file_bytes(const tensor_files *files) {
+    size_t n = 0;
+    for (size_t i = 0; i < tensors_count(files); i++) n += tensors_at(files, i)->bytes;
+    return n;
+}
+
 static const char *base_name(const char *path) {
     size_t n = strlen(path);
     while (n > 1 && path[n - 1] == '/') n--;
@@ -98,6 +104,8 @@ int engine_open_bare(engine **out, const engine_options *o, ph_error *err) {
     if (!code && o->fault && e->kern->on_device)
         code = ph_fail(err, PH_UNSUPPORTED, "a planted fault works on the processor only");
     if (!code) code = open_tensors(&files, o, err);
+    /* A device is faster with bf16 numbers than with codes, as long as there is room for them. */
+    if (!code && e->kern->on_device) e->kern->holds_fp8 = file_bytes(files) > e->kern->memory / 4;
     if (!code) code = model_load(&e->model, &c, files, e->kern, keep, err);
     if (!code) {
         const char *name = o->model_dir ? base_name(o->model_dir) : o->files->name;

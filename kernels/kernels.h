@@ -273,6 +273,7 @@ struct kern {
     bool holds_fp8; /* a matrix of BF16 numbers made from an FP8 source stays in 8 bits */
     int chunk;      /* tokens that a prefill step should have when nobody says otherwise */
     bool on_device; /* memory from `alloc` is not the host's: only copies and operations reach it */
+    size_t memory;  /* bytes of a device; 0 = the host's */
     void *state;
 
     void (*close)(kern *k); /* frees k and everything but matrices and arrays, which must be gone before */

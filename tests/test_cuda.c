@@ -205,6 +205,85 @@ static void matrices_from_every_format(void **state) {
     gpu->matrix_free(gpu, NULL);
 }
 
+static kern_matrix_source fp8_source(uint8_t *codes, float *scale, int rows, int cols, bool transposed) {
+    for (int i = 0; i < rows * cols; i++) codes[i] = ph_f32_to_fp8(test_uniform() * (i % 7 ? 1.0f : 0.01f));
+    for (int i = 0; i < 400; i++) scale[i] = test_uniform() + 1.5f;
+    return (kern_matrix_source){.rows = rows,
+                                .cols = cols,
+                                .data = codes,
+                                .stride = transposed ? rows : cols,
+                                .type = KERN_FP8,
+                                .transposed = transposed,
+                                .scale = scale,
+                                .scale_stride = 20,
+                                .scale_row0 = transposed ? 8 * test_between(0, 30) : test_between(0, 255),
+                                .scale_col0 = transposed ? test_between(0, 255) : 8 * test_between(0, 30)};
+}
+
+/* Held as codes or as bf16 numbers: the same bits, for few rows and many, slices of heads and experts. */
+static void codes_give_what_bf16_gives(void **state) {
+    (void)state;
+    const int shapes[][2] = {{1, 1}, {64, 128}, {150, 1036}, {515, 129}, {40, 520}};
+    const int counts[] = {1, 7, 16, 17, 48, 49, 130};
+    bool before = gpu->holds_fp8;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes * 3; i++) {
+        int rows = shapes[i / 3][0], cols = shapes[i / 3][1];
+        uint8_t *codes = test_bytes((size_t)(rows * cols));
+        float *scale = test_array(400), *x = test_values(130 * cols);
+        kern_matrix_source s = fp8_source(codes, scale, rows, cols, i % 3 == 1);
+        if (i % 3 == 2) s.scale_col0 = 100; /* no multiple of 8: held as bf16 either way */
+        if (i % 6 == 3) s.scale = NULL;
+        kern_matrix *m[2];
+        for (int j = 0; j < 2; j++) {
+            gpu->holds_fp8 = j;
+            assert_int_equal(gpu->matrix_make(gpu, &m[j], &s, KERN_BF16, NULL), PH_OK);
+        }
+        float *dx = floats_to_gpu(x, 130 * cols);
+        for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+            int n = counts[c];
+            float *got[2];
+            for (int j = 0; j < 2; j++) {
+                float *dy = poison_gpu((size_t)(n * rows) * 4);
+                gpu->matmul(gpu, &(kern_matmul){m[j], dx, dy, cols, rows, n, false});
+                got[j] = from_gpu(dy, (size_t)(n * rows) * 4);
+            }
+            assert_same_bytes(got[1], got[0], (size_t)(n * rows) * 4);
+            free(got[0]), free(got[1]);
+        }
+        gpu->free(gpu, dx);
+        gpu->matrix_free(gpu, m[0]);
+        gpu->matrix_free(gpu, m[1]);
+        free(codes), free(scale), free(x);
+    }
+    /* neighbouring slices of one tensor, as heads have them; of one transposed slice the factors begin elsewhere */
+    enum { HEADS = 5, ROWS = 24, COLS = 40, N = 60 };
+    uint8_t *codes = test_bytes(HEADS * ROWS * COLS);
+    float *scale = test_array(400), *x = test_values(N * HEADS * COLS), *dx = floats_to_gpu(x, N * HEADS * COLS), *got[2];
+    kern_matrix_source whole = fp8_source(codes, scale, HEADS * ROWS, COLS, false);
+    for (int j = 0; j < 2; j++) {
+        const kern_matrix *w[HEADS];
+        gpu->holds_fp8 = j;
+        for (int h = 0; h < HEADS; h++) {
+            kern_matrix_source part = whole;
+            part.rows = ROWS;
+            part.data = codes + h * ROWS * COLS;
+            part.scale_row0 = whole.scale_row0 + h * ROWS;
+            if (h == 2) part.scale_col0 += 3;
+            kern_matrix *m = NULL;
+            assert_int_equal(gpu->matrix_make(gpu, &m, &part, KERN_BF16, NULL), PH_OK);
+            w[h] = m;
+        }
+        float *dy = poison_gpu(N * HEADS * ROWS * 4);
+        gpu->matmul_each(gpu, &(kern_matmul_each){w, HEADS, dx, dy, COLS, ROWS, HEADS * COLS, HEADS * ROWS, N});
+        got[j] = from_gpu(dy, N * HEADS * ROWS * 4);
+        for (int h = 0; h < HEADS; h++) gpu->matrix_free(gpu, (kern_matrix *)w[h]);
+    }
+    assert_same_bytes(got[1], got[0], N * HEADS * ROWS * 4);
+    gpu->holds_fp8 = before;
+    gpu->free(gpu, dx);
+    free(codes), free(scale), free(x), free(got[0]), free(got[1]);
+}
+
 static void norms_are_right(void **state) {
     (void)state;
     const int dims[] = {1, 3, 16, 24, 63, 64, 129, 512, 1030, 7168};
@@ -405,6 +484,55 @@ static void experts_are_right(void **state) {
     }
 }
 
+/* Experts whose matrices are held as codes: the same bits, with small tiles and large. */
+static void experts_of_codes_are_the_same(void **state) {
+    (void)state;
+    enum { EXPERTS = 3, PICKS = 2, HIDDEN = 136, WIDTH = 72, N = 200, SIZE = HIDDEN * WIDTH };
+    uint8_t *codes = test_bytes(3 * EXPERTS * SIZE);
+    float *scale = test_array(400), *x = test_values(N * HIDDEN), *y = test_values(N * HIDDEN), *w = test_values(N * PICKS);
+    int32_t expert[N * PICKS];
+    for (int t = 0; t < N; t++) {
+        expert[2 * t] = test_between(0, 2);
+        expert[2 * t + 1] = (expert[2 * t] + test_between(1, 2)) % 3;
+    }
+    for (int i = 0; i < N * HIDDEN; i++) x[i] /= 16;
+    kern_matrix_source sources[3][EXPERTS];
+    for (int j = 0; j < 3; j++)
+        for (int e = 0; e < EXPERTS; e++)
+            sources[j][e] = fp8_source(codes + (j * EXPERTS + e) * SIZE, scale, j < 2 ? WIDTH : HIDDEN, j < 2 ? HIDDEN : WIDTH, false);
+    float *dx = floats_to_gpu(x, N * HIDDEN), *dw = floats_to_gpu(w, N * PICKS);
+    int32_t *de = to_gpu(expert, sizeof expert);
+    bool before = gpu->holds_fp8;
+    for (int n = 10; n <= N; n += N - 10) {
+        float *got[2];
+        for (int way = 0; way < 2; way++) {
+            const kern_matrix *m[3][EXPERTS];
+            gpu->holds_fp8 = way;
+            for (int j = 0; j < 3; j++)
+                for (int e = 0; e < EXPERTS; e++) {
+                    kern_matrix *made = NULL;
+                    assert_int_equal(gpu->matrix_make(gpu, &made, &sources[j][e], KERN_BF16, NULL), PH_OK);
+                    m[j][e] = made;
+                }
+            float *dy = floats_to_gpu(y, N * HIDDEN);
+            gpu->experts(gpu, &(kern_experts){.gate = m[0], .up = m[1], .down = m[2], .n_expert = EXPERTS, .n_pick = PICKS,
+                                              .expert = de, .weight = dw, .x = dx, .y = dy, .n_tok = n, .hidden = HIDDEN,
+                                              .width = WIDTH});
+            got[way] = from_gpu(dy, N * HIDDEN * 4);
+            for (int j = 0; j < 3; j++)
+                for (int e = 0; e < EXPERTS; e++) gpu->matrix_free(gpu, (kern_matrix *)m[j][e]);
+        }
+        assert_same_bytes(got[1], got[0], N * HIDDEN * 4);
+        assert_true(memcmp(got[0], y, (size_t)(n * HIDDEN) * 4) != 0);
+        free(got[0]), free(got[1]);
+    }
+    gpu->holds_fp8 = before;
+    gpu->free(gpu, dx);
+    gpu->free(gpu, dw);
+    gpu->free(gpu, de);
+    free(codes), free(scale), free(x), free(y), free(w);
+}
+
 int main(void) {
     int code = test_cuda_begin();
     if (code) return code;
@@ -415,11 +543,13 @@ int main(void) {
         cmocka_unit_test(a_row_does_not_depend_on_its_company),
         cmocka_unit_test(heads_are_products_of_their_own),
         cmocka_unit_test(matrices_from_every_format),
+        cmocka_unit_test(codes_give_what_bf16_gives),
         cmocka_unit_test(norms_are_right),
         cmocka_unit_test(rope_is_right),
         cmocka_unit_test(small_operations_are_right),
         cmocka_unit_test(routing_is_the_same),
         cmocka_unit_test(experts_are_right),
+        cmocka_unit_test(experts_of_codes_are_the_same),
     };
     code = cmocka_run_group_tests(tests, NULL, NULL);
     test_cuda_end();

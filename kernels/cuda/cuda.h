@@ -29,12 +29,28 @@ struct cuda_state {
     const char *failed_in;
 };
 
-/* A weight matrix: rows of `stride` elements, what is beyond cols is 0. */
+/* A weight matrix: rows of `stride` elements, what is beyond cols is 0. FP8: codes, with a factor for each 128 x 128
+ * block of them; element (0, 0) stands at (row0, col0) of its block. An FP8 element is used as the bf16 number that
+ * code times factor rounds to, so that products are those of a BF16 matrix from the same source, to the bit. */
 struct kern_matrix {
     int64_t rows, cols, stride;
-    kern_type type; /* F32 or BF16 */
+    kern_type type; /* F32, BF16 or FP8 */
     void *data;
+    float *scale; /* FP8: [row blocks, scale_stride], or NULL = 1 */
+    int scale_stride;
+    int row0, col0; /* below 128; col0 a multiple of 8 */
 };
+
+/* A matrix as a kernel gets it. */
+struct matrix_ref {
+    const void *data;
+    const float *scale;
+    int32_t scale_stride;
+    int16_t row0, col0;
+};
+static inline matrix_ref cuda_ref(const kern_matrix *w) {
+    return {w->data, w->scale, w->scale_stride, (int16_t)w->row0, (int16_t)w->col0};
+}
 
 /* An embedding table, rows of `cols` elements as exact as its source. */
 struct kern_embedding {
@@ -95,7 +111,7 @@ struct expert_tiles {
 };
 enum { EXPERT_POINTERS = 384 };
 struct expert_pointers {
-    const void *w[EXPERT_POINTERS];
+    matrix_ref w[EXPERT_POINTERS];
 };
 /* y[row] = W[expert of row] x[list ? list[row] : row]; tiles of `tile_rows` rows, which is 16 or 128. */
 void cuda_grouped_product(const kern *k, const expert_pointers *w, const kern_matrix *shape, const float *x,

@@ -72,7 +72,7 @@ static __global__ void gather_sum(const int32_t *expert, const float *weight, co
 
 static expert_pointers pointers_of(const kern_matrix *const *w, int n) {
     expert_pointers p;
-    for (int e = 0; e < n; e++) p.w[e] = w[e]->data;
+    for (int e = 0; e < n; e++) p.w[e] = cuda_ref(w[e]);
     return p;
 }
 

@@ -53,6 +53,8 @@ static __global__ void convert_strip(strip s, void *out, kern_type keep, int64_t
     int64_t to = s.transposed ? col * stride + s.row0 + row : (s.row0 + row) * stride + col;
     if (keep == KERN_F32)
         static_cast<float *>(out)[to] = v;
+    else if (keep == KERN_FP8)
+        static_cast<uint8_t *>(out)[to] = static_cast<const uint8_t *>(s.data)[i];
     else
         static_cast<__nv_bfloat16 *>(out)[to] = __float2bfloat16_rn(v);
 }
@@ -110,11 +112,38 @@ static int check_source(const kern_matrix_source *source, ph_error *err) {
     return PH_OK;
 }
 
+/* The factors in the orientation that the matrix is used in. */
+static int make_scales(kern *k, kern_matrix *w, const kern_matrix_source *source, ph_error *err) {
+    int64_t row0 = source->transposed ? source->scale_col0 : source->scale_row0;
+    int64_t col0 = source->transposed ? source->scale_row0 : source->scale_col0;
+    w->row0 = (int)(row0 % 128);
+    w->col0 = (int)(col0 % 128);
+    if (!source->scale) return PH_OK;
+    int64_t n_row = (w->row0 + w->rows + 127) / 128, n_col = (w->col0 + w->cols + 127) / 128;
+    w->scale_stride = (int)n_col;
+    size_t bytes = (size_t)(n_row * n_col) * sizeof(float);
+    float *host = static_cast<float *>(malloc(bytes));
+    if (!host) return ph_fail(err, PH_MEMORY, "No memory for a matrix's scales.");
+    for (int64_t r = 0; r < n_row; r++)
+        for (int64_t c = 0; c < n_col; c++) {
+            int64_t i = row0 / 128 + r, j = col0 / 128 + c;
+            host[r * n_col + c] = source->transposed ? source->scale[j * source->scale_stride + i]
+                                                     : source->scale[i * source->scale_stride + j];
+        }
+    int code = cuda_allocate(k, reinterpret_cast<void **>(&w->scale), bytes, "a matrix's scales", err);
+    if (!code) k->copy_in(k, w->scale, host, bytes);
+    free(host);
+    return code;
+}
+
 int cuda_matrix_make(kern *k, kern_matrix **out, const kern_matrix_source *source, kern_type keep, ph_error *err) {
     *out = nullptr;
-    if (keep == KERN_FP8) keep = KERN_BF16; /* the same values, in twice the room */
     if (keep != KERN_F32 && keep != KERN_BF16)
         return ph_fail(err, PH_UNSUPPORTED, "A matrix can be held in F32 or BF16 only, not in type %d.", (int)keep);
+    /* Eight neighbouring columns must lie in one block of factors; otherwise the same values take twice the room. */
+    if (keep == KERN_BF16 && source->type == KERN_FP8 && k->holds_fp8 &&
+        (source->transposed ? source->scale_row0 : source->scale_col0) % 8 == 0)
+        keep = KERN_FP8;
     int code = check_source(source, err);
     if (code) return code;
     kern_matrix *w = static_cast<kern_matrix *>(calloc(1, sizeof *w));
@@ -127,6 +156,7 @@ int cuda_matrix_make(kern *k, kern_matrix **out, const kern_matrix_source *sourc
     code = cuda_allocate(k, &w->data, bytes, "a matrix", err);
     if (!code) k->zero(k, w->data, bytes);
     if (!code) code = fill(k, w->data, keep, w->stride, source, err);
+    if (!code && keep == KERN_FP8) code = make_scales(k, w, source, err);
     if (code) {
         cuda_matrix_free(k, w);
         return code;
@@ -138,6 +168,7 @@ int cuda_matrix_make(kern *k, kern_matrix **out, const kern_matrix_source *sourc
 void cuda_matrix_free(kern *k, kern_matrix *w) {
     if (!w) return;
     k->free(k, w->data);
+    k->free(k, w->scale);
     free(w);
 }
 

@@ -245,6 +245,7 @@ int kern_open_cuda(kern **out, int device, ph_error *err) {
     k->n_thread = 1;
     k->chunk = PREFILL_CHUNK;
     k->on_device = true;
+    k->memory = found[device].memory;
     k->state = s;
     fill_table(k);
     s->device = device;

@@ -11,7 +11,7 @@
 enum { HEAD_POINTERS = 128, SMALL_ROWS = 16, TILE = 128, TILE_K = 32, STAGES = 3 };
 
 struct head_pointers {
-    const void *w[HEAD_POINTERS];
+    matrix_ref w[HEAD_POINTERS];
 };
 
 /* Which rows, which matrix: block z of a "same shape, next slice" call, or a tile of rows of one expert. */
@@ -30,7 +30,7 @@ struct product {
 struct piece {
     const float *x;
     float *y;
-    const void *w;
+    matrix_ref w;
     int row0, end; /* rows of the product: [row0, end) */
 };
 
@@ -47,16 +47,34 @@ static __device__ __forceinline__ bool find_piece(const product &p, const pointe
     return true;
 }
 
+/* Eight FP8 codes times their block's factor as bf16: what a BF16 matrix from the same source holds. */
+static __device__ __forceinline__ float code_value(uint32_t code) {
+    float v = __uint_as_float((code & 0x80u) << 24 | (code & 0x7fu) << 20) * 0x1p120f; /* subnormal codes too */
+    return (code & 0x7fu) == 0x7fu ? __int_as_float(0x7fc00000) : v;
+}
+static __device__ __forceinline__ uint32_t two_codes(uint32_t codes, float factor) {
+    return pack_bf16(__fmul_rn(code_value(codes & 0xffu), factor), __fmul_rn(code_value(codes >> 8 & 0xffu), factor));
+}
+static __device__ __forceinline__ uint4 eight_codes(uint2 codes, float factor) {
+    return make_uint4(two_codes(codes.x, factor), two_codes(codes.x >> 16, factor), two_codes(codes.y, factor),
+                      two_codes(codes.y >> 16, factor));
+}
+/* The factor of the codes around (row, col). */
+static __device__ __forceinline__ float factor_at(const matrix_ref &w, int row, int col) {
+    return w.scale ? __ldg(w.scale + (int64_t)((row + w.row0) >> 7) * w.scale_stride + ((col + w.col0) >> 7)) : 1.0f;
+}
+
 /* ---- many rows: 128 x 128 tiles, 8 warps of 64 x 32 ---- */
 
-template <class pointers, bool EXPERTS>
+template <class pointers, bool EXPERTS, bool FP8>
 static __global__ void __launch_bounds__(256, 2) product_tile(product p, const pointers w) {
     extern __shared__ __align__(128) unsigned char memory[];
     uint4 *xs = reinterpret_cast<uint4 *>(memory);                  /* [STAGES][TILE][4] of 8 bf16 */
     uint4 *ws = xs + STAGES * TILE * 4;
     piece at;
     if (!find_piece<pointers, EXPERTS>(p, w, TILE, &at)) return;
-    const __nv_bfloat16 *weights = static_cast<const __nv_bfloat16 *>(at.w);
+    const __nv_bfloat16 *weights = static_cast<const __nv_bfloat16 *>(at.w.data);
+    const uint8_t *codes = static_cast<const uint8_t *>(at.w.data);
     int row0 = at.row0, col0 = blockIdx.x * TILE;
     int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
     int warp_row = (warp & 1) * 64, warp_col = (warp >> 1) * 32;
@@ -99,10 +117,26 @@ static __global__ void __launch_bounds__(256, 2) product_tile(product p, const p
                            pack_bf16(held[2 * i + 1].x, held[2 * i + 1].y),
                            pack_bf16(held[2 * i + 1].z, held[2 * i + 1].w));
     };
+    /* FP8: codes wait in registers, like x, and are bf16 in shared memory. */
+    uint2 held_codes[2];
+    float held_factor[2];
+    auto store_w = [&](int stage) {
+        if (FP8)
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                ws[(stage * TILE + load_row[i]) * 4 + load_part[i]] = eight_codes(held_codes[i], held_factor[i]);
+    };
     auto load_w = [&](int step, int stage) {
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            int r = col0 + load_row[i];
+            int r = col0 + load_row[i], c = step * TILE_K + load_part[i] * 8;
+            if (FP8) {
+                held_codes[i] = r < p.rows ? __ldg(reinterpret_cast<const uint2 *>(codes + (int64_t)r * p.w_stride + c))
+                                           : make_uint2(0, 0);
+                /* beyond the last column there are zeros, and maybe no factor */
+                held_factor[i] = r < p.rows && c < p.cols ? factor_at(at.w, r, c) : 0.0f;
+                continue;
+            }
             copy_async16(&ws[(stage * TILE + load_row[i]) * 4 + load_part[i]],
                          weights + (int64_t)(r < p.rows ? r : 0) * p.w_stride + step * TILE_K + load_part[i] * 8,
                          r < p.rows);
@@ -115,6 +149,7 @@ static __global__ void __launch_bounds__(256, 2) product_tile(product p, const p
             load_w(s, s);
             load_x(s);
             store_x(s);
+            store_w(s);
         }
         copy_commit();
     }
@@ -139,7 +174,10 @@ static __global__ void __launch_bounds__(256, 2) product_tile(product p, const p
 #pragma unroll
             for (int j = 0; j < 4; j++) mma_bf16(sum[i][j], low.z, high.z, low.w, high.w, b[j].z, b[j].w);
         }
-        if (next < n_step) store_x(next % STAGES);
+        if (next < n_step) {
+            store_x(next % STAGES);
+            store_w(next % STAGES);
+        }
     }
 #pragma unroll
     for (int i = 0; i < 4; i++)
@@ -165,27 +203,59 @@ static __global__ void __launch_bounds__(256, 2) product_tile(product p, const p
 
 enum { PIECE = 512, PIECE_STEPS = PIECE / TILE_K, PIECE_STRIDE = PIECE / 8 + 4 /* uint4; 4 more spread the banks */ };
 
-template <class pointers, bool EXPERTS>
+/* Eight weights as they come from memory, and as bf16; `at`: their place in the piece, counted from the first block of
+ * factors on. */
+template <bool FP8> struct w_chunk {
+    using type = uint4;
+};
+template <> struct w_chunk<true> {
+    using type = uint2;
+};
+static __device__ __forceinline__ uint4 expand(uint4 v, const float *, int) {
+    return v;
+}
+static __device__ __forceinline__ uint4 expand(uint2 v, const float *factor, int at) {
+    /* a chain of choices: an index that is not known at compile time would send the array to memory */
+    int block = at >> 7;
+    float f = factor[0];
+#pragma unroll
+    for (int i = 1; i < PIECE / 128 + 1; i++) f = block == i ? factor[i] : f;
+    return eight_codes(v, f);
+}
+
+template <class pointers, bool EXPERTS, bool FP8>
 static __global__ void __launch_bounds__(128) product_few(product p, const pointers w) {
     __shared__ uint4 xs[SMALL_ROWS * PIECE_STRIDE];
     piece at;
     if (!find_piece<pointers, EXPERTS>(p, w, SMALL_ROWS, &at)) return;
-    const __nv_bfloat16 *weights = static_cast<const __nv_bfloat16 *>(at.w);
+    using chunk = typename w_chunk<FP8>::type;
     int lane = threadIdx.x & 31, g = lane >> 2, q = lane & 3;
     int col0 = (blockIdx.x * 4 + (threadIdx.x >> 5)) * 8;
     int n_row = at.end - at.row0 < SMALL_ROWS ? at.end - at.row0 : SMALL_ROWS;
     int w_row = col0 + g < p.rows ? col0 + g : p.rows - 1; /* what lies beyond is computed and not stored */
-    const __nv_bfloat16 *from = weights + (int64_t)w_row * p.w_stride + q * 8;
+    const unsigned char *from = static_cast<const unsigned char *>(at.w.data) +
+                                ((int64_t)w_row * p.w_stride + q * 8) * (FP8 ? 1 : 2);
     int n_step = (p.cols + TILE_K - 1) / TILE_K;
-    auto load_w = [&](int first, uint4 b[PIECE_STEPS]) {
+    /* A lane's columns of a piece lie in at most PIECE / 128 + 1 blocks of factors. */
+    constexpr int FACTORS = PIECE / 128 + 1;
+    auto load_w = [&](int first, chunk b[PIECE_STEPS], float factor[FACTORS]) {
 #pragma unroll
         for (int i = 0; i < PIECE_STEPS; i++)
-            b[i] = first + i < n_step ? __ldg(reinterpret_cast<const uint4 *>(from + (first + i) * TILE_K))
-                                      : make_uint4(0, 0, 0, 0);
+            b[i] = first + i < n_step
+                       ? __ldg(reinterpret_cast<const chunk *>(from + (int64_t)(first + i) * TILE_K * (FP8 ? 1 : 2)))
+                       : chunk{};
+        if (FP8)
+#pragma unroll
+            for (int i = 0; i < FACTORS; i++) {
+                int c = first * TILE_K + i * 128 - at.w.col0; /* a column of the piece's block number i, or its edge */
+                if (c < first * TILE_K) c = first * TILE_K;
+                factor[i] = c < p.cols ? factor_at(at.w, w_row, c) : 0.0f;
+            }
     };
     float sum[4] = {};
-    uint4 b[PIECE_STEPS], next[PIECE_STEPS];
-    load_w(0, b);
+    chunk b[PIECE_STEPS], next[PIECE_STEPS];
+    float factor[FACTORS] = {}, next_factor[FACTORS] = {};
+    load_w(0, b, factor);
     for (int first = 0; first < n_step; first += PIECE_STEPS) {
         for (int r = 0; r < n_row; r++) {
             int row = at.row0 + r, c = first * TILE_K + threadIdx.x * 4;
@@ -203,19 +273,22 @@ static __global__ void __launch_bounds__(128) product_few(product p, const point
                 make_uint2(pack_bf16(v.x, v.y), pack_bf16(v.z, v.w));
         }
         __syncthreads();
-        load_w(first + PIECE_STEPS, next);
+        load_w(first + PIECE_STEPS, next, next_factor);
 #pragma unroll
         for (int i = 0; i < PIECE_STEPS; i++) {
             if (first + i >= n_step) break;
             uint4 low = make_uint4(0, 0, 0, 0), high = low;
             if (g < n_row) low = xs[g * PIECE_STRIDE + i * 4 + q];
             if (g + 8 < n_row) high = xs[(g + 8) * PIECE_STRIDE + i * 4 + q];
-            mma_bf16(sum, low.x, high.x, low.y, high.y, b[i].x, b[i].y);
-            mma_bf16(sum, low.z, high.z, low.w, high.w, b[i].z, b[i].w);
+            uint4 v = expand(b[i], factor, i * TILE_K + q * 8 + at.w.col0);
+            mma_bf16(sum, low.x, high.x, low.y, high.y, v.x, v.y);
+            mma_bf16(sum, low.z, high.z, low.w, high.w, v.z, v.w);
         }
         __syncthreads();
 #pragma unroll
         for (int i = 0; i < PIECE_STEPS; i++) b[i] = next[i];
+#pragma unroll
+        for (int i = 0; i < FACTORS; i++) factor[i] = next_factor[i];
     }
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -238,7 +311,7 @@ template <class pointers, bool EXPERTS>
 static __global__ void __launch_bounds__(128) product_f32(product p, const pointers w) {
     piece at;
     if (!find_piece<pointers, EXPERTS>(p, w, SMALL_ROWS, &at)) return;
-    const float *weights = static_cast<const float *>(at.w);
+    const float *weights = static_cast<const float *>(at.w.data);
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     int col0 = blockIdx.x * 4, row0 = at.row0 + warp * 4;
     if (row0 >= at.end) return;
@@ -278,20 +351,30 @@ static bool vectors_fit(const product &p) {
     return reinterpret_cast<uintptr_t>(p.x) % 16 == 0 && p.x_stride % 4 == 0 && p.x_step % 4 == 0 && p.cols % 4 == 0;
 }
 
+template <class pointers, bool EXPERTS, bool FP8>
+static void launch_half(const kern *k, const product &p, const pointers &w, int n_tile, int tile_rows, int n_z) {
+    cudaStream_t stream = cuda_stream(k);
+    if (tile_rows == SMALL_ROWS) {
+        product_few<pointers, EXPERTS, FP8><<<dim3(cuda_blocks(p.rows, 32), n_tile, n_z), 128, 0, stream>>>(p, w);
+    } else {
+        size_t shared = 2 * STAGES * TILE * 4 * sizeof(uint4);
+        cuda_allow_shared(k, reinterpret_cast<const void *>(&product_tile<pointers, EXPERTS, FP8>), shared);
+        product_tile<pointers, EXPERTS, FP8><<<dim3(cuda_blocks(p.rows, TILE), n_tile, n_z), 256, shared, stream>>>(p, w);
+    }
+    cuda_launched(k, "a matrix product");
+}
+
 template <class pointers, bool EXPERTS>
 static void launch(const kern *k, product p, const pointers &w, kern_type type, int n_tile, int tile_rows, int n_z) {
     cudaStream_t stream = cuda_stream(k);
     p.vector = vectors_fit(p);
     if (type == KERN_F32) {
         product_f32<pointers, EXPERTS><<<dim3(cuda_blocks(p.rows, 4), n_tile, n_z), 128, 0, stream>>>(p, w);
-    } else if (tile_rows == SMALL_ROWS) {
-        product_few<pointers, EXPERTS><<<dim3(cuda_blocks(p.rows, 32), n_tile, n_z), 128, 0, stream>>>(p, w);
-    } else {
-        size_t shared = 2 * STAGES * TILE * 4 * sizeof(uint4);
-        cuda_allow_shared(k, reinterpret_cast<const void *>(&product_tile<pointers, EXPERTS>), shared);
-        product_tile<pointers, EXPERTS><<<dim3(cuda_blocks(p.rows, TILE), n_tile, n_z), 256, shared, stream>>>(p, w);
-    }
-    cuda_launched(k, "a matrix product");
+        cuda_launched(k, "a matrix product");
+    } else if (type == KERN_FP8)
+        launch_half<pointers, EXPERTS, true>(k, p, w, n_tile, tile_rows, n_z);
+    else
+        launch_half<pointers, EXPERTS, false>(k, p, w, n_tile, tile_rows, n_z);
 }
 
 /* Few rows go 16 to a block, many 128; fp32 always 16. A grid has at most 65535 blocks in y. */
@@ -310,7 +393,7 @@ static void launch_rows(const kern *k, product p, const head_pointers &w, kern_t
 void cuda_matmul(kern *k, const kern_matmul *a) {
     if (a->n_tok < 1) return;
     head_pointers w;
-    w.w[0] = a->w->data;
+    w.w[0] = cuda_ref(a->w);
     product p = {};
     p.x = a->x;
     p.y = a->y;
@@ -326,11 +409,12 @@ void cuda_matmul(kern *k, const kern_matmul *a) {
 
 void cuda_matmul_each(kern *k, const kern_matmul_each *a) {
     if (a->n_tok < 1) return;
-    for (int first = 0; first < a->n; first += HEAD_POINTERS) {
-        int n = a->n - first < HEAD_POINTERS ? a->n - first : HEAD_POINTERS;
-        head_pointers w;
-        for (int i = 0; i < n; i++) w.w[i] = a->w[first + i]->data;
+    for (int first = 0, n; first < a->n; first += n) {
+        /* as many as have one format: one slice of an FP8 matrix may stand where BF16 had to be taken */
         const kern_matrix *shape = a->w[first];
+        head_pointers w;
+        for (n = 0; n < HEAD_POINTERS && first + n < a->n && a->w[first + n]->type == shape->type; n++)
+            w.w[n] = cuda_ref(a->w[first + n]);
         product p = {};
         p.x = a->x + first * a->x_step;
         p.y = a->y + first * a->y_step;
