@@ -63,7 +63,8 @@ static int take_token(message *m, json_t *list, const engine *e, int32_t token, 
     }
     if (token == p->eos) return end_message(m, list, err);
     /* <think> and its end are the server's to write. */
-    if (token == p->think_end || tokenizer_is_special(e->tokenizer, token)) return PH_OK;
+    if (token == p->think_end || token == p->think_begin || tokenizer_is_special(e->tokenizer, token))
+        return PH_OK;
     size_t n = 0;
     const char *piece = tokenizer_piece(e->tokenizer, token, &n);
     if (!m->role) m->role = "user";

@@ -145,25 +145,40 @@ static char *dump(json_t *body, ph_error *err) {
     return text;
 }
 
+/* The prompt ends in <think>. */
+static bool asks_to_think(const remote_session *s) {
+    int32_t think = s->engine->prompt.think_begin;
+    return think >= 0 && s->tail.n && s->tail.ids[s->tail.n - 1] == think;
+}
+
+/* Tokens that the server may write: of the answer, and of a thought before it. */
+static int most_tokens(const remote_session *s, const generate_options *o) {
+    return o->max_tokens + (asks_to_think(s) && o->max_thinking > 0 ? o->max_thinking : 0);
+}
+
 static char *chat_body(const remote_session *s, const prompt *p, const generate_options *o, ph_error *err) {
     const remote *r = s->engine->remote;
     json_t *messages = remote_messages(s->engine, p->tokens.ids, p->tokens.n, r->system, err);
     if (!messages) return NULL;
     json_t *body = json_pack("{s:s, s:o, s:b, s:{s:b}, s:i, s:f}", "model", r->model, "messages", messages,
-                             "stream", 1, "stream_options", "include_usage", 1, "max_tokens", o->max_tokens,
-                             "temperature", (double)o->temperature);
+                             "stream", 1, "stream_options", "include_usage", 1, "max_tokens",
+                             most_tokens(s, o), "temperature", (double)o->temperature);
     if (body && o->top_p > 0 && o->top_p < 1) json_object_set_new(body, "top_p", json_real((double)o->top_p));
+    /* How the release's chat template is told, by vLLM and SGLang alike. */
+    if (body && asks_to_think(s))
+        json_object_set_new(body, "chat_template_kwargs", json_pack("{s:b}", "thinking", 1));
     if (body && o->temperature > 0)
         json_object_set_new(body, "seed", json_integer((json_int_t)(o->seed & INT32_MAX)));
     return dump(body, err);
 }
 
-static char *generate_body(const prompt *p, const generate_options *o, ph_error *err) {
+static char *generate_body(const remote_session *s, const prompt *p, const generate_options *o,
+                           ph_error *err) {
     json_t *ids = json_array();
     for (size_t i = 0; i < p->tokens.n; i++) json_array_append_new(ids, json_integer(p->tokens.ids[i]));
     json_t *body =
         json_pack("{s:o, s:b, s:b, s:{s:i, s:f, s:f}}", "input_ids", ids, "stream", 1, "return_indexer_topk",
-                  1, "sampling_params", "max_new_tokens", o->max_tokens, "temperature",
+                  1, "sampling_params", "max_new_tokens", most_tokens(s, o), "temperature",
                   (double)o->temperature, "top_p", o->top_p > 0 ? (double)o->top_p : 1.0);
     return dump(body, err);
 }
@@ -183,11 +198,15 @@ typedef struct receiving {
     bool stopped; /* the caller said so */
     bool done;    /* the server said that this is all */
     stop_reason reason;
-    int step;
+    int step;      /* of the answer; a thought's are not counted */
+    bool thinking; /* what comes is not the answer yet */
+    size_t answer; /* native: number of the answer's first token among those written */
 } receiving;
 
 static int give_step(receiving *x, int32_t token, const char *piece, size_t n) {
-    generate_step step = {.token = token, .logprob = NAN, .piece = piece, .piece_len = n, .index = x->step++};
+    generate_step step = {
+        .token = token, .logprob = NAN, .piece = piece, .piece_len = n, .thinking = x->thinking};
+    if (!x->thinking) step.index = x->step++;
     x->stopped = x->options->step && x->options->step(x->options->user, &step);
     return x->stopped ? PH_INTERRUPTED : PH_OK;
 }
@@ -247,6 +266,14 @@ static int take_chunk(receiving *x, const json_t *root, ph_error *err) {
             .cached_tokens = count_of(json_object_get(usage, "prompt_tokens_details"), "cached_tokens"),
             .completion_tokens = count_of(usage, "completion_tokens")};
     if (choice && !json_is_object(choice)) return odd(err, "a choice is no object");
+    /* vLLM and SGLang tell a thought apart where they were started with a reasoning parser. */
+    const json_t *thought = json_object_get(json_object_get(choice, "delta"), "reasoning_content");
+    x->thinking = json_string_length(thought) > 0;
+    if (x->thinking) {
+        int code = give_step(x, -1, json_string_value(thought), json_string_length(thought));
+        x->thinking = false;
+        if (code) return code;
+    }
     size_t n = json_string_length(content);
     if (n) {
         int code = keep_text(x, json_string_value(content), n, err);
@@ -270,7 +297,8 @@ static int take_tokens(receiving *x, const json_t *ids, int64_t all, ph_error *e
         return odd(err, "its tokens do not add up");
     size_t first = (int64_t)n == all ? seen : 0;
     if ((int64_t)n == all && n < seen) return odd(err, "it takes tokens back");
-    if (all > x->options->max_tokens + 1) return odd(err, "it wrote more tokens than it was allowed to");
+    if (all > most_tokens(x->session, x->options) + 1)
+        return odd(err, "it wrote more tokens than it was allowed to");
     for (size_t i = first; i < n; i++) {
         const json_t *v = json_array_get(ids, i);
         json_int_t id = json_integer_value(v);
@@ -278,6 +306,11 @@ static int take_tokens(receiving *x, const json_t *ids, int64_t all, ph_error *e
         int code = token_list_push(&x->written, (int32_t)id, 0, false, err);
         if (code) return code;
         if (ends_answer(e, (int32_t)id)) continue;
+        if (x->thinking && id == e->prompt.think_end) {
+            x->thinking = false;
+            x->answer = x->written.n;
+            continue;
+        }
         size_t len = 0;
         const char *piece = tokenizer_piece(e->tokenizer, (int32_t)id, &len);
         if (len == 0) return odd(err, "it wrote a token that the tokenizer given does not have");
@@ -440,7 +473,7 @@ static int hand_trace_out(receiving *x, ph_error *err) {
     if (!t.layers || !t.row || !t.position || !t.mass)
         code = ph_fail(err, PH_MEMORY, "no memory for a trace of %d layers", t.n_layers);
     if (!code) code = check_rows(x, &t, err);
-    for (size_t i = 0, number = 0; i < x->written.n && !code && !x->stopped; i++)
+    for (size_t i = x->answer, number = 0; i < x->written.n && !code && !x->stopped; i++)
         if (!ends_answer(x->session->engine, x->written.ids[i]))
             code = trace_step(x, &t, (int)i, (int)number++, err);
     tracing_free(&t);
@@ -467,7 +500,7 @@ static void say_untraced(remote_session *s, const ph_error *why) {
 static bool may_trace(remote_session *s, const generate_options *o) {
     const remote *r = s->engine->remote;
     int64_t n = allowed_length(s);
-    double bytes = selection_bytes(r, n, o->max_tokens);
+    double bytes = selection_bytes(r, n, most_tokens(s, o));
     ph_error why = {0};
     if (!o->trace)
         ph_fail(&why, PH_UNSUPPORTED, "no trace was asked for");
@@ -501,7 +534,7 @@ static int keep_answer(receiving *x, ph_error *err) {
     int code = PH_OK;
     if (!x->native && x->len)
         code = tokenizer_encode(s->engine->tokenizer, x->text, x->len, 0, 0, &written, err);
-    for (size_t i = 0; i < x->written.n && !code; i++)
+    for (size_t i = x->answer; i < x->written.n && !code; i++)
         if (!ends_answer(s->engine, x->written.ids[i]))
             code = token_list_push(&written, x->written.ids[i], 0, false, err);
     if (!code) code = remote_session_feed(s, written.ids, (int64_t)written.n, err);
@@ -514,11 +547,12 @@ static int generate_native(receiving *x, const prompt *p, bool *other, ph_error 
     remote_session *s = x->session;
     remote *r = s->engine->remote;
     const generate_options *o = x->options;
-    size_t keep = ((size_t)o->max_tokens + 2) * (size_t)r->layers * (size_t)r->topk;
+    size_t keep = ((size_t)most_tokens(s, o) + 2) * (size_t)r->layers * (size_t)r->topk;
     long status = 0;
     x->native = true;
+    x->thinking = asks_to_think(s);
     x->prompt = p;
-    char *body = generate_body(p, o, err);
+    char *body = generate_body(s, p, o, err);
     int code = body ? selection_open(&x->selection, keep, err) : PH_MEMORY;
     if (!code) code = receive(x, "/generate", body, (size_t)r->trace_bytes + STREAM_BYTES, &status, err);
     free(body);

@@ -220,8 +220,6 @@ static bool think(session *s, const generate_options *o, sampler *pick, stop_rea
 int session_generate(session *s, const generate_options *o, stop_reason *why, ph_error *err) {
     engine *e = s->engine;
     const model_config *c = &e->model.config;
-    if (s->remote && o->max_thinking)
-        return ph_fail(err, PH_UNSUPPORTED, "a served model thinks, or not, as its server has it");
     if (s->remote) return remote_session_generate(s->remote, o, why, err);
     if (!s->has_logits) return ph_fail(err, PH_USAGE, "nothing was fed: there is nothing to continue");
     sampler pick;

@@ -204,7 +204,7 @@ typedef struct world {
     engine *engine;
     context *context;
     session *session;
-    char text[4096];
+    char text[4096], thought[256];
     answer_trace trace;
     int steps, late, stop_after, waits, stop_waiting_after;
     ph_error err;
@@ -246,6 +246,10 @@ static int heard_step(void *user, const generate_step *step) {
         return answer_trace_late(&w->trace, step, 64, &w->err);
     }
     assert_true(isnan(step->logprob));
+    if (step->thinking) {
+        strncat(w->thought, step->piece, step->piece_len);
+        return 0;
+    }
     assert_null(step->layers);
     assert_int_equal(step->index, w->steps);
     strncat(w->text, step->piece, step->piece_len);
@@ -611,6 +615,35 @@ static void bad_streams_are_errors(void **state) {
     }
 }
 
+/* A thought that the server tells apart is no answer; the prompt that ends in <think> asks for one. */
+static void thoughts_are_no_answers(void **state) {
+    world *w = *state;
+    START(
+        w, MODELS,
+        {CHAT, .body = "data: {\"choices\":[{\"delta\":{\"reasoning_content\":\"Let me see. \"}}]}\n\n" GOOD},
+        {CHAT, .body = GOOD});
+    stand(w, "One. Two.");
+    feed(w, "How many?", 0);
+    assert_int_equal(generate(w, false), 0);
+    assert_string_equal(w->thought, "Let me see. ");
+    assert_string_equal(w->text, "Two \xC3\xA9.");
+    json_t *body = sent(w, 0);
+    assert_null(json_object_get(body, "chat_template_kwargs"));
+    json_decref(body);
+    if (engine_prompt(w->engine)->think_begin < 0) return; /* this tokenizer has no thinking mode */
+    assert_int_equal(session_rewind(w->session, context_length(w->context), NULL), 0);
+    feed(w, "How many?", PROMPT_THINKING);
+    w->steps = 0;
+    answer_trace_free(&w->trace);
+    generate_options o = {.max_tokens = 8, .max_thinking = 20, .step = heard_step, .user = w};
+    assert_int_equal(session_generate(w->session, &o, &w->why, &w->err), 0);
+    body = sent(w, 1);
+    assert_true(json_is_true(json_object_get(json_object_get(body, "chat_template_kwargs"), "thinking")));
+    assert_int_equal(json_integer_value(json_object_get(body, "max_tokens")), 28);
+    assert_string_equal(message(body, 0, "user"), "One. Two.How many?");
+    json_decref(body);
+}
+
 static void long_answers_end_as_cut_off(void **state) {
     world *w = *state;
     START(w, MODELS, {CHAT, .body = CHUNK("a") FINISH("length") DONE});
@@ -953,6 +986,7 @@ int main(void) {
         WORLD(what_began_is_not_asked_again),
         WORLD(it_gives_up),
         WORLD(bad_streams_are_errors),
+        WORLD(thoughts_are_no_answers),
         WORLD(long_answers_end_as_cut_off),
         WORLD(silence_ends),
         WORLD(stopping_stops_at_once),
