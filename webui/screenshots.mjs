@@ -44,7 +44,7 @@ async function evaluate(page) {
   await page.getByRole('button', { name: 'New run' }).click();
   await page.getByRole('button', { name: 'Start the run' }).click();
   const cell = page.locator('.run-table').first().locator('td button');
-  await page.getByText(/^44 of 44 questions/).waitFor({ timeout: 300000 });
+  await page.locator('.run > p', { hasText: /^44 of 44 questions/ }).waitFor({ timeout: 300000 });
   const missed = cell.filter({ has: page.locator('.value', { hasText: /^0$/ }) });
   await ((await missed.count()) ? missed : cell).first().click();
   await page.mouse.move(0, 0);
