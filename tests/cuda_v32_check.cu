@@ -91,6 +91,7 @@ struct mla_case {
     int n_tok, n_head, n_row, n_select, n_split;
     bool f32;
     std::vector<int> count;
+    float sharp = 1.0f; /* scores' factor: where it is great, the greatest score moves far from block to block */
 };
 
 static void check_mla(bool fp8, v32_variant variant, const mla_case &c) {
@@ -142,7 +143,7 @@ static void check_mla(bool fp8, v32_variant variant, const mla_case &c) {
     a.count = to_gpu(count);
     a.position_stride = c.n_select;
     a.n_tok = c.n_tok, a.n_head = c.n_head, a.n_split = c.n_split;
-    a.scale = 0.1352337789f * 0.5f;
+    a.scale = 0.1352337789f * 0.5f * c.sharp;
     if (c.f32) a.out_f32 = to_gpu(out);
     else a.out = to_gpu(half);
     a.lse = to_gpu(lse);
@@ -198,7 +199,7 @@ static void check_mla(bool fp8, v32_variant variant, const mla_case &c) {
     char size[128];
     snprintf(size, sizeof size, "%d tok %d heads %d rows split %d %s lse %.0e", c.n_tok, c.n_head, c.n_row, c.n_split,
              c.f32 ? "f32" : "bf16", worst_lse);
-    wrong += !(worst_lse < 5e-3);
+    wrong += !(worst_lse < 5e-3 * (double)c.sharp);
     report(fp8 ? "mla-fp8" : "mla-bf16", size, all > 0.0 ? sqrt(off / all) : sqrt(off), 5e-3, wrong);
     cudaFree(const_cast<void *>(a.cache));
     cudaFree(const_cast<__nv_bfloat16 *>(a.q));
@@ -214,6 +215,7 @@ static void check_all_mla(bool fp8, v32_variant variant, bool small) {
         {2, 128, 300, 300, 1, false, {100, 193}},
         {2, 64, 50, 320, 3, true, {300, 1}},
         {5, 64, 80, 130, 2, false, {128, 0, 64, 63, 129}},
+        {2, 64, 300, 300, 1, true, {257, 300}, 12.0f},
     };
     if (!small) {
         cases.push_back({40, 128, 5000, 2048, 1, true, {2048, 2047, 1, 0, 700, 1985}});

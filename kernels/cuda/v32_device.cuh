@@ -6,6 +6,10 @@
 
 #include "kernels/cuda/device.cuh"
 
+/* A macro, so that tests can run the same source without a device. */
+#define V32_LAUNCH(kernel, grid, threads, shared, stream, ...) \
+    kernel<<<grid, threads, shared, stream>>>(__VA_ARGS__)
+
 static __device__ __forceinline__ float exp2_fast(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

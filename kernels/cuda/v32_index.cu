@@ -237,10 +237,10 @@ cudaError_t v32_index_launch(const v32_index *given, v32_variant variant, cudaSt
         if (major != 9) return cudaErrorNotSupported;
         error = cudaFuncSetAttribute(index_wgmma, cudaFuncAttributeMaxDynamicSharedMemorySize, HOPPER_SHARED);
         if (error != cudaSuccess) return error;
-        index_wgmma<<<grid, HOPPER_THREADS, HOPPER_SHARED, stream>>>(a);
+        V32_LAUNCH(index_wgmma, grid, HOPPER_THREADS, HOPPER_SHARED, stream, a);
     } else {
         if (major * 10 + minor < 89) return cudaErrorNotSupported;
-        index_sync<<<grid, SYNC_THREADS, SYNC_SHARED, stream>>>(a);
+        V32_LAUNCH(index_sync, grid, SYNC_THREADS, SYNC_SHARED, stream, a);
     }
     return cudaGetLastError();
 }

@@ -493,7 +493,7 @@ static cudaError_t launch_wgmma(kernel *run, const v32_mla *a, int n_sm, cudaStr
     cudaError_t error = cudaFuncSetAttribute(run, cudaFuncAttributeMaxDynamicSharedMemorySize, SHARED_BYTES);
     if (error != cudaSuccess) return error;
     int items = v32_items(*a);
-    run<<<items < n_sm ? items : n_sm, THREADS, SHARED_BYTES, stream>>>(*a);
+    V32_LAUNCH(run, items < n_sm ? items : n_sm, THREADS, SHARED_BYTES, stream, *a);
     return cudaGetLastError();
 }
 
@@ -512,6 +512,6 @@ cudaError_t v32_mla_launch(const v32_mla *a, v32_variant variant, cudaStream_t s
                        : launch_wgmma(mla_wgmma<false, true>, a, n_sm, stream);
     } else error = v32_mla_launch_sync(a, stream);
     if (error != cudaSuccess || a->n_split == 1) return error;
-    merge_parts<<<(unsigned)((int64_t)a->n_tok * a->n_head), 128, 0, stream>>>(*a);
+    V32_LAUNCH(merge_parts, (unsigned)((int64_t)a->n_tok * a->n_head), 128, 0, stream, *a);
     return cudaGetLastError();
 }

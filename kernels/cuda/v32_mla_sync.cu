@@ -233,6 +233,6 @@ cudaError_t v32_mla_launch_sync(const v32_mla *a, cudaStream_t stream) {
     auto *run = a->fp8 ? mla_sync<true> : mla_sync<false>;
     cudaError_t error = cudaFuncSetAttribute(run, cudaFuncAttributeMaxDynamicSharedMemorySize, SHARED_BYTES);
     if (error != cudaSuccess) return error;
-    run<<<v32_items(*a), THREADS, SHARED_BYTES, stream>>>(*a);
+    V32_LAUNCH(run, v32_items(*a), THREADS, SHARED_BYTES, stream, *a);
     return cudaGetLastError();
 }

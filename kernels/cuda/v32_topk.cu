@@ -6,6 +6,7 @@
  * which positions are written in order; equals at the cut are taken from the front.
  */
 #include "kernels/cuda/v32.h"
+#include "kernels/cuda/v32_device.cuh"
 
 enum {
     SAMPLE = 4096,  /* scores, in runs of RUN */
@@ -254,6 +255,6 @@ cudaError_t v32_topk_launch(const v32_topk *a, cudaStream_t stream) {
     error = cudaFuncSetAttribute(topk_rows, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
     if (error != cudaSuccess) return error;
     int threads = a->threads ? a->threads : a->n_row > n_sm ? 512 : 1024;
-    topk_rows<<<a->n_row, threads, shared, stream>>>(*a, capacity, map_words);
+    V32_LAUNCH(topk_rows, a->n_row, threads, shared, stream, *a, capacity, map_words);
     return cudaGetLastError();
 }

@@ -1,0 +1,129 @@
+/* interpreter.cpp - threads that take turns; warps fall asleep now and then, so that a missing wait is found. */
+#include <ucontext.h>
+
+#include <memory>
+
+static const size_t STACK_BYTES = 128 << 10, SHARED_MOST = 232448; /* of a Hopper block */
+
+alignas(1024) unsigned char memory[1 << 18];
+cpu_thread *cpu_current;
+uint3 cpu_block;
+dim3 cpu_grid, cpu_block_dim;
+
+namespace {
+struct turn {
+    ucontext_t context;
+    std::unique_ptr<char[]> stack;
+};
+struct barrier {
+    int waiting;
+    long passed;
+};
+std::vector<cpu_thread> threads;
+std::vector<turn> turns;
+std::vector<barrier> warps;
+barrier block;
+ucontext_t between;
+const std::function<void()> *body;
+long progress;
+std::vector<int> asleep; /* rounds, of a warp */
+uint32_t chance = 1;
+
+uint32_t draw() {
+    chance = chance * 1664525u + 1013904223u;
+    return chance >> 16;
+}
+
+void wait_at(barrier &b, int all) {
+    long before = b.passed;
+    if (++b.waiting == all) {
+        b.waiting = 0;
+        b.passed++;
+        progress++;
+        return;
+    }
+    while (b.passed == before) cpu_yield();
+}
+void begin() {
+    (*body)();
+    cpu_current->done = true;
+    progress++;
+    cpu_yield();
+}
+} // namespace
+
+int cpu_lane() {
+    return cpu_current->number & 31;
+}
+cpu_thread *cpu_lane_of(int lane) {
+    return &threads[(size_t)(cpu_current->number / 32 * 32 + lane)];
+}
+void cpu_yield() {
+    swapcontext(&turns[(size_t)cpu_current->number].context, &between);
+}
+void cpu_progress() {
+    progress++;
+}
+void cpu_warp_barrier() {
+    wait_at(warps[(size_t)cpu_current->number / 32], 32);
+}
+void cpu_block_barrier() {
+    wait_at(block, (int)threads.size());
+}
+void cpu_fault(const char *what) {
+    printf("block (%u, %u), thread %d: %s\n", cpu_block.x, cpu_block.y, cpu_current->number, what);
+    exit(1);
+}
+
+static void run_block(int n) {
+    memset(memory, 0xff, sizeof memory);
+    threads.assign((size_t)n, cpu_thread());
+    warps.assign((size_t)n / 32, {0, 0});
+    block = {0, 0};
+    for (int i = 0; i < n; i++) {
+        turn &t = turns[(size_t)i];
+        threads[(size_t)i].number = i;
+        threads[(size_t)i].index = {(unsigned)i, 0, 0};
+        getcontext(&t.context);
+        t.context.uc_stack.ss_sp = t.stack.get();
+        t.context.uc_stack.ss_size = STACK_BYTES;
+        t.context.uc_link = NULL;
+        makecontext(&t.context, begin, 0);
+    }
+    asleep.assign((size_t)n / 32, 0);
+    int idle = 0;
+    for (int left = n; left > 0;) {
+        long before = progress;
+        left = 0;
+        for (int i = 0; i < n; i++) {
+            int &sleep = asleep[(size_t)i / 32];
+            if (i % 32 == 0 && (sleep > 0 ? --sleep : draw() % 16) == 0 && draw() % 2) sleep = (int)(draw() % 64);
+            cpu_current = &threads[(size_t)i];
+            if (cpu_current->done) continue;
+            if (sleep == 0) swapcontext(&between, &turns[(size_t)i].context);
+            left += !cpu_current->done;
+        }
+        idle = progress == before ? idle + 1 : 0;
+        if (left > 0 && idle > 1000) {
+            for (int i = 0; i < n; i++)
+                if (!threads[(size_t)i].done) cpu_current = &threads[(size_t)i];
+            cpu_fault("waits for ever");
+        }
+    }
+}
+
+void cpu_run(dim3 grid, int n, size_t shared, const std::function<void()> &kernel) {
+    cpu_grid = grid;
+    cpu_block_dim = dim3((unsigned)n);
+    body = &kernel;
+    if (shared > SHARED_MOST) {
+        printf("%zu bytes of shared memory: a block can have %zu\n", shared, SHARED_MOST);
+        exit(1);
+    }
+    while ((int)turns.size() < n) turns.push_back({{}, std::unique_ptr<char[]>(new char[STACK_BYTES])});
+    for (unsigned y = 0; y < grid.y; y++)
+        for (unsigned x = 0; x < grid.x; x++) {
+            cpu_block = {x, y, 0};
+            run_block(n);
+        }
+}
