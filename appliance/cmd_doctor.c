@@ -88,22 +88,26 @@ static void check_processor(doctor *d) {
 static void check_gpu(doctor *d) {
     enum { MOST = 16 };
     kern_cuda_device found[MOST];
-    const char *asked = d->options->backend && !strncmp(d->options->backend, "cuda", 4) ? d->options->backend : NULL;
+    const char *asked =
+        d->options->backend && !strncmp(d->options->backend, "cuda", 4) ? d->options->backend : NULL;
     int n = 0, versions[2];
     ph_error err = {0};
     if (kern_cuda_devices(found, MOST, &n, versions, &err)) {
-        report(d, "CUDA", asked ? CHECK_PROBLEM : CHECK_MISSING, NULL, "%s; everything runs on the processor", err.text);
+        report(d, "CUDA", asked ? CHECK_PROBLEM : CHECK_MISSING, NULL, "%s; everything runs on the processor",
+               err.text);
         return;
     }
     char text[1600] = "";
     for (int i = 0; i < n && i < MOST; i++) {
         size_t at = strlen(text);
-        snprintf(text + at, sizeof text - at, "%scuda:%d %.60s (capability %d.%d, %d multiprocessors, %.1f GB%s)",
-                 i ? "; " : "", i, found[i].name, found[i].major, found[i].minor, found[i].n_sm,
-                 (double)found[i].memory / 1e9, found[i].major < 8 ? ", too old: 8.0 is the least" : "");
+        snprintf(text + at, sizeof text - at,
+                 "%scuda:%d %.60s (capability %d.%d, %d multiprocessors, %.1f GB%s)", i ? "; " : "", i,
+                 found[i].name, found[i].major, found[i].minor, found[i].n_sm, (double)found[i].memory / 1e9,
+                 found[i].major < 8 ? ", too old: 8.0 is the least" : "");
     }
-    report(d, "CUDA", CHECK_OK, asked ? NULL : "use it with --device cuda", "%s; driver for CUDA %d.%d, built with %d.%d",
-           text, versions[0] / 1000, versions[0] % 1000 / 10, versions[1] / 1000, versions[1] % 1000 / 10);
+    report(d, "CUDA", CHECK_OK, asked ? NULL : "use it with --device cuda",
+           "%s; driver for CUDA %d.%d, built with %d.%d", text, versions[0] / 1000, versions[0] % 1000 / 10,
+           versions[1] / 1000, versions[1] % 1000 / 10);
     kern *k = NULL;
     if (!asked) return;
     if (kern_open(&k, asked, 0, &err)) {
@@ -163,7 +167,7 @@ static void check_sandbox(doctor *d) {
 
 static void check_model(doctor *d) {
     ph_error err = {0};
-    if (!d->options->model_dir && !nano_files()) {
+    if (!d->options->model_dir && !d->options->remote && !nano_files()) {
         report(d, "model", CHECK_MISSING, "name a model folder with --model DIR",
                "this build carries no model");
         return;
@@ -175,8 +179,10 @@ static void check_model(doctor *d) {
     int64_t most = engine_config(d->engine)->max_positions;
     report(d, "model", CHECK_OK, NULL, "%s (%s), context %lld tokens, %.0f MB when full",
            engine_model_name(d->engine),
-           d->options->model_dir ? d->options->model_dir : "linked into the program", (long long)most,
-           (double)engine_context_bytes(d->engine, most) / 1e6);
+           d->options->remote      ? d->options->remote
+           : d->options->model_dir ? d->options->model_dir
+                                   : "linked into the program",
+           (long long)most, (double)engine_context_bytes(d->engine, most) / 1e6);
 }
 
 /* ---- what is kept ---- */
@@ -323,7 +329,8 @@ int cmd_doctor(int argc, char **argv) {
     check_model(&d);
     check_program(&d, "pdftotext", "/usr/bin/pdftotext", "PDF files cannot be read",
                   "apt-get install poppler-utils");
-    report(&d, "OCR", CHECK_MISSING, NULL, "not in this build: pages that are only pictures are named, not read");
+    report(&d, "OCR", CHECK_MISSING, NULL,
+           "not in this build: pages that are only pictures are named, not read");
     check_sandbox(&d);
     check_disk(&d);
     check_folder(&d, &there);
