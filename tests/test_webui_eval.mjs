@@ -166,6 +166,8 @@ export async function evaluation(t) {
     await page.locator('.run-now').waitFor();
     await until('a question is answered', async () => (await api('status')).run?.cells > 0, 120000);
     await page.locator('.run-now progress').waitFor();
+    await page.locator('.run-table').first().locator('td button').first().waitFor();
+    ok((await api('status')).run.active, 'the map is there before the run has ended');
     await axe(page, 'while a run is under way');
     await page.locator('.run-now').getByRole('button', { name: 'Stop' }).click();
     const now = await ended();
