@@ -191,7 +191,8 @@ static __global__ void __launch_bounds__(1024) topk_rows(const v32_topk a, int c
             uint32_t v = orders[i], p = places[i];
             if (v < cut) continue;
             n_equal += v == cut;
-            atomicOr(&(v == cut ? equal : map)[p >> 5], 1u << (p & 31));
+            uint32_t *to = v == cut ? equal : map;
+            atomicOr(to + (p >> 5), 1u << (p & 31));
         }
     } else {
         cut = kth_greatest([&](int i) { return order_of(score[i]); }, n, wanted, 0, bins, s, &above);
