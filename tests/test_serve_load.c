@@ -180,7 +180,8 @@ static void leaving_stops_the_prefill(void **state) {
         (long long)l.done, (long long)l.all, rate, (long long)(at_end - l.done), stopped);
     assert_true(l.done < l.all * 9 / 10);
     assert_true(at_end < l.all);
-    assert_true(at_end >= at_leaving && at_end >= l.done);
+    /* The counter leaves out the first step: what of it was in the cache is not told. */
+    assert_true(at_end >= at_leaving && at_end + STEP >= l.done);
     assert_true((double)(at_end - l.done) <= rate * 1.0 + 2 * STEP);
     assert_true(stopped < 1.0);
     json_decref(models);
