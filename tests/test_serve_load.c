@@ -225,7 +225,9 @@ static void waiting_is_not_idling(void **state) {
     add_long(w, "ships.txt");
     async a[2] = {{.call = {.method = "POST", .path = "/api/v1/ask", .json = ASK}},
                   {.call = {.method = "POST", .path = "/api/v1/ask", .json = ASK_STREAM}}};
-    for (int i = 0; i < 2; i++) start_async(&a[i], w);
+    start_async(&a[0], w);
+    wait_until(w, "ask"); /* so that it is the second one that waits */
+    start_async(&a[1], w);
     for (int i = 0; i < 2; i++) {
         join_async(&a[i]);
         assert_int_equal(a[i].reply.code, CURLE_OK);
