@@ -92,6 +92,49 @@ const files = {
   'tower <b>notes<b> & more.txt': `The tower is 103 metres high. <img src="http://127.0.0.1:9/x" onerror="document.title='broken into'"> <script>document.title='broken into'</script>\n\n${filler(10)}`,
   'broken.pdf': '%PDF-1.4\nthis is no document',
 };
+/* A zip of stored texts, which is what a DOCX is. (zlib.crc32 is not in Node 18.) */
+function crc32(bytes) {
+  let c = ~0;
+  for (const b of bytes) {
+    c ^= b;
+    for (let k = 0; k < 8; k++) c = (c >>> 1) ^ (c & 1 ? 0xedb88320 : 0);
+  }
+  return ~c >>> 0;
+}
+function zipOf(entries) {
+  const parts = [], list = [];
+  let at = 0;
+  for (const [name, text] of Object.entries(entries)) {
+    const body = Buffer.from(text), label = Buffer.from(name);
+    const common = Buffer.alloc(26); // from "version needed" to the lengths, the same in both headers
+    common.writeUInt16LE(20, 0);
+    common.writeUInt32LE(crc32(body), 10);
+    common.writeUInt32LE(body.length, 14);
+    common.writeUInt32LE(body.length, 18);
+    common.writeUInt16LE(label.length, 22);
+    const local = Buffer.concat([Buffer.from('PK\x03\x04'), common, label, body]);
+    const rest = Buffer.alloc(14);
+    rest.writeUInt32LE(at, 10);
+    list.push(Buffer.concat([Buffer.from('PK\x01\x02'), Buffer.from([20, 0]), common, rest, label]));
+    parts.push(local);
+    at += local.length;
+  }
+  const directory = Buffer.concat(list), end = Buffer.alloc(18);
+  end.writeUInt16LE(list.length, 4);
+  end.writeUInt16LE(list.length, 6);
+  end.writeUInt32LE(directory.length, 8);
+  end.writeUInt32LE(at, 12);
+  return Buffer.concat([...parts, directory, Buffer.from('PK\x05\x06'), end]);
+}
+function docxOf(text) {
+  const office = 'http://schemas.openxmlformats.org';
+  return zipOf({
+    '[Content_Types].xml': `<?xml version="1.0"?><Types xmlns="${office}/package/2006/content-types"><Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/><Override PartName="/word/document.xml" ContentType="application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"/></Types>`,
+    '_rels/.rels': `<?xml version="1.0"?><Relationships xmlns="${office}/package/2006/relationships"><Relationship Id="r1" Type="${office}/officeDocument/2006/relationships/officeDocument" Target="word/document.xml"/></Relationships>`,
+    'word/document.xml': `<?xml version="1.0"?><w:document xmlns:w="${office}/wordprocessingml/2006/main"><w:body><w:p><w:r><w:t>${text}</w:t></w:r></w:p></w:body></w:document>`,
+  });
+}
+
 /* A PDF of one line a page, put together by hand: each object, then where each begins. */
 function pdfOf(lines) {
   const objects = ['<< /Type /Catalog /Pages 2 0 R >>', '', '<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>'];
@@ -711,6 +754,29 @@ await step('a long answer and many documents stay smooth', async () => {
   await busy.locator('.words .word').nth(1010).hover();
   await measured(busy, 'what was read of 200 documents, word by word');
   await busy.context().close();
+});
+
+await step('a folder of PDF, DOCX, HTML and a broken file: each is read or says why not', async () => {
+  const mixed = path.join(docs, 'mixed');
+  fs.mkdirSync(mixed);
+  fs.writeFileSync(path.join(mixed, 'plan.pdf'), pdfOf(['The plan of the mole was drawn by Tove Jansen.']));
+  fs.writeFileSync(path.join(mixed, 'letter.docx'), docxOf('The letter was sealed with green wax.'));
+  fs.writeFileSync(path.join(mixed, 'page.html'), '<!doctype html><title>Pilots</title><p>The pilots met on <b>Tuesdays</b>.</p>');
+  fs.writeFileSync(path.join(mixed, 'spoilt.docx'), 'PK\x03\x04 and no more');
+  await page.goto(base);
+  await page.setInputFiles('#pick-folder', mixed);
+  for (const name of ['plan.pdf', 'letter.docx', 'page.html']) await ready(page, name);
+  await row(page, 'spoilt.docx').getByText('Could not be read').waitFor();
+  const { documents } = await api('documents');
+  for (const [name, type, text] of [['plan.pdf', 'pdf', 'Tove Jansen'], ['letter.docx', 'wordprocessingml', 'green wax'], ['page.html', 'html', 'Tuesdays']]) {
+    const d = documents.find((x) => x.name === `mixed/${name}`);
+    ok(d.media_type.includes(type), `${name} is ${d.media_type}`);
+    await row(page, name).locator('button.name').click();
+    // A PDF is drawn; its text is the server's.
+    if (type === 'pdf') await page.locator('.sheet-of-pdf canvas').waitFor();
+    else await page.locator('.panel').getByText(text).first().waitFor();
+    await page.keyboard.press('Escape');
+  }
 });
 
 await step('pages that are only pictures are named', async () => {
