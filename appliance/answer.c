@@ -146,7 +146,7 @@ static int find_sources(answer *a, store *s, ph_error *err) {
     int code = read_set_make(&a->read, &a->n_read, &a->pack, mass, READ_SET_SIZE, err);
     if (!code && a->row.found)
         code = citations_make(&a->row.citations, &a->row.n_citations, &a->pack, s, a->row.answer,
-                              a->thought.text, mass, a->read, a->n_read, err);
+                              a->row.thought, mass, a->read, a->n_read, err);
     for (size_t i = 0; i < a->row.n_citations; i++) a->row.citations[i].untraced = a->untraced[0] != 0;
     free(mass);
     return code;
@@ -243,7 +243,10 @@ static int ask_pack(answer *out, int64_t pack, const choice *c, store *s, engine
     row->question = strdup(question);
     row->answer = answer_text(&out->trace);
     row->model = strdup(engine_model_name(e));
-    if (!row->question || !row->answer || !row->model)
+    if (out->thought.text_len) row->thought = answer_text(&out->thought);
+    row->cut_off = out->cut_off;
+    row->passages = out->passages;
+    if (!row->question || !row->answer || !row->model || (out->thought.text_len && !row->thought))
         return ph_fail(err, PH_MEMORY, "no memory for an answer");
     memcpy(row->key, engine_key(e), sizeof row->key);
     memcpy(row->owner, o->owner, sizeof row->owner);

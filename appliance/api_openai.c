@@ -317,6 +317,15 @@ static bool take_model(api_call *c, chat *x, const json_t *body) {
     return true;
 }
 
+/* As servers of DeepSeek's models take it. Absent: as the model has it. */
+static bool take_thinking(api_call *c, const json_t *body, answer_thinking *out) {
+    const json_t *template = json_object_get(body, "chat_template_kwargs");
+    bool thinking = false;
+    if (!api_boolean(c, template, "thinking", &thinking)) return false;
+    if (json_is_boolean(json_object_get(template, "thinking"))) *out = thinking ? THINK_FIRST : THINK_NOT;
+    return true;
+}
+
 static bool take_options(api_call *c, question *q, chat *x, const json_t *body) {
     answer_options *o = &q->options;
     int64_t *ids = NULL, max_tokens = 0, seed = 0;
@@ -330,7 +339,8 @@ static bool take_options(api_call *c, question *q, chat *x, const json_t *body) 
            api_integer(c, body, "seed", 0, INT64_MAX, &seed) &&
            api_real(c, body, "temperature", 0, 2, &temperature) && api_real(c, body, "top_p", 0, 1, &top_p) &&
            api_boolean(c, body, "stream", &q->stream) &&
-           api_boolean(c, stream_options, "include_usage", &x->include_usage);
+           api_boolean(c, stream_options, "include_usage", &x->include_usage) &&
+           take_thinking(c, body, &o->thinking);
     /* Tools ask for a thousand tokens and more as a matter of course; an answer from documents is short. */
     o->max_tokens = (int)(max_tokens > MAX_ANSWER_TOKENS ? MAX_ANSWER_TOKENS : max_tokens);
     o->seed = (uint64_t)seed;

@@ -52,15 +52,18 @@ static int status(api_call *c, store *s, ph_error *err) {
         (json_int_t)t.file_bytes, "snapshot_bytes", (json_int_t)t.snapshot_bytes);
     json_t *queue = json_pack("{s:i, s:i, s:s?, s:i}", "waiting", f.waiting, "capacity", f.capacity, "busy",
                               f.busy, "jobs", uploads_waiting(v->uploads));
+    json_t *thinking =
+        e ? json_pack("{s:b, s:b}", "able", engine_prompt(e)->think_begin >= 0, "usual", engine_thinks(e))
+          : json_null();
     json_t *limits = json_pack("{s:I, s:i, s:i}", "upload_bytes", (json_int_t)v->options.upload_bytes,
                                "question_bytes", MAX_QUESTION_BYTES, "max_tokens", MAX_ANSWER_TOKENS);
     http_reply_json(c->http, 200,
-                    json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s}", "version",
+                    json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s}", "version",
                               PHAROS_VERSION, "state", state_names[state], "message", json_text(why), "model",
                               e ? json_text(engine_model_name(e)) : json_null(), "context", room, "totals",
                               totals, "queue", queue, "reading", reading_json(&v->reading), "run", run_now_json(&v->run),
                               "watch", c->role == ROLE_MANAGE ? watching_json(v->watching) : json_null(),
-                              "limits", limits,
+                              "limits", limits, "thinking", thinking,
                               "token_required", c->known, "role",
                               c->role == ROLE_MANAGE ? "manage" : "ask"));
     return PH_OK;

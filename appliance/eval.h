@@ -169,6 +169,7 @@ typedef struct eval_group {
     int number;       /* the maker's own: which depth, which pack of rows */
     size_t questions; /* how many it will have */
     size_t cell;      /* number of its first cell */
+    int64_t tokens;   /* read for it, where that is not its length for each variant; else 0 */
 } eval_group;
 
 typedef struct eval_variant {

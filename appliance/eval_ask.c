@@ -41,7 +41,14 @@ int eval_ask_plan(eval_plan *plan, ph_error *err) {
     if (p->limit > 0 && n > (size_t)p->limit) n = (size_t)p->limit;
     plan->groups[0] = (eval_group){.length = engine_config(plan->engine)->max_positions, .questions = n};
     plan->n_groups = n > 0;
-    return PH_OK;
+    int code = PH_OK;
+    for (size_t i = 0; i < plan->rows.n && !code; i++) {
+        const eval_row *row = &plan->rows.list[i];
+        int64_t tokens = 0;
+        code = pack_measure(engine_tokenizer(plan->engine), row->name, row->text, strlen(row->text), &tokens, err);
+        plan->groups[0].tokens += tokens;
+    }
+    return code;
 }
 
 void eval_ask_plan_free(eval_plan *plan) {

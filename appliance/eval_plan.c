@@ -120,6 +120,7 @@ void eval_plan_tokens(const eval_plan *plan, int64_t *sparse, int64_t *dense) {
         for (size_t i = 0; i < plan->n_groups; i++) {
             const eval_group *g = &plan->groups[i];
             int64_t tokens = g->length;
+            if (g->tokens) tokens = v == 0 ? g->tokens : 0; /* the variants ask of one library */
             /* The depths of a row come from the deepest up: what stands before a needle is there already. Between
              * variants nothing is. */
             if (p->over == EVAL_NEEDLE && !p->together && plan->n_variants == 1 && g->number < p->depths - 1)

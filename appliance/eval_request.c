@@ -94,6 +94,33 @@ static int take_lengths(eval_params *p, const json_t *body, int64_t most, ph_err
     return PH_OK;
 }
 
+/* As documents of a library the passages stand in packs as long as the model goes, and nothing around them. */
+static int take_as_ask(eval_params *p, const json_t *body, int64_t most, ph_error *err) {
+    static const char *const others[] = {"text", "lengths", "per_haystack"};
+    if (p->kind != EVAL_QA) return ph_fail(err, PH_USAGE, "as_ask belongs to the kind qa");
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        const json_t *v = json_object_get(body, others[i]);
+        if (v && !json_is_null(v))
+            return ph_fail(err, PH_USAGE,
+                           "with as_ask there is no %s: the passages are documents, in packs as long as the "
+                           "model goes",
+                           others[i]);
+    }
+    p->generated = true;
+    p->lengths[0] = most;
+    p->n_lengths = 1;
+    return PH_OK;
+}
+
+/* Absent: as the model has it, where it can be (eval_run). */
+static int take_thinking(eval_params *p, const json_t *body, ph_error *err) {
+    const json_t *v = json_object_get(body, "thinking");
+    bool thinking = false;
+    int code = flag(body, "thinking", &thinking, err);
+    if (!code && v && !json_is_null(v)) p->thinking = thinking ? THINK_FIRST : THINK_NOT;
+    return code;
+}
+
 static int take_ks(eval_params *p, const json_t *body, int topk, ph_error *err) {
     const json_t *list = json_object_get(body, "ks");
     size_t n = json_array_size(list);
@@ -175,6 +202,10 @@ static int check_whole(eval_params *p, ph_error *err) {
     if (p->n_needles && p->together && p->n_needles < (size_t)p->depths)
         return ph_fail(err, PH_USAGE, "%d depths together need %d needles, and there are %zu", p->depths,
                        p->depths, p->n_needles);
+    if (p->thinking == THINK_FIRST && p->kind == EVAL_COMPARE)
+        return ph_fail(err, PH_USAGE, "compare takes no thought before the answer");
+    if (p->thinking == THINK_FIRST && p->answer_prefix)
+        return ph_fail(err, PH_USAGE, "an answer that is begun for the model takes no thought before it");
     if (p->reworded && !p->together)
         return ph_fail(err, PH_USAGE, "other words than the needle's are there for needles together only");
     return PH_OK;
@@ -184,13 +215,15 @@ static int take_all(eval_params *p, const json_t *body, int64_t most, int topk, 
     static const char *const members[] = {
         "kind",    "over",      "text",     "lengths",  "depths",       "samples",   "max_tokens",    "seed",
         "ks",      "tasks",     "together", "reworded", "dense",        "published", "answer_prefix", "plain",
-        "needles", "questions", "source",   "limit",    "per_haystack", NULL};
+        "needles", "questions", "source",   "limit",    "per_haystack", "as_ask",    "thinking",      NULL};
     int64_t seed = 42;
     int code = check_members(body, members, err);
     if (!code) code = whole(body, "questions", 1, INT64_MAX, &p->questions, err);
     if (!code) code = take_kind(p, body, err);
-    if (!code) code = take_text(p, body, err);
-    if (!code) code = take_lengths(p, body, most, err);
+    if (!code) code = flag(body, "as_ask", &p->as_ask, err);
+    if (!code && p->as_ask) code = take_as_ask(p, body, most, err);
+    if (!code && !p->as_ask) code = take_text(p, body, err);
+    if (!code && !p->as_ask) code = take_lengths(p, body, most, err);
     if (!code) code = take_ks(p, body, topk, err);
     if (!code && p->over == EVAL_RULER) code = take_tasks(p, body, err);
     if (!code) code = take_needles(p, body, err);
@@ -208,6 +241,7 @@ static int take_all(eval_params *p, const json_t *body, int64_t most, int topk, 
     if (!code) code = flag(body, "reworded", &p->reworded, err);
     if (!code) code = flag(body, "dense", &p->dense, err);
     if (!code) code = flag(body, "published", &p->published, err);
+    if (!code) code = take_thinking(p, body, err);
     p->plain = p->answer_prefix = p->published;
     if (!code) code = flag(body, "plain", &p->plain, err);
     if (!code) code = flag(body, "answer_prefix", &p->answer_prefix, err);

@@ -14,6 +14,7 @@ void store_answer_free(store_answer *a) {
     free(a->question);
     free(a->answer);
     free(a->model);
+    free(a->thought);
     for (size_t i = 0; i < a->n_citations; i++) {
         free(a->citations[i].document_name);
         free(a->citations[i].quote);
@@ -72,9 +73,29 @@ static int insert_citation(store *s, int64_t answer, size_t position, const stor
     return rc;
 }
 
-static int insert_answer(store *s, store_answer *a, const char *question, const char *answer,
-                         const char *model, const void *trace, size_t trace_packed, size_t trace_len,
-                         ph_error *err) {
+/* Texts as they may be stored: valid UTF-8, bounded. Owned. */
+typedef struct answer_texts {
+    char *question, *answer, *model, *thought;
+} answer_texts;
+
+static void answer_texts_free(answer_texts *t) {
+    free(t->question);
+    free(t->answer);
+    free(t->model);
+    free(t->thought);
+}
+
+static int answer_texts_make(answer_texts *t, const store_answer *a, ph_error *err) {
+    int rc = clean_utf8(&t->question, a->question, STORE_MAX_ANSWER, "the question", err);
+    if (rc == PH_OK) rc = clean_utf8(&t->answer, a->answer, STORE_MAX_ANSWER, "the answer", err);
+    if (rc == PH_OK) rc = clean_utf8(&t->model, a->model, STORE_MAX_STRING, "the model's name", err);
+    if (rc == PH_OK)
+        rc = clean_utf8(&t->thought, a->thought ? a->thought : "", STORE_MAX_ANSWER, "the thought", err);
+    return rc;
+}
+
+static int insert_answer(store *s, store_answer *a, const answer_texts *t, const void *trace,
+                         size_t trace_packed, size_t trace_len, ph_error *err) {
     int rc = PH_OK;
     if (!a->conversation) {
         static const uint8_t nobody[32];
@@ -86,16 +107,16 @@ static int insert_answer(store *s, store_answer *a, const char *question, const 
     }
     if (rc == PH_OK)
         rc = db_run(s, err, "INSERT INTO questions (conversation, question, asked_at) VALUES (?, ?, ?)",
-                    "iti", a->conversation, question, a->asked_at);
+                    "iti", a->conversation, t->question, a->asked_at);
     int64_t asked = sqlite3_last_insert_rowid(s->db);
     if (rc == PH_OK)
         rc = db_run(s, err,
                     "INSERT INTO answers (question, pack, answer, found, prompt_tokens, cached_tokens,"
-                    " completion_tokens, prefill_ms, first_token_ms, total_ms, model, key)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    "iItiiiidddth", asked, a->pack, answer, (int64_t)a->found, a->prompt_tokens,
+                    " completion_tokens, prefill_ms, first_token_ms, total_ms, model, key, thought, cut_off,"
+                    " passages) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, -1))",
+                    "iItiiiidddthtii", asked, a->pack, t->answer, (int64_t)a->found, a->prompt_tokens,
                     a->cached_tokens, a->completion_tokens, a->prefill_ms, a->first_token_ms, a->total_ms,
-                    model, a->key);
+                    t->model, a->key, t->thought, (int64_t)a->cut_off, a->passages);
     a->id = sqlite3_last_insert_rowid(s->db);
     if (rc == PH_OK)
         rc = db_run(
@@ -113,14 +134,12 @@ static int insert_answer(store *s, store_answer *a, const char *question, const 
 }
 
 int store_answer_add(store *s, store_answer *a, const void *trace, size_t trace_len, ph_error *err) {
-    char *question = NULL, *answer = NULL, *model = NULL;
+    answer_texts texts = {0};
     void *packed = NULL;
     size_t packed_len = 0;
     int64_t conversation = a->conversation;
     a->id = 0;
-    int rc = clean_utf8(&question, a->question, STORE_MAX_ANSWER, "the question", err);
-    if (rc == PH_OK) rc = clean_utf8(&answer, a->answer, STORE_MAX_ANSWER, "the answer", err);
-    if (rc == PH_OK) rc = clean_utf8(&model, a->model, STORE_MAX_STRING, "the model's name", err);
+    int rc = answer_texts_make(&texts, a, err);
     if (rc == PH_OK && trace_len > STORE_MAX_BLOB)
         rc = ph_fail(err, PH_TOO_LARGE, "the trace has %zu bytes; at most %llu can be kept", trace_len,
                      (unsigned long long)STORE_MAX_BLOB);
@@ -129,7 +148,7 @@ int store_answer_add(store *s, store_answer *a, const void *trace, size_t trace_
         if ((rc = check_answer(s, a, err))) {
             store_leave(s);
         } else {
-            rc = insert_answer(s, a, question, answer, model, packed, packed_len, trace_len, err);
+            rc = insert_answer(s, a, &texts, packed, packed_len, trace_len, err);
             if (rc == PH_OK)
                 rc = store_commit(s, err);
             else
@@ -140,9 +159,7 @@ int store_answer_add(store *s, store_answer *a, const void *trace, size_t trace_
         a->id = 0;
         a->conversation = conversation;
     }
-    free(question);
-    free(answer);
-    free(model);
+    answer_texts_free(&texts);
     free(packed);
     return rc;
 }
@@ -208,7 +225,7 @@ static int read_answers(store *s, int64_t id, const uint8_t *owner, size_t limit
         s, &statement, err,
         "SELECT a.id, q.conversation, a.pack, q.question, a.answer, a.found, q.asked_at, a.prompt_tokens,"
         " a.cached_tokens, a.completion_tokens, a.prefill_ms, a.first_token_ms, a.total_ms, a.model, a.key, "
-        "c.owner"
+        "c.owner, a.thought, a.cut_off, ifnull(a.passages, -1)"
         " FROM answers a JOIN questions q ON q.id = a.question JOIN conversations c ON c.id = q.conversation"
         " WHERE (?1 = 0 OR a.id = ?1) AND (?3 = 0 OR c.owner = ?4) ORDER BY a.id DESC LIMIT ?2",
         "iiih", id, limit > INT64_MAX ? INT64_MAX : (int64_t)limit, (int64_t)(owner != NULL),
@@ -226,12 +243,15 @@ static int read_answers(store *s, int64_t id, const uint8_t *owner, size_t limit
                             .completion_tokens = sqlite3_column_int64(statement, 9),
                             .prefill_ms = db_real(statement, 10),
                             .first_token_ms = db_real(statement, 11),
-                            .total_ms = db_real(statement, 12)};
+                            .total_ms = db_real(statement, 12),
+                            .cut_off = sqlite3_column_int64(statement, 17) != 0,
+                            .passages = sqlite3_column_int64(statement, 18)};
         rc = db_text(s, &a->question, statement, 3, err);
         if (rc == PH_OK) rc = db_text(s, &a->answer, statement, 4, err);
         if (rc == PH_OK) rc = db_text(s, &a->model, statement, 13, err);
         if (rc == PH_OK) rc = db_hash(s, a->key, statement, 14, err);
         if (rc == PH_OK) rc = read_owner(s, a, statement, 15, err);
+        if (rc == PH_OK && sqlite3_column_bytes(statement, 16)) rc = db_text(s, &a->thought, statement, 16, err);
         if (rc == PH_OK) rc = read_citations(s, a, err);
     }
     sqlite3_finalize(statement);

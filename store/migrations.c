@@ -151,6 +151,12 @@ static const char users[] =
     "ALTER TABLE conversations ADD COLUMN owner BLOB;"
     "CREATE INDEX conversations_owner ON conversations (owner);";
 
+/* What else was said of an answer. Of older ones nobody knows how many passages they were looked for in: NULL. */
+static const char answers_told_more[] =
+    "ALTER TABLE answers ADD COLUMN thought TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE answers ADD COLUMN cut_off INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE answers ADD COLUMN passages INTEGER;";
+
 static const struct migration {
     int number;
     const char *sql;
@@ -159,6 +165,7 @@ static const struct migration {
     {2, evaluation_runs},
     {3, question_files},
     {4, users},
+    {5, answers_told_more},
 };
 
 enum { COUNT = sizeof migrations / sizeof *migrations };

@@ -172,6 +172,9 @@ typedef struct store_answer {
     store_citation *citations;
     size_t n_citations;
     uint8_t owner[32];     /* hash of the token that asked; zeros = nobody's: asked without one */
+    char *thought;         /* what was written before the answer; NULL = nothing */
+    bool cut_off;          /* the longest answer allowed was reached first */
+    int64_t passages;      /* the answer was looked for in so many passages; 0 = in the whole pack; -1 = not known */
 } store_answer;
 
 void store_answer_free(store_answer *a);

@@ -400,7 +400,34 @@ static void a_thought_is_no_token(void **state) {
     assert_true(json_array_size(json_object_get(thought, "words")) > 0);
     assert_true(json_array_size(json_object_get(trace, "words")) > 0);
     json_decref(trace);
+    /* History has it too, with what else was said of the answer. */
+    snprintf(path, sizeof path, "/api/v1/answers/%lld", (long long)integer_of(answer, "id"));
+    json_t *kept = GET_JSON(w, path);
+    assert_string_equal(text_of(kept, "thought"), h.thought);
+    assert_true(json_is_boolean(json_object_get(kept, "cut_off")) &&
+                json_equal(json_object_get(kept, "cut_off"), json_object_get(answer, "cut_off")));
+    assert_int_equal(integer_of(kept, "passages"), integer_of(answer, "passages"));
+    json_decref(kept);
     json_decref(answer);
+    kept = GET_JSON(w, "/api/v1/status");
+    const json_t *thinking = json_object_get(kept, "thinking");
+    assert_true(json_is_true(json_object_get(thinking, "able")));
+    assert_true(json_is_false(json_object_get(thinking, "usual")));
+    json_decref(kept);
+
+    /* As OpenAI's clients ask servers of DeepSeek's models for it. */
+    json_t *models = GET_JSON(w, "/v1/models");
+    char body[400];
+    snprintf(body, sizeof body,
+             "{\"model\":\"%s\",\"messages\":[{\"role\":\"user\",\"content\":\"How many?\"}],\"max_tokens\":20,"
+             "\"chat_template_kwargs\":{\"thinking\":true}}",
+             text_of(json_array_get(json_object_get(models, "data"), 0), "id"));
+    answer = POST_JSON(w, "/v1/chat/completions", body, 200);
+    assert_string_equal(text_of(json_object_get(json_array_get(json_object_get(answer, "choices"), 0), "message"),
+                                "reasoning_content"),
+                        h.thought);
+    json_decref(answer);
+    json_decref(models);
 
     r = SEND(w, .method = "POST", .path = "/api/v1/ask",
              .json = "{\"question\":\"How many?\",\"thinking\":1}");

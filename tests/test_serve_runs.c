@@ -62,6 +62,12 @@ static void a_run_starts_stops_and_goes_on(void **state) {
         "\"answer\":"
         "\"a\"}]}",
         "{\"kind\":\"compare\",\"lengths\":[512],\"dense\":true}",
+        "{\"kind\":\"compare\",\"lengths\":[512],\"thinking\":true}",
+        "{\"kind\":\"ruler\",\"lengths\":[1024],\"published\":true,\"thinking\":true}",
+        "{\"kind\":\"needle\",\"lengths\":[512],\"thinking\":1}",
+        "{\"kind\":\"needle\",\"as_ask\":true}",
+        "{\"kind\":\"qa\",\"as_ask\":true}",
+        "{\"kind\":\"qa\",\"as_ask\":true,\"questions\":1,\"lengths\":[512]}",
         "{\"kind\":\"needle\",\"text\":\"/etc/passwd\",\"lengths\":[512]}",
         "{\"kind\":\"needle\",\"text\":\"generated\",\"lengths\":[-1]}",
         "{\"kind\":\"needle\",\"text\":\"generated\",\"lengths\":[99999]}",
@@ -179,6 +185,31 @@ static void every_kind_of_run(void **state) {
     expect_refused(
         SEND(w, .method = "POST", .path = "/api/v1/runs", .json = "{\"kind\":\"qa\",\"lengths\":[1024]}"),
         400, "no questions");
+
+    /* as `pharos ask` asks: each question twice, once of the passages that full text finds, once of all; with a
+     * thought; what it takes is the library read once */
+    file = send_questions(w, QUESTIONS, sizeof QUESTIONS - 1, 201);
+    snprintf(body, sizeof body,
+             "{\"kind\":\"qa\",\"as_ask\":true,\"thinking\":true,\"questions\":%lld,\"max_tokens\":4}",
+             (long long)file);
+    e = POST_JSON(w, "/api/v1/runs/estimate", body, 200);
+    assert_int_equal(integer_of(e, "cells"), 6);
+    assert_in_range(integer_of(e, "tokens"), 50, 500);
+    json_decref(e);
+    int64_t as_ask = run_whole(w, body);
+    snprintf(path, sizeof path, "/api/v1/runs/%lld", (long long)as_ask);
+    run = GET_JSON(w, path);
+    json_t *parameters = json_object_get(run, "parameters");
+    assert_true(json_is_true(json_object_get(parameters, "as_ask")));
+    assert_true(json_is_true(json_object_get(parameters, "thinking")));
+    assert_int_equal(integer_of(run, "done"), 6);
+    for (size_t i = 0; i < 6; i++) {
+        asked = json_object_get(json_array_get(json_object_get(run, "results"), i), "result");
+        assert_string_equal(text_of(asked, "variant"), i < 3 ? "first look" : "whole");
+        assert_true(integer_of(json_object_get(asked, "thought"), "tokens") > 0);
+    }
+    json_decref(run);
+    json_decref(json_reply(SEND(w, .method = "DELETE", .path = path), 200, path));
     file = send_questions(w, QUESTIONS, sizeof QUESTIONS - 1, 201);
     snprintf(
         body, sizeof body,

@@ -581,6 +581,33 @@ static void the_sqlite3_program_agrees(void **state) {
     assert_int_equal(system(command), 0);
 }
 
+/* A library made before answers were told with their thought, their look and whether they were cut off. */
+static void schema_before_thoughts(void **state) {
+    store *s = open_store(state);
+    char what[] = "What?", kept[] = "kept", model[] = "m", thought[] = "\xE2\x80\x9EIt is kept.\xE2\x80\x9C";
+    store_answer a = {.question = what, .answer = kept, .model = model, .found = true, .asked_at = 1}, back;
+    assert_int_equal(store_answer_add(s, &a, NULL, 0, NULL), 0);
+    store_close(s);
+    sql(state, "ALTER TABLE answers DROP COLUMN thought; ALTER TABLE answers DROP COLUMN cut_off;"
+               " ALTER TABLE answers DROP COLUMN passages; PRAGMA user_version = 4");
+    s = open_store(state);
+    assert_whole(s);
+    assert_int_equal(store_answer_get(s, a.id, &back, NULL), 0);
+    assert_null(back.thought);
+    assert_false(back.cut_off);
+    assert_int_equal(back.passages, -1);
+    store_answer_free(&back);
+    a = (store_answer){.question = what, .answer = kept, .model = model, .found = true, .asked_at = 2,
+                       .thought = thought, .cut_off = true, .passages = 3};
+    assert_int_equal(store_answer_add(s, &a, NULL, 0, NULL), 0);
+    assert_int_equal(store_answer_get(s, a.id, &back, NULL), 0);
+    assert_string_equal(back.thought, thought);
+    assert_true(back.cut_off);
+    assert_int_equal(back.passages, 3);
+    store_answer_free(&back);
+    store_close(s);
+}
+
 /* A library made before there were users: what was asked is nobody's, and tokens can be made. */
 static void schema_before_users(void **state) {
     store *s = open_store(state);
@@ -590,6 +617,8 @@ static void schema_before_users(void **state) {
     assert_int_equal(store_answer_add(s, &a, NULL, 0, NULL), 0);
     store_close(s);
     sql(state, "DROP INDEX conversations_owner; ALTER TABLE conversations DROP COLUMN owner; DROP TABLE tokens;"
+               " ALTER TABLE answers DROP COLUMN thought; ALTER TABLE answers DROP COLUMN cut_off;"
+               " ALTER TABLE answers DROP COLUMN passages;"
                " DROP TABLE secrets; PRAGMA user_version = 3");
     s = open_store(state);
     assert_whole(s);
@@ -656,6 +685,7 @@ int main(void) {
         t(answers_come_back),
         t(foreign_databases_are_refused),
         t(schema_before_users),
+        t(schema_before_thoughts),
         t(the_sqlite3_program_agrees),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

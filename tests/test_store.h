@@ -167,6 +167,7 @@ static inline int64_t ask(store *s, int64_t pack, int64_t *conversation, const c
                       .pack = pack,
                       .question = lit("why?"),
                       .answer = (char *)answer,
+                      .thought = (char *)answer,
                       .found = true,
                       .asked_at = 123,
                       .prompt_tokens = 10,
