@@ -6,6 +6,7 @@ bytes compress), without optimizer state: training resumes from it with fresh mo
 import glob
 import json
 import os
+import shutil
 import zlib
 
 import numpy as np
@@ -15,14 +16,22 @@ PIECE = 15 << 20
 
 
 def save_full(path, model, optimizer_state, progress):
-    torch.save({"model": model.state_dict(), "optimizer": optimizer_state, "progress": progress}, path + ".part")
+    write_full(path, model.state_dict(), optimizer_state, progress)
+
+
+def write_full(path, state, optimizer_state, progress):
+    torch.save({"model": state, "optimizer": optimizer_state, "progress": progress}, path + ".part")
     os.replace(path + ".part", path)
 
 
 def save_compact(folder, model, progress):
-    os.makedirs(folder, exist_ok=True)
+    write_compact(folder, model.state_dict(), progress)
+
+
+def write_compact(folder, state, progress):
+    """The weights of a state dict as checkpoint.00, .01 ... in a new folder that then takes the old one's place: a reader finds all pieces of one or none."""
     names, planes = [], []
-    for n, p in model.state_dict().items():
+    for n, p in state.items():
         bits = p.detach().to(torch.bfloat16).view(torch.int16).cpu().numpy().ravel().view(np.uint16)
         names.append((n, list(p.shape)))
         planes.append(bits)
@@ -30,11 +39,17 @@ def save_compact(folder, model, progress):
     hi, lo = zlib.compress((bits >> 8).astype(np.uint8).tobytes(), 1), (bits & 255).astype(np.uint8).tobytes()
     head = json.dumps({"tensors": names, "hi": len(hi), "lo": len(lo), "progress": progress}).encode()
     blob = len(head).to_bytes(8, "little") + head + hi + lo
-    for old in glob.glob(os.path.join(folder, "checkpoint.*")):
-        os.remove(old)
+    part, old = folder + ".part", folder + ".old"
+    for stale in (part, old):
+        shutil.rmtree(stale, ignore_errors=True)
+    os.makedirs(part)
     for i in range(0, len(blob), PIECE):
-        with open(os.path.join(folder, f"checkpoint.{i // PIECE:02d}"), "wb") as f:
+        with open(os.path.join(part, f"checkpoint.{i // PIECE:02d}"), "wb") as f:
             f.write(blob[i:i + PIECE])
+    if os.path.isdir(folder):
+        os.replace(folder, old)
+    os.replace(part, folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_compact(folder, model):

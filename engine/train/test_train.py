@@ -29,7 +29,7 @@ import muon  # noqa: E402
 import sparse  # noqa: E402
 import tokenizer as tk  # noqa: E402
 from config import Config, toy_config  # noqa: E402
-from data import evidence, facts, formation, glossary, grammar, natural, packs, prose_tasks  # noqa: E402
+from data import chronicle, evidence, facts, formation, glossary, grammar, natural, packs, prose_tasks, scenes  # noqa: E402
 from data import templates as T  # noqa: E402
 from data.lexicon import Lexicon  # noqa: E402
 from data.words import ADJ, FIRST, LAST, NOUN, Stock, part  # noqa: E402
@@ -172,7 +172,7 @@ class Data(unittest.TestCase):
     def test_train_and_check_share_no_wording_and_no_key_word(self):
         self.assertFalse(set(T.STATE) & set(T.STATE_CHECK) or set(T.ASK) & set(T.ASK_CHECK))
         for side in (2, 3):
-            a, b = ({s for rel in rels for s in rel[side]} for rels in (T.RELATIONS, T.RELATIONS_CHECK))
+            a, b = ({s for rel in rels for s in rel[side]} for rels in (T.RELATIONS + scenes.SCENES, T.RELATIONS_CHECK))
             self.assertFalse(a & b)
         for words in (ADJ, NOUN, FIRST, LAST):
             self.assertFalse(set(part(words, "train")) & set(part(words, "check")))
@@ -189,6 +189,51 @@ class Data(unittest.TestCase):
                     self.assertIn(shown, text)
                     for word in a.split(", "):
                         self.assertIn(word.lower(), shown.lower())
+
+    def test_crowds_hold_every_key_that_is_asked(self):
+        r, stock, kinds = random.Random(2), Stock("train"), set()
+        for _ in range(100):
+            statements, qs = facts.crowd(r, stock, 20)
+            self.assertGreaterEqual(len(statements), 2)
+            for kind, q, a, shown in qs:
+                kinds.add(kind)
+                self.assertIn(kind, ("multikey", "multivalue", "multiquery"))
+                for value in [a] if kind == "multikey" else a.split(", "):
+                    self.assertIn(value.lower(), " ".join(statements).lower())
+        self.assertEqual(kinds, {"multikey", "multivalue", "multiquery"})
+
+    def test_dates_side_by_side_are_told_apart(self):
+        r, stock, kinds = random.Random(3), Stock("train"), set()
+        for _ in range(200):
+            name, text, qs = chronicle.text(r, stock, 400)
+            plain = " ".join(text.split())
+            self.assertTrue(name)
+            asked = {}
+            for kind, q, a, shown in qs:
+                kinds.add(q.split()[0].lower())
+                self.assertIn(a, plain)
+                self.assertIn(a, shown or a)
+                self.assertEqual(asked.setdefault(q, a), a)
+        self.assertLessEqual({"when", "what", "who"}, kinds)
+
+    def test_words_of_answers_are_exchanged(self):
+        with tempfile.TemporaryDirectory() as d:
+            lex = self.lexicon(d)
+            lex.alike = {("N", 6): ["boat", "lamp", "barrel", "hammer", "wagon", "kettle"]}
+            r, seen = random.Random(1), set()
+            for _ in range(50):
+                text, qas = natural.exchange_words(r, lex, "The captain sold an old boat in May. The boat was red.", [("What did the captain sell?", "an old boat"), ("Which boat?", None)])
+                seen.add(text)
+                (q, a), (q2, _) = qas
+                self.assertIn(a, text)
+                self.assertEqual(text.count(a.split()[-1]), 2)
+                self.assertEqual(q2, f"Which {a.split()[-1]}?")
+            self.assertGreater(len(seen), 3)
+
+    def test_documents_are_named_as_people_do(self):
+        r = random.Random(1)
+        self.assertLessEqual({"PEP 8", "pep 8"}, {natural.spoken(r, "pep-0008.rst") for _ in range(60)})
+        self.assertLessEqual({"Moby-Dick", "moby-dick"}, {natural.spoken(r, "Moby-Dick") for _ in range(60)})
 
     def test_rule_made_answers_stand_in_the_sentence(self):
         r = random.Random(1)
@@ -231,7 +276,7 @@ class Data(unittest.TestCase):
                     else:
                         self.assertIn(a, text)
                         self.assertIn(a, shown)
-        self.assertGreater(strange, 10)
+        self.assertGreater(strange, 3)
         for _ in range(20):
             near = natural.strange(r, stock, p["qas"][0]["question"], p["text"])
             if near:

@@ -4,8 +4,8 @@
     torchrun --nproc-per-node 2 train.py ...          the same on two GPUs: twice the tokens a step
     python3 train.py --toy --corpus CORPUS --into RUN  every stage at toy size on a CPU
 
-RUN receives log.jsonl (curves and check figures), last.pt, and compact/ (pieces
-that travel). A stage ends after its `tokens` or its `seconds`, whichever comes first, and its learning
+RUN receives log.jsonl (curves and check figures), last.pt and compact/ (pieces that travel) after each stage,
+and newest/ (pieces as well) every minute or as recipe["keep"] says. A stage ends after its `tokens` or its `seconds`, whichever comes first, and its learning
 rate runs along that. A file RUN/next ends the running stage at its next look, RUN/stop the run after the stage; RUN/recipe.json,
 where present, replaces the settings of stages that have not begun.
 """
@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import threading
 import time
 
 import torch
@@ -65,6 +66,7 @@ class Trainer:
             self.model.use_compile()
             self.losses = torch.compile(token_losses, dynamic=False)
         self.start, self.ahead = time.time(), None
+        self.kept, self.writer = self.start, None
         os.makedirs(args.run, exist_ok=True)
 
     def log(self, **row):
@@ -103,7 +105,7 @@ class Trainer:
         chance = torch.rand(want.shape, device=want.device)
         chance += (want >= packs.ANSWER) * 4.0 + (want == packs.QUESTION) * 2.0 + (want == packs.TEXT) * 1.0
         n = want.numel()
-        rows = chance.topk(n // 2 if n <= 65536 else n // 4).indices if n > 32768 else torch.arange(n, device=want.device)
+        rows = chance.topk(n // 2 if n <= 65536 else n // 4).indices if n > 16384 else torch.arange(n, device=want.device)
         each = self.losses(hidden.index_select(0, rows), self.model.embed_tokens.weight, goal[rows])
         kind = want[rows]
         mean = {}
@@ -153,8 +155,8 @@ class Trainer:
 
     def batches(self, stage):
         """The loader of a stage, its workers started."""
-        lengths, micro = stage["lengths"], self.recipe["sparse_tokens" if stage["kind"] == "sparse" else "dense_tokens"]
-        plan = lambda i: (max(1, micro // lengths[i % len(lengths)]), min(micro, lengths[i % len(lengths)]))
+        lengths, micro = stage["lengths"], stage.get("micro", self.recipe["sparse_tokens" if stage["kind"] == "sparse" else "dense_tokens"])
+        plan = lambda i: (max(1, micro // lengths[i % len(lengths)]), lengths[i % len(lengths)])
         return iter(loader(self.args.corpus, self.args.tokenizer, f"{self.recipe['seed']}/{stage['name']}/{self.rank}", plan, self.args.workers,
                            mix=stage.get("mix")))
 
@@ -205,6 +207,7 @@ class Trainer:
                 self.log(stage=stage["name"], step=step, tokens=done, lr=lr, rate=(done - tick_tokens) / (now - tick),
                          waited=waited / (now - tick), **figures)
                 sums, count, tick, tick_tokens, waited = {}, 0, now, done, 0.0
+                self.keep(number, stage, done, now)
                 share = self.agree(min(1.0, max(done / stage["tokens"], (now - begin) / stage.get("seconds", 1e9))))
                 if share >= 1.0:
                     break
@@ -215,11 +218,41 @@ class Trainer:
         self.opt_state = {"steps": state["steps"], **{k: {**old[k], **state[k]} for k in ("first", "second")}}
         self.progress["tokens"][stage["name"]] = done
         self.progress["stage"] = number + 1
+        self.wait()  # no thread is writing while the loader's processes are forked
         self.ahead = self.batches(self.newest(after)) if after else None
-        if self.rank == 0:
-            checkpoint.save_full(os.path.join(self.args.run, "last.pt"), self.model, self.opt_state, self.progress)
-            checkpoint.save_compact(os.path.join(self.args.run, "compact"), self.model, self.progress)
+        self.save()
         self.evaluate(stage)
+
+    def save(self):
+        """last.pt and compact/ of what is there now, written by a thread while the checks run."""
+        if self.rank:
+            return
+        self.wait()
+        copy = lambda d: {n: x.detach().to("cpu", copy=True) for n, x in d.items()}
+        weights, progress = copy(self.model.state_dict()), json.loads(json.dumps(self.progress))
+        state = {"steps": self.opt_state["steps"], "first": copy(self.opt_state["first"]), "second": copy(self.opt_state["second"])}
+        self.kept = time.time()
+
+        def write():
+            checkpoint.write_compact(os.path.join(self.args.run, "compact"), weights, progress)
+            checkpoint.write_full(os.path.join(self.args.run, "last.pt"), weights, state, progress)
+
+        self.writer = threading.Thread(target=write)
+        self.writer.start()
+
+    def wait(self):
+        if self.writer:
+            self.writer.join()
+
+    def keep(self, number, stage, done, now):
+        """Every recipe["keep"] seconds: the weights as they are, in the compact form, written by a thread while training goes on."""
+        if self.rank or now - self.kept < self.recipe.get("keep", 60) or (self.writer and self.writer.is_alive()):
+            return
+        self.kept = now
+        weights = {n: p.detach().to(torch.bfloat16).cpu() for n, p in self.model.state_dict().items()}
+        progress = {"stage": number, "tokens": dict(self.progress["tokens"], **{stage["name"]: done})}
+        self.writer = threading.Thread(target=checkpoint.write_compact, args=(os.path.join(self.args.run, "newest"), weights, progress))
+        self.writer.start()
 
     def evaluate(self, stage):
         if not stage.get("check", True):
@@ -244,6 +277,7 @@ class Trainer:
             self.run_stage(number, self.newest(stage), after)
             if self.agree(float(os.path.exists(os.path.join(self.args.run, "stop")))) >= 1.0:
                 break
+        self.wait()
         if self.world > 1:
             dist.barrier()
             dist.destroy_process_group()
@@ -252,7 +286,7 @@ class Trainer:
 def toy_recipe(recipe):
     """Every stage for a few steps on a few hundred tokens."""
     recipe = dict(recipe, dense_tokens=1024, sparse_tokens=1024)
-    recipe["stages"] = [dict(s, lengths=[256 if s["kind"] == "dense" else 512], tokens=3 * 1024, rows=32, warmup=1, log_every=1, check=True)
+    recipe["stages"] = [dict(s, lengths=[256 if s["kind"] == "dense" else 512], tokens=3 * 1024, micro=1024, rows=32, warmup=1, log_every=1, check=True)
                         for s in recipe["stages"]]
     seen = set()
     recipe["stages"] = [s for s in recipe["stages"] if not (s["kind"] in seen or seen.add(s["kind"]))]

@@ -10,6 +10,7 @@ tokens of sentences put together are the tokens of the text.
 One document of prose in twenty-five is held out for the haystacks of checks.
 """
 import collections
+import glob
 import itertools
 import json
 import lzma
@@ -106,8 +107,8 @@ def prepare(data, tok_dir, out, procs, limit=None):
     for name in SETS:
         path = os.path.join(data, name + ".jsonl.xz")
         sets[name] = [d for i, d in enumerate(tk.lines(path)) if limit is None or i < 4 * limit] if os.path.exists(path) else []
-    more = os.path.join(os.path.dirname(os.path.abspath(__file__)), "written_more.jsonl.xz")
-    sets["qa_written_train"] += [d for i, d in enumerate(tk.lines(more)) if limit is None or i < 4 * limit]
+    for more in sorted(glob.glob(os.path.join(os.path.dirname(os.path.abspath(__file__)), "written_more*.jsonl.xz"))):
+        sets["qa_written_train"] += [d for i, d in enumerate(tk.lines(more)) if limit is None or i < 4 * limit]
     json.dump(sets, open(os.path.join(out, "passages.json"), "w"))
     for source in (data, EXTRA):
         path = os.path.join(source, "wordnet.jsonl.xz")

@@ -3,7 +3,7 @@
 A group is a list of statements (each to be put somewhere, in order) and a list of (kind, question, answer, evidence):
 the statements that hold the answer, "" for questions without one. Kinds: needle, multikey, multivalue, multiquery, absent.
 """
-from . import evidence, grammar
+from . import evidence, grammar, scenes
 from . import templates as T
 
 
@@ -35,6 +35,9 @@ class Schema:
                 noun, other = r.choice(stock.lexicon.nouns)
                 word = "" if r.random() < 0.5 else stock.any_word(r) + " "
                 self.a, self.qa = word + noun, word + other
+            elif stock.lexicon and stock.lexicon.meanings and r.random() < 0.25:  # asked by what the noun means, or by its kind
+                self.a, gloss, above = r.choice(stock.lexicon.meanings)
+                self.qa = above if above and r.random() < 0.4 else gloss
             self.key_kind = r.choice(("thing", "person", "town", "project", "numbered", "company", "hyphen", "name", "creature_the", "file_name"))
             self.states, self.asks, self.plural = grammar.ATTR_STATE, grammar.ATTR_ASK, True
         elif attribute if attribute is not None else r.random() < 0.5:
@@ -44,7 +47,7 @@ class Schema:
             self.states, self.asks = (T.STATE_CHECK, T.ASK_CHECK) if check else (T.STATE, T.ASK)
             self.plural = True
         else:
-            self.value_kind, kinds, self.states, self.asks = r.choice(T.RELATIONS_CHECK if check else T.RELATIONS)
+            self.value_kind, kinds, self.states, self.asks = r.choice(T.RELATIONS_CHECK if check else T.RELATIONS if r.random() < 0.45 else scenes.SCENES)
             self.a = self.qa = ""
             self.key_kind = r.choice(kinds)
             self.plural = False
@@ -59,7 +62,10 @@ class Schema:
         s = an((form or self.r.choice(self.states)).format(k=k, K=cap(k), v=v, a=self.a, p=plural(self.a)))
         return grammar.dress(self.r, s) if self.free else cap(s)
 
-    def ask(self, k):
+    def ask(self, k, plain=0.0):
+        """A question for the value of a key; with the chance `plain` one that names the key and the kind of value alone."""
+        if self.stock.split == "train" and self.value_kind in scenes.PLAIN and self.r.random() < plain:
+            return cap(self.r.choice(scenes.PLAIN[self.value_kind]).format(k=k))
         return cap(self.r.choice(self.asks).format(k=k, a=self.qa))
 
 
@@ -97,7 +103,10 @@ def held(statement, value):
     return evidence.window(statement, at, at + len(value)) if at >= 0 else None
 
 
-def group(r, stock):
+def group(r, stock, room=400):
+    """One group; `room` tokens are left for it."""
+    if stock.split == "train" and room > 300 and r.random() < 0.25:
+        return crowd(r, stock, min(20, room // 30))
     if r.random() < 0.4 and stock.split == "train":
         st, qs = grammar.story(r, stock, r.choice((1, 1, 2, 3, 5)))
         out = [("needle", cap(q), a, held(s, a)) for q, a, s in qs]
@@ -109,9 +118,9 @@ def group(r, stock):
     if kind == "needle":
         k, v = s.key(), s.value()
         st = [s.state(k, v)]
-        qs = [(kind, s.ask(k), v, held(st[0], v))]
-        if r.random() < 0.12:
-            missing = lookalikes(r, s, 3)[-1]
+        qs = [(kind, s.ask(k, 0.1), v, held(st[0], v))]
+        if r.random() < 0.08:
+            missing = s.key() if r.random() < 0.5 else lookalikes(r, s, 3)[-1]
             if missing != k:
                 qs.append(("absent", s.ask(missing), T.ABSENT, ""))
         return st, qs
@@ -121,7 +130,7 @@ def group(r, stock):
         vals = [s.value() for _ in keys]
         st = [s.state(k, v, form) for k, v in zip(keys, vals)]
         qs = [(kind, s.ask(k), v, held(t, v)) for k, v, t in zip(keys, vals, st)]
-        if len(keys) > 2 and r.random() < 0.3:
+        if len(keys) > 2 and r.random() < 0.06:
             out = r.randrange(len(keys))
             st = st[:out] + st[out + 1:]
             qs[out] = ("absent", qs[out][1], T.ABSENT, "")
@@ -144,6 +153,40 @@ def group(r, stock):
     ks = ", ".join(keys[i] for i in order[:-1]) + (" and " if len(order) > 1 else "") + keys[order[-1]]
     st = [s.state(k, v, form) for k, v in zip(keys, vals)]
     return st, [(kind, r.choice(T.MULTI_ASK).format(a=s.qa, p=plural(s.qa), ks=ks), ", ".join(vals[i] for i in order), " ".join(st[i] for i in order))]
+
+
+def crowd(r, stock, most):
+    """Many keys that look alike, told in one wording, side by side with others of another attribute; those asked for are there."""
+    s = Schema(r, stock, attribute=True)
+    n = r.randint(6, max(6, most))
+    keys = lookalikes(r, s, n) if r.random() < 0.4 else list({s.key(): 0 for _ in range(n)})
+    form = r.choice(s.states) if r.random() < 0.8 else None
+    vals = [s.value() for _ in keys]
+    st = [s.state(k, v, form) for k, v in zip(keys, vals)]
+    qs = [("multikey", s.ask(k), v, held(t, v)) for k, v, t in zip(keys, vals, st)]
+    qs = r.sample(qs, min(len(qs), 4))
+    if s.plural and r.random() < 0.5:  # some of them asked together
+        order = r.sample(range(len(keys)), min(len(keys), r.randint(2, 4)))
+        ks = ", ".join(keys[i] for i in order[:-1]) + r.choice((" and ", ", and ")) + keys[order[-1]]
+        qs.append(("multiquery", r.choice(T.MULTI_ASK).format(a=s.qa, p=plural(s.qa), ks=ks), ", ".join(vals[i] for i in order), " ".join(st[i] for i in order)))
+    if s.plural and r.random() < 0.4:  # one key with several values
+        k = s.key()
+        many = list({s.value(): 0 for _ in range(r.randint(2, 4))})
+        if k not in keys and len(many) > 1:
+            more = [s.state(k, v, form) for v in many]
+            st += more
+            qs.append(("multivalue", r.choice(T.MANY_ASK).format(a=s.qa, p=plural(s.qa), k=k), ", ".join(many), " ".join(more)))
+    if r.random() < 0.4:  # one of another attribute in the same wording, of a key that has none of the first
+        t = Schema(r, stock, attribute=True)
+        if t.states is s.states and t.a != s.a:
+            k, v = s.key(), t.value()
+            if k not in keys:
+                st.append(t.state(k, v, form))
+                qs.append(("multikey", t.ask(k), v, held(st[-1], v)))
+    at = list(range(len(st)))
+    if not any(q[0] == "multivalue" for q in qs):  # several values are answered in order of reading
+        r.shuffle(at)
+    return [st[i] for i in at], qs
 
 
 def record_text(r, stock, rows):

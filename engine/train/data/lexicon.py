@@ -50,6 +50,7 @@ class Lexicon:
     def __init__(self, path):
         self.tags, self.base, self.fields, self.above, self.same, self.glossary = {}, {}, {}, {}, {}, []
         self.kinds, self.verbs, self.nouns = {}, [], []
+        self.meanings, self.alike = [], {}  # (noun, what it means, its kind); {(tag, field): common words}
         if not os.path.exists(path):
             return
         weight = {}
@@ -86,6 +87,9 @@ class Lexicon:
             if part == "n":
                 self.fields[low] = field
                 self.above[low] = up
+                short = gloss.split(";")[0].split("(")[0].strip()
+                if n > 0 and len(low) > 3 and 3 <= len(short.split()) <= 9 and low[:5] not in short:
+                    self.meanings.append((low, short, up if up and " " not in up else ""))
                 form(low, "N", n, low)
                 form(odd.get(low) or plural(low), "S", n, low)
             elif part == "v":
@@ -100,6 +104,9 @@ class Lexicon:
                 form(low, "J" if part == "a" else "R", n, low)
         for w, tags in weight.items():
             self.tags[w] = "".join(sorted(tags, key=tags.get, reverse=True))
+        for w, t in self.tags.items():
+            if len(w) > 3 and t[0] in "NSJVB" and w.isalpha() and w not in CLOSED and weight[w][t[0]] > 1.5:
+                self.alike.setdefault((t[0], self.fields.get(self.base.get((w, t[0]), w), 0) if t[0] in "NS" else 0), []).append(w)
         self.one_past = {}  # verbs with a single past form: the only ones put in place of others in the past
         for w, t in self.tags.items():
             if "V" in t:

@@ -114,7 +114,7 @@ def twins(r, stock, passage, n, answers):
         mine = [(q, a, k) for q, a, k in mine if a in text]
         all_text += text
         out.append((put(table, passage["name"]), text, [("natural", q, a, evidence.choose(text, q, a), k) for q, a, k in r.sample(mine, min(len(mine), 3))]))
-    if qas and r.random() < 0.5:
+    if qas and r.random() < 0.15:
         q = r.choice(qas)[0]
         other = put(exchange(r, stock, passage["text"], 1.0, 0.9), q)
         strange = [w for w in TOKEN.findall(other) if w not in TOKEN.findall(q)]
@@ -134,20 +134,39 @@ def strange(r, stock, question, text):
     return None if not new or new in text or new in question else question[:m.start()] + new + question[m.end():]
 
 
-def prepare(r, stock, passage, augment=True, most=99, answers=None):
+def exchange_words(r, lex, text, qas):
+    """(text, questions) where some words of some answers stand for others of their kind, wherever they stand."""
+    for q, a in r.sample(qas, min(len(qas), 4)):
+        if not a or r.random() < 0.4 or a not in text:
+            continue
+        spans, tags = lex.tag(a)
+        found = [(a[x:y], t) for (x, y), t in zip(spans, tags) if t in "NSJVB" and a[x:y].islower() and a[x:y].isalpha() and y - x > 3]
+        for w, t in r.sample(found, min(len(found), 2 if len(found) > 3 else 1)):
+            pool = lex.alike.get((t, lex.field(w) if t in "NS" else 0))
+            new = r.choice(pool) if pool and len(pool) > 5 else None
+            if not new or new in text or len(re.findall(rf"(?<!\w){w}(?!\w)", text)) > 4:
+                continue
+            text = swap(text, w, new)
+            qas = [(swap(q2, w, new), swap(a2, w, new) if a2 else a2) for q2, a2 in qas]
+    return text, [(q, a) for q, a in qas if a is None or a in text]
+
+
+def prepare(r, stock, passage, augment=True, most=99, answers=None, lex=None):
     """(name, text, [(kind, question, answer, evidence)]) of one passage, with at most `most` of its questions."""
     name, text = passage["name"], passage["text"]
     qas = [(q["question"], q["answer"]) for q in passage["qas"]]
     how = r.random() if augment else 1.0
-    if how < 0.55:
+    if how < 0.6:
         table = exchange(r, stock, text, r.choice((0.5, 0.8, 1.0)), r.choice((0.0, 0.5, 0.9)))
         name, text, qas = put(table, name), put(table, text), [(put(table, q), put(table, a)) for q, a in qas]
-    if how < 0.75:
+    if augment and lex and r.random() < 0.6:
+        text, qas = exchange_words(r, lex, text, qas)
+    if how < 0.85:
         for q, a in r.sample(qas, len(qas))[:3]:
             if not a:
                 continue
             key = shape(q, a)
-            new = r.choice(answers[key]) if answers and key in answers and text.count(a) < 4 and r.random() < 0.6 else substitute(r, stock, a) if how > 0.4 else None
+            new = r.choice(answers[key]) if answers and key in answers and text.count(a) < 4 and r.random() < 0.6 else substitute(r, stock, a) if how > 0.3 else None
             if new and new != a and (len(a) > 3 or NUM.match(a)):
                 text = swap(text, a, new)
                 qas = [(swap(q2, a, new) if q2 != q else q2, swap(a2, a, new) if a2 else a2) for q2, a2 in qas]
@@ -159,7 +178,7 @@ def prepare(r, stock, passage, augment=True, most=99, answers=None):
             shorter = " ".join(p for i, p in enumerate(parts) if i not in gone)
             if all(a is None or a in shorter for _, a in qas):
                 text = shorter
-    if augment and r.random() < 0.12 and qas:
+    if augment and r.random() < 0.08 and qas:
         q, a = r.choice(qas)
         if a:
             parts = SENT.split(text)
@@ -175,10 +194,21 @@ def prepare(r, stock, passage, augment=True, most=99, answers=None):
     return name, text, out
 
 
+def spoken(r, name):
+    """A document's name as people say it."""
+    m = re.match(r"pep-0*(\d+)(?:\.\w+)?$", name)
+    if m and r.random() < 0.8:
+        return r.choice(("PEP {}", "PEP {}", "pep {}", "PEP-{}")).format(m.group(1))
+    low = r.random()
+    if low < 0.15:
+        name = re.sub(r"\.(?:md|txt|rst|html|pdf)$", "", name)
+    return name.lower() if low > 0.9 else name
+
+
 def ask(r, q, name, must_name, lex=None):
-    if must_name or r.random() < 0.1:
+    if must_name or r.random() < 0.12:
         low = q if re.match(r"[A-Z][a-z]* ?[A-Z]|I ", q) else q[:1].lower() + q[1:]
-        q = r.choice(T.ACCORDING).format(n=name, q=low, Q=q)
+        q = r.choice(T.ACCORDING).format(n=spoken(r, name), q=low, Q=q)
     if r.random() < 0.08:
         q = " ".join(w for w in q.split() if w.lower() not in ("the", "a", "an", "did", "does", "do", "is", "was"))
     return vary(r, other_words(r, q, lex))

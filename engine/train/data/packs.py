@@ -14,7 +14,7 @@ import random
 import numpy as np
 
 import tokenizer as tk
-from . import evidence, facts, glossary, natural, prose_tasks
+from . import chronicle, evidence, facts, glossary, natural, prose_tasks
 from . import templates as T
 from .words import Stock
 
@@ -29,8 +29,10 @@ PASSAGES = (("written", 58), ("qed", 14), ("squad", 14), ("fairytaleqa", 8), ("c
 
 MIXED = (5, 4, 1)  # chances of a passage, a prose section, records for the next document of a mixed sample
 TWINS = 0.12  # chance that a passage comes with copies of itself that have other names
-NEAR = 0.2  # chance that one of a passage's questions is asked again with a name or number that makes it unanswerable
-GLOSSARY = 0.4  # share of the record documents that are glossaries
+NEAR = 0.05  # chance that one of a passage's questions is asked again with a name or number that makes it unanswerable
+GLOSSARY = 0.25  # share of the record documents that are glossaries
+CHRONICLE = 0.35  # share of them that are histories and title pages
+NEIGHBOURS = 0.4  # chance that the passages of a long sample are of one source and stand close to one another there (same book, same article)
 SHOWN = 0.5  # share of the questions whose evidence is known that quote it first
 
 
@@ -70,7 +72,7 @@ class Builder:
                 self.pools.setdefault(p["source"], []).append(p)
         self.stock.lexicon = corpus.lexicon if split == "train" else None
         self.answers = natural.pool(p for ps in self.pools.values() for p in ps)
-        self.cache = {}
+        self.cache, self.ordered = {}, {}
         self.footer = self.enc("\n[file content end]\n")
 
     def enc(self, text):
@@ -92,13 +94,27 @@ class Builder:
         kinds = [(k, w) for k, w in self.passages if self.pools.get(k) and not (k == "qamr" and long)]
         return r.choices([k for k, _ in kinds], [w for _, w in kinds])[0] if kinds else None
 
-    def passage_doc(self, r, long, ask):
-        """A passage as a document; its questions where asked for."""
-        kind = self.passage_source(r, long)
+    def neighbours(self, r, n):
+        """(source, passages) that stand together in their source and fill about n tokens."""
+        kind = self.passage_source(r, True)
+        if kind is None:
+            return None
+        if kind not in self.ordered:
+            self.ordered[kind] = sorted(self.pools[kind], key=lambda p: p["name"])
+        row = self.ordered[kind]
+        size = min(len(row), max(4, n // 220))
+        at = r.randint(0, len(row) - size)
+        return kind, r.sample(row[at:at + size], size)
+
+    def passage_doc(self, r, long, ask, near=None):
+        """A passage as a document, where given the next of `near`; its questions where asked for."""
+        kind, p = self.passage_source(r, long), None
+        if near and near[1]:
+            kind, p = near[0], near[1].pop()
         if kind is None:
             return None, []
-        p = r.choice(self.pools[kind])
-        name, text, qs = natural.prepare(r, self.stock, p, augment=ask, most=0 if not ask else 3 if long else 5, answers=self.answers)
+        p = p or r.choice(self.pools[kind])
+        name, text, qs = natural.prepare(r, self.stock, p, augment=ask, most=0 if not ask else 3 if long else 5, answers=self.answers, lex=self.lex)
         if kind in ("qamr", "covid-qa", "squad") or r.random() < 0.15:
             name = self.stock.file_name(r) if kind != "squad" or r.random() < 0.3 else name
         doc = Doc(name, [self.enc(text) if ask else self.cached(text)])
@@ -150,6 +166,9 @@ class Builder:
     def record_doc(self, r, n):
         if self.lex and self.split == "train" and n > 100 and r.random() < GLOSSARY:
             return self.glossary_doc(r, n)
+        if self.split == "train" and n > 100 and r.random() < CHRONICLE:
+            name, text, qs = chronicle.text(r, self.stock, n)
+            return Doc(name, [self.enc(text)]), [(k, natural.other_words(r, facts.vary(r, q), self.lex) if r.random() < 0.5 else facts.vary(r, q), a, e) for k, q, a, e in qs]
         text, qs = facts.record_text(r, self.stock, max(2, n // 18))
         ids = self.enc(text)
         if len(ids) > n * 1.6:
@@ -159,6 +178,7 @@ class Builder:
     def documents(self, r, budget, flavour, want):
         """Documents of about `budget` tokens and candidate questions (kind, question, answer, evidence), about `want` of them."""
         docs, qs, left, long = [], [], budget, budget > 6000
+        near = self.neighbours(r, budget) if long and self.pools and r.random() < NEIGHBOURS else None
         plain = 0  # tries in a row that did not fit
         while left > 50:
             kind = flavour if flavour != "mixed" else r.choices(("natural", "prose", "records"), self.mixed)[0]
@@ -172,7 +192,7 @@ class Builder:
                         left -= size
                 continue
             if kind == "natural":
-                doc, new = self.passage_doc(r, long, ask=len([q for q in qs if q[0] == "natural"]) < want * (1 if flavour == "natural" else self.asked))
+                doc, new = self.passage_doc(r, long, ask=len([q for q in qs if q[0] == "natural"]) < want * (1 if flavour == "natural" else self.asked), near=near)
             elif kind == "records":
                 doc, new = self.record_doc(r, min(left, int(r.choice((60, 120, 250, 500, 1000, 2000)))))
             else:
@@ -208,11 +228,11 @@ class Builder:
         qs, used = [], 0
         memo = []
         while used < room:
-            st, new = facts.group(r, self.stock)
+            st, new = facts.group(r, self.stock, room - used)
             used += 24 * len(st)
             if not self.hide(r, docs, st):
                 memo += st
-            if self.lex and r.random() < 0.3:  # other words than the statement's; a wrong key would be no key, so not where keys look alike
+            if self.lex and r.random() < 0.45:  # other words than the statement's; a wrong key would be no key, so not where keys look alike
                 new = [(k, self.lex.reword(r, q, 0.4) if k == "needle" else q, a, e) for k, q, a, e in new]
             qs += [(k, facts.vary(r, q), a, e) for k, q, a, e in new]
         if memo:
@@ -253,14 +273,14 @@ class Builder:
             qa = prose_tasks.question(r, s, self.lex)
             if not qa:
                 continue
-            if r.random() < 0.03:
+            if r.random() < 0.01:
                 q = natural.strange(r, self.stock, qa[0], " ".join(self.corpus.sentence(d.sentences[0] + i) for i in range(max(0, j - 3), min(len(d.pieces), j + 4))))
                 if q:
                     out.append(("absent", q, T.ABSENT, ""))
                     continue
             q = natural.other_words(r, qa[0], self.lex)
-            if len(docs) > 1 and names.count(d.name) == 1 and r.random() < 0.08:
-                q = r.choice(T.ACCORDING).format(n=d.name, q=q[:1].lower() + q[1:], Q=q)
+            if len(docs) > 1 and names.count(d.name) == 1 and r.random() < 0.2:
+                q = r.choice(T.ACCORDING).format(n=natural.spoken(r, d.name), q=q[:1].lower() + q[1:], Q=q)
             if r.random() < 0.04 and len(d.pieces) > 3 and j not in kept:
                 d.pieces[j] = d.pieces[j][:0]
                 out.append(("absent", q, T.ABSENT, ""))

@@ -210,4 +210,4 @@ RELATIONS_CHECK = [
 ]
 
 ABSENT = "Not found in the documents."
-ACCORDING = ["According to {n}, {q}", "In {n}, {q}", "{Q} (in {n})", "Based on {n}: {Q}", "From {n}: {Q}", "Look in {n}. {Q}"]
+ACCORDING = ["According to {n}, {q}", "In {n}, {q}", "{Q} (in {n})", "Based on {n}: {Q}", "From {n}: {Q}", "Look in {n}. {Q}", "In {n}, {q}", "{n}: {q}", "In {n}: {Q}", "What does {n} say: {q}"]

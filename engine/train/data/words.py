@@ -195,6 +195,12 @@ class Stock:
     def version(self, r):
         return f"{r.randint(0, 20)}.{r.randint(0, 30)}" + (f".{r.randint(0, 40)}" if r.random() < .6 else "")
 
+    def spot(self, r):
+        """A place inside a place."""
+        where = r.choice(("the {} of the {}", "a {} behind the {}", "a {} under the {}", "the {} {}", "a {} in the {}", "the {} beside the {}", "a {} {}", "the {ordinal} {} of the {}"))
+        return where.replace("{ordinal}", r.choice(("second", "third", "upper", "lower", "left", "last"))).format(
+            *(r.choice(self.noun) if r.random() < 0.5 else self.any_word(r) for _ in range(2)))
+
     def email(self, r):
         return f"{r.choice(self.first).lower()}.{r.choice(self.last).lower()}@{self.town(r).lower()}.{r.choice(('com', 'org', 'net'))}"
 
