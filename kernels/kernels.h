@@ -88,10 +88,13 @@ typedef struct kern_matmul_each {
 } kern_matmul_each;
 
 /* Routed experts: y[t] += sum_p weight[t, p] * down[e](silu(gate[e] x[t]) * up[e] x[t]), e = expert[t, p], the sum
- * in ascending order of e, so that a row does not depend on which others are in the call. */
+ * in ascending order of e, so that a row does not depend on which others are in the call. Where the experts are spread
+ * over several backends the arrays hold `first` and those after it; what is picked of the others is left out. */
 typedef struct kern_experts {
     const kern_matrix *const *gate, *const *up, *const *down; /* [n_expert] each, the arrays in host memory */
     int n_expert, n_pick;
+    int first;    /* the number of the arrays' first expert */
+    int n_routed; /* all experts that a token picks from; 0 = n_expert */
     const int32_t *expert; /* [n_tok, n_pick] */
     const float *weight;   /* [n_tok, n_pick] */
     const float *x;        /* [n_tok, hidden] */
@@ -152,6 +155,15 @@ typedef struct kern_add {
     float *y;       /* [n_tok, dim] */
     int n_tok, dim;
 } kern_add;
+
+/* What several backends computed, in the order of the parts: y = parts[0] + parts[1] + ..., or y += that sum. */
+typedef struct kern_sum {
+    const float *parts; /* [n_part, n], parts `stride` elements apart */
+    float *y;           /* [n] */
+    int64_t stride, n;
+    int n_part;
+    bool accumulate;
+} kern_sum;
 
 /* Expert routing of DeepSeek-V3 (noaux_tc): sigmoid, choice by score + bias within the best groups, weights
  * from the unbiased sigmoid. Source: the V3 technical report, section 2.1.2, and the release's Gate.
@@ -313,6 +325,7 @@ struct kern {
     void (*hadamard)(kern *k, const kern_hadamard *a);
     void (*swiglu)(kern *k, const kern_swiglu *a);
     void (*add)(kern *k, const kern_add *a);
+    void (*sum)(kern *k, const kern_sum *a);
     void (*route)(kern *k, const kern_route *a);
     void (*latent_append)(kern *k, const kern_latent_append *a);
     void (*index_append)(kern *k, const kern_index_append *a);
@@ -332,6 +345,9 @@ struct kern {
 /* Opens the best CPU backend for this machine, or the named one ("avx512", "avx2", "portable"; NULL = best).
  * n_thread 0 = all processors this process may run on. */
 int kern_open_cpu(kern **out, const char *name, int n_thread, ph_error *err);
+
+/* Processors that this process may run on. */
+int kern_cpu_count(void);
 
 /* Names of the backends that this machine can run, best first, NULL-terminated; static. */
 const char *const *kern_cpu_names(void);

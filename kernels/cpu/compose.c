@@ -43,9 +43,9 @@ static void multiply(kern *k, const kern_matrix *w, const float *x, int64_t cols
 /* Each expert runs over the rows that chose it. */
 void cpu_experts(kern *k, const kern_experts *a) {
     for (int e = 0; e < a->n_expert; e++) {
-        int rows = 0;
+        int rows = 0, number = a->first + e;
         for (int64_t pick = 0; pick < (int64_t)a->n_tok * a->n_pick; pick++) {
-            if (a->expert[pick] != e) continue;
+            if (a->expert[pick] != number) continue;
             memcpy(a->rows_in + (int64_t)rows * a->hidden, a->x + pick / a->n_pick * a->hidden,
                    (size_t)a->hidden * sizeof *a->x);
             a->rows_scale[rows++] = a->weight[pick];
@@ -60,7 +60,7 @@ void cpu_experts(kern *k, const kern_experts *a) {
         multiply(k, a->down[e], a->rows_gate, a->width, a->rows_out, a->hidden, rows);
         rows = 0;
         for (int64_t pick = 0; pick < (int64_t)a->n_tok * a->n_pick; pick++) {
-            if (a->expert[pick] != e) continue;
+            if (a->expert[pick] != number) continue;
             k->add(k, &(kern_add){.x = a->rows_out + (int64_t)rows * a->hidden,
                                   .scale = a->rows_scale + rows,
                                   .y = a->y + pick / a->n_pick * a->hidden,

@@ -101,7 +101,7 @@ static size_t index_key_bytes(kern_type type, int dim, int64_t capacity) {
     return (bytes + 63) / 64 * 64;
 }
 
-static int processors(void) {
+int kern_cpu_count(void) {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
     long n = sysconf(_SC_NPROCESSORS_ONLN);
@@ -174,7 +174,7 @@ static int open_backend(kern **out, const backend *b, int n_thread, ph_error *er
 int kern_open_cpu(kern **out, const char *name, int n_thread, ph_error *err) {
     *out = NULL;
     if (n_thread < 0) return ph_fail(err, PH_USAGE, "A backend cannot have %d threads.", n_thread);
-    if (n_thread == 0) n_thread = processors();
+    if (n_thread == 0) n_thread = kern_cpu_count();
     for (int i = 0; i < N_BACKEND; i++) {
         if (name && strcmp(name, BACKENDS[i].name) != 0) continue;
         if (BACKENDS[i].runs_here()) return open_backend(out, &BACKENDS[i], n_thread, err);

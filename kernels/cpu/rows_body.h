@@ -141,6 +141,25 @@ static void op_add(kern *k, const kern_add *a) {
     run_rows(k, add_rows, a, a->n_tok, a->dim);
 }
 
+enum { SUM_ROW = 4096 };
+
+static void sum_rows(void *arg, int64_t item, int thread) {
+    const row_job *job = (const row_job *)arg;
+    const kern_sum *a = (const kern_sum *)job->a;
+    FOR_ITEM_ROWS(r, job, item) {
+        int64_t end = min_i64((r + 1) * SUM_ROW, a->n);
+        for (int64_t i = r * SUM_ROW; i < end; i++) {
+            float sum = a->parts[i];
+            for (int p = 1; p < a->n_part; p++) sum += a->parts[p * a->stride + i];
+            a->y[i] = a->accumulate ? a->y[i] + sum : sum;
+        }
+    }
+}
+
+static void op_sum(kern *k, const kern_sum *a) {
+    run_rows(k, sum_rows, a, (a->n + SUM_ROW - 1) / SUM_ROW, SUM_ROW);
+}
+
 /* n fp32 values to a cache row's type. */
 static void store_as(kern_type type, void *row, int64_t at, const float *x, int64_t n) {
     if (type == KERN_F32) {

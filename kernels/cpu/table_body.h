@@ -20,6 +20,7 @@ void FILL(kern *k) {
     k->hadamard = op_hadamard;
     k->swiglu = op_swiglu;
     k->add = op_add;
+    k->sum = op_sum;
     k->latent_append = op_latent_append;
     k->index_append = op_index_append;
     k->index_select = op_index_select;

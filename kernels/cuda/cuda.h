@@ -91,6 +91,7 @@ void cuda_rope(kern *k, const kern_rope *a);
 void cuda_hadamard(kern *k, const kern_hadamard *a);
 void cuda_swiglu(kern *k, const kern_swiglu *a);
 void cuda_add(kern *k, const kern_add *a);
+void cuda_sum(kern *k, const kern_sum *a);
 void cuda_route(kern *k, const kern_route *a);
 void cuda_latent_append(kern *k, const kern_latent_append *a);
 void cuda_index_append(kern *k, const kern_index_append *a);

@@ -5,15 +5,18 @@
 
 enum { MOST_EXPERTS = EXPERT_POINTERS, MOST_PICKS = 64 };
 
-/* The list: pairs of expert e stand at start[e] .. start[e + 1], in ascending order of the token. One block; a warp
- * has an expert at a time. */
-static __global__ void list_pairs(const int32_t *expert, int n_pair, int n_pick, int n_expert, int32_t *start,
-                                  int32_t *list, int32_t *place) {
+/* The list: pairs of expert first + e stand at start[e] .. start[e + 1], in ascending order of the token; those of an
+ * expert that is not here have no place. One block; a warp has an expert at a time. */
+static __global__ void list_pairs(const int32_t *expert, int n_pair, int n_pick, int first_expert, int n_expert,
+                                  int32_t *start, int32_t *list, int32_t *place) {
     __shared__ int count[MOST_EXPERTS + 1];
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
     for (int e = threadIdx.x; e <= n_expert; e += blockDim.x) count[e] = 0;
     __syncthreads();
-    for (int i = threadIdx.x; i < n_pair; i += blockDim.x) atomicAdd(&count[expert[i] + 1], 1);
+    for (int i = threadIdx.x; i < n_pair; i += blockDim.x) {
+        int e = expert[i] - first_expert;
+        if (e >= 0 && e < n_expert) atomicAdd(&count[e + 1], 1);
+    }
     __syncthreads();
     if (threadIdx.x == 0)
         for (int e = 0; e < n_expert; e++) count[e + 1] += count[e];
@@ -24,7 +27,7 @@ static __global__ void list_pairs(const int32_t *expert, int n_pair, int n_pick,
         if (count[e + 1] == at) continue;
         for (int first = 0; first < n_pair; first += 32) {
             int i = first + lane;
-            bool mine = i < n_pair && expert[i] == e;
+            bool mine = i < n_pair && expert[i] - first_expert == e;
             unsigned mask = __ballot_sync(0xffffffffu, mine);
             if (mine) {
                 int to = at + __popc(mask & ((1u << lane) - 1u));
@@ -49,20 +52,32 @@ static __global__ void list_tiles(const int32_t *start, int n_expert, int tile_r
     for (; n < n_tile; n++) tile_expert[n] = -1;
 }
 
-/* y[t] += the picks' rows, the lower expert number first. */
+/* gate = silu(gate) * up, of the rows that are there: start[n_expert] of them. */
+static __global__ void swiglu_rows(float *gate, const float *up, int width, const int32_t *start, int n_expert) {
+    int64_t n = (int64_t)start[n_expert] * width;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x) {
+        float g = gate[i];
+        gate[i] = g / (1.0f + expf(-g)) * up[i];
+    }
+}
+
+/* y[t] += the picks' rows, the lower expert number first; those of experts that are not here are left out. */
 static __global__ void gather_sum(const int32_t *expert, const float *weight, const int32_t *place, const float *rows,
-                                  float *y, int n_pick, int hidden) {
+                                  float *y, int n_pick, int hidden, int first_expert, int n_expert) {
     __shared__ int order[MOST_PICKS];
+    __shared__ bool here[MOST_PICKS];
     int64_t t = blockIdx.x;
     if (threadIdx.x < n_pick) {
         int mine = expert[t * n_pick + threadIdx.x], rank = 0;
         for (int i = 0; i < n_pick; i++) rank += expert[t * n_pick + i] < mine;
         order[rank] = threadIdx.x;
+        here[rank] = mine >= first_expert && mine < first_expert + n_expert;
     }
     __syncthreads();
     for (int d = threadIdx.x; d < hidden; d += blockDim.x) {
         float sum = y[t * hidden + d];
         for (int i = 0; i < n_pick; i++) {
+            if (!here[i]) continue;
             int64_t pair = t * n_pick + order[i];
             sum = __fadd_rn(sum, __fmul_rn(rows[(int64_t)place[pair] * hidden + d], weight[pair]));
         }
@@ -84,9 +99,9 @@ static unsigned char *take(unsigned char **at, size_t bytes) {
 
 static void run_tokens(kern *k, const kern_experts *a) {
     cudaStream_t stream = cuda_stream(k);
-    int n_pair = a->n_tok * a->n_pick;
+    int n_pair = a->n_tok * a->n_pick, n_routed = a->n_routed ? a->n_routed : a->n_expert;
     /* Small tiles while an expert has few rows on average: most of a large one would be empty. */
-    int tile_rows = a->gate[0]->type == KERN_F32 || n_pair < 48 * a->n_expert ? 16 : 128;
+    int tile_rows = a->gate[0]->type == KERN_F32 || n_pair < 48 * n_routed ? 16 : 128;
     int n_tile = n_pair / tile_rows + (n_pair < a->n_expert ? n_pair : a->n_expert);
     unsigned char *at = cuda_state_of(k)->work;
     int32_t *start = reinterpret_cast<int32_t *>(take(&at, (size_t)(a->n_expert + 1) * 4));
@@ -97,18 +112,20 @@ static void run_tokens(kern *k, const kern_experts *a) {
     float *gate = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->width * 4));
     float *up = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->width * 4));
     float *rows = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->hidden * 4));
-    list_pairs<<<1, 1024, 0, stream>>>(a->expert, n_pair, a->n_pick, a->n_expert, start, list, place);
+    list_pairs<<<1, 1024, 0, stream>>>(a->expert, n_pair, a->n_pick, a->first, a->n_expert, start, list,
+                                       place);
     list_tiles<<<1, 32, 0, stream>>>(start, a->n_expert, tile_rows, tile_expert, tile_first, n_tile);
     expert_tiles tiles = {tile_expert, tile_first, start, n_tile};
     expert_pointers w = pointers_of(a->gate, a->n_expert);
     cuda_grouped_product(k, &w, a->gate[0], a->x, a->hidden, list, gate, a->width, &tiles, tile_rows);
     w = pointers_of(a->up, a->n_expert);
     cuda_grouped_product(k, &w, a->up[0], a->x, a->hidden, list, up, a->width, &tiles, tile_rows);
-    kern_swiglu swiglu = {gate, up, gate, (int64_t)n_pair * a->width};
-    cuda_swiglu(k, &swiglu);
+    swiglu_rows<<<cuda_blocks((int64_t)n_pair * a->width * a->n_expert / n_routed + 1, 256), 256, 0, stream>>>(
+        gate, up, a->width, start, a->n_expert);
     w = pointers_of(a->down, a->n_expert);
     cuda_grouped_product(k, &w, a->down[0], gate, a->width, nullptr, rows, a->hidden, &tiles, tile_rows);
-    gather_sum<<<a->n_tok, 256, 0, stream>>>(a->expert, a->weight, place, rows, a->y, a->n_pick, a->hidden);
+    gather_sum<<<a->n_tok, 256, 0, stream>>>(a->expert, a->weight, place, rows, a->y, a->n_pick, a->hidden,
+                                             a->first, a->n_expert);
     cuda_launched(k, "experts");
 }
 

@@ -212,6 +212,7 @@ static void fill_table(kern *k) {
     k->hadamard = cuda_hadamard;
     k->swiglu = cuda_swiglu;
     k->add = cuda_add;
+    k->sum = cuda_sum;
     k->route = cuda_route;
     k->latent_append = cuda_latent_append;
     k->index_append = cuda_index_append;

@@ -135,3 +135,17 @@ void cuda_add(kern *k, const kern_add *a) {
     add_elements<<<cuda_blocks(n, 256), 256, 0, cuda_stream(k)>>>(*a);
     cuda_launched(k, "add");
 }
+
+static __global__ void sum_elements(kern_sum a) {
+    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= a.n) return;
+    float sum = a.parts[i];
+    for (int p = 1; p < a.n_part; p++) sum = __fadd_rn(sum, a.parts[p * a.stride + i]);
+    a.y[i] = a.accumulate ? __fadd_rn(a.y[i], sum) : sum;
+}
+
+void cuda_sum(kern *k, const kern_sum *a) {
+    if (a->n < 1) return;
+    sum_elements<<<cuda_blocks(a->n, 256), 256, 0, cuda_stream(k)>>>(*a);
+    cuda_launched(k, "sum");
+}
