@@ -8,12 +8,12 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-appliance/install.sh
+# What a COMMAND prints is the only thing on standard output.
+appliance/install.sh >&2
+echo "== build (minutes the first time)" >&2
 cmake --preset release >build.log 2>&1 || { cat build.log >&2; exit 1; }
-if [ -t 1 ]; then cmake --build build --target pharos
-else cmake --build build --target pharos >>build.log 2>&1 || { cat build.log >&2; exit 1; }
-fi
 rm -f build.log
+cmake --build build --target pharos >&2
 
 if [ $# -gt 0 ]; then exec build/pharos "$@"; fi
 
