@@ -11,15 +11,10 @@
 
 typedef struct model_options {
     common_options common;
-    bool check, verbose;
+    bool check;
     char **folders;
     int n_folders;
 } model_options;
-
-static const struct argp_option options[] = {
-    {"verbose", 'v', NULL, 0, "With check: the error of every hidden state", 0},
-    {0},
-};
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     model_options *o = state->input;
@@ -27,9 +22,6 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &o->common;
-        return 0;
-    case 'v':
-        o->verbose = true;
         return 0;
     case ARGP_KEY_ARGS: {
         char **words = state->argv + state->next;
@@ -51,7 +43,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 }
 
 static const struct argp model_argp = {
-    options,
+    NULL,
     parse,
     "[show]\ncheck DIR...",
     "Shows the model in use, or holds checkpoint folders against their references.\v"
@@ -173,7 +165,7 @@ static double worst_hidden(const check_result *r, const check_way *w) {
     return worst;
 }
 
-static void print_check(const check_result *r, const model_options *o) {
+static void print_check(const check_result *r) {
     printf("  %-12s %10s %10s %8s %8s %10s %6s %8s\n", "prompt fed", "logits", "hidden", "rows", "differ",
            "near-ties", "real", "greedy");
     for (int i = 0; i < CHECK_WAYS; i++) {
@@ -186,8 +178,12 @@ static void print_check(const check_result *r, const model_options *o) {
         snprintf(greedy, sizeof greedy, "%d/%d", w->greedy_same, w->greedy_n);
         printf("  %-12s %10.2e %10.2e %8ld %8ld %10ld %6ld %8s\n", way, w->logits_error, worst_hidden(r, w),
                w->rows, w->differ, w->near_ties, w->real, greedy);
-        for (int h = 0; o->verbose && h <= r->layers; h++)
-            printf("    hidden.%-4d %20.2e\n", h, w->hidden_error[h]);
+    }
+    printf("  %-12s %10s %10s %10s %10s\n", "hidden state", "at once", "1", "7", "64");
+    for (int h = 0; h <= r->layers; h++) {
+        printf("  hidden.%-5d", h);
+        for (int i = 0; i < CHECK_WAYS; i++) printf(" %10.2e", r->way[i].hidden_error[h]);
+        putchar('\n');
     }
     printf("  %s: %s\n", r->passed ? "PASSED" : "FAILED", r->verdict);
 }
@@ -233,7 +229,7 @@ static int run_check(const model_options *o) {
         if (code) {
             common_options plain = {0}; /* the JSON is one value, printed at the end */
             unreadable++;
-            ph_context(&err, "%s", dir);
+            if (strncmp(err.text, dir, strlen(dir))) ph_context(&err, "%s", dir); /* not said twice */
             command_failed("model", &plain, &err);
             continue;
         }
@@ -242,7 +238,7 @@ static int run_check(const model_options *o) {
         char *name = printable(dir, strlen(dir));
         printf("%s: %d layers, %d tokens\n", name ? name : "?", r.layers, r.tokens);
         free(name);
-        print_check(&r, o);
+        print_check(&r);
         fflush(stdout);
     }
     if (o->common.json) {

@@ -325,7 +325,7 @@ static void a_check_tells_pass_fail_and_unreadable_apart(void **state) {
     expect_status(&r, PH_MODEL);
     result_free(&r);
     if (access(GOLDEN_DIR "/v32-plain-16h/expected.safetensors", R_OK)) return;
-    r = pharos(w, "model", "check", GOLDEN_DIR "/v32-plain-16h", "--verbose", NULL);
+    r = pharos(w, "model", "check", GOLDEN_DIR "/v32-plain-16h", NULL);
     expect_status(&r, PH_OK);
     assert_non_null(strstr(r.out, "PASSED"));
     assert_non_null(strstr(r.out, "hidden.4"));
