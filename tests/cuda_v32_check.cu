@@ -226,16 +226,18 @@ static void check_all_mla(bool fp8, v32_variant variant, bool small) {
     for (const auto &c : cases) check_mla(fp8, variant, c);
 }
 
-static void check_index(v32_variant variant, int n_tok, int64_t n_key, int64_t pos0, int each) {
-    std::vector<uint8_t> q((size_t)n_tok * V32_INDEX_HEADS * V32_INDEX_DIM), k((size_t)n_key * V32_INDEX_DIM);
-    std::vector<float> w((size_t)n_tok * V32_INDEX_HEADS), scale(n_key);
+static void check_index(v32_variant variant, int n_tok, int64_t n_key, int64_t pos0, int each, int64_t key_step = 0) {
+    int64_t n_row = n_key + key_step * (n_tok - 1);
+    std::vector<uint8_t> q((size_t)n_tok * V32_INDEX_HEADS * V32_INDEX_DIM), k((size_t)n_row * V32_INDEX_DIM);
+    std::vector<float> w((size_t)n_tok * V32_INDEX_HEADS), scale(n_row);
     for (auto &x : q) x = random_code();
     for (auto &x : k) x = random_code();
     for (auto &x : w) x = normal() * 0.01f;
     for (auto &x : scale) x = (float)(uniform() * 0.01 + 0.001);
     int64_t stride = (n_key + 4) / 4 * 4;
     std::vector<float> score((size_t)n_tok * stride, POISON);
-    v32_index a = {to_gpu(q), to_gpu(w), to_gpu(k), to_gpu(scale), n_key, pos0, n_tok, to_gpu(score), stride, each};
+    v32_index a = {to_gpu(q), to_gpu(w), to_gpu(k), to_gpu(scale), n_key, pos0, n_tok, to_gpu(score), stride, each,
+                   key_step};
     finish(v32_index_launch(&a, variant, 0), "index");
     from_gpu(score, a.score);
     double off = 0.0, all = 0.0;
@@ -246,7 +248,7 @@ static void check_index(v32_variant variant, int n_tok, int64_t n_key, int64_t p
     for (int t = 0; t < n_tok; t++)
         for (int64_t s = 0; s < stride; s++) {
             double got = (double)score[(size_t)t * stride + s], want = 0.0;
-            if (s >= n_key || s > pos0 + t) {
+            if (s >= n_key || s > pos0 + (key_step ? 0 : t)) {
                 wrong += got != (double)POISON;
                 continue;
             }
@@ -255,16 +257,17 @@ static void check_index(v32_variant variant, int n_tok, int64_t n_key, int64_t p
                 continue; /* some of many */
             }
             for (int h = 0; h < V32_INDEX_HEADS; h++) {
-                double dot = dot_of(&qf[((size_t)t * V32_INDEX_HEADS + h) * V32_INDEX_DIM], &kf[(size_t)s * V32_INDEX_DIM],
+                double dot = dot_of(&qf[((size_t)t * V32_INDEX_HEADS + h) * V32_INDEX_DIM], &kf[(size_t)(t * key_step + s) * V32_INDEX_DIM],
                                     V32_INDEX_DIM);
                 if (dot > 0.0) want += dot * (double)w[(size_t)t * V32_INDEX_HEADS + h];
             }
-            want *= (double)scale[s];
+            want *= (double)scale[t * key_step + s];
             off += (got - want) * (got - want);
             all += want * want;
         }
     char size[96];
-    snprintf(size, sizeof size, "%d tok %lld keys from %lld, %d each", n_tok, (long long)n_key, (long long)pos0, each);
+    snprintf(size, sizeof size, "%d tok %lld keys from %lld, %d each, step %lld", n_tok, (long long)n_key,
+             (long long)pos0, each, (long long)key_step);
     report("index", size, all > 0.0 ? sqrt(off / all) : sqrt(off), 2e-3, wrong);
     cudaFree(const_cast<uint8_t *>(a.q)), cudaFree(const_cast<uint8_t *>(a.k));
     cudaFree(const_cast<float *>(a.w)), cudaFree(const_cast<float *>(a.k_scale)), cudaFree(a.score);
@@ -287,7 +290,8 @@ static float random_score(int kind, int64_t s, int64_t n) {
     default: return normal();
     }
 }
-static void check_topk(int kind, int n_row, int64_t n_key, int64_t pos0, int row_step, int n_select, int threads) {
+static void check_topk(int kind, int n_row, int64_t n_key, int64_t pos0, int row_step, int n_select, int threads,
+                       int parts) {
     int64_t stride = (n_key + 7) / 4 * 4;
     std::vector<float> score((size_t)n_row * stride);
     for (int r = 0; r < n_row; r++)
@@ -296,7 +300,7 @@ static void check_topk(int kind, int n_row, int64_t n_key, int64_t pos0, int row
                 s < n_key && s <= pos0 + r * row_step ? random_score(kind, s, n_key) : INFINITY;
     std::vector<int32_t> position((size_t)n_row * n_select, -7), count(n_row, -7);
     v32_topk a = {to_gpu(score), stride, pos0, n_key, row_step, n_row, n_select, to_gpu(position), to_gpu(count),
-                  threads};
+                  threads, parts};
     finish(v32_topk_launch(&a, 0), "topk");
     from_gpu(position, a.position);
     from_gpu(count, a.count);
@@ -316,8 +320,8 @@ static void check_topk(int kind, int n_row, int64_t n_key, int64_t pos0, int row
         wrong += !same;
     }
     char size[96];
-    snprintf(size, sizeof size, "kind %d, %d rows of %lld from %lld, %d best, %d", kind, n_row, (long long)n_key,
-             (long long)pos0, n_select, threads);
+    snprintf(size, sizeof size, "kind %d, %d rows of %lld from %lld, %d best, %d x %d", kind, n_row, (long long)n_key,
+             (long long)pos0, n_select, parts, threads);
     report("topk", size, 0.0, 0.0, wrong);
     cudaFree(const_cast<float *>(a.score)), cudaFree(a.position), cudaFree(a.count);
 }
@@ -342,23 +346,41 @@ int main(int argc, char **argv) {
         check_index(variant, 3, 70, 67, 0);
         check_index(variant, 5, 300, 250, 2);
         check_index(variant, 33, 40, 0, 0);
+        if (variant == V32_WGMMA) {
+            check_index(variant, 1, 1027, 1025, 0);
+            check_index(variant, 2, 700, 500, 0, 704);
+            check_index(variant, 5, 70, 69, 0, 72);
+        }
         if (!small) {
             check_index(variant, 129, 1000, 871, 64);
             check_index(variant, 700, 20000, 19300, 0);
             check_index(variant, 600, 600, 0, 0);
+            if (variant == V32_WGMMA) {
+                check_index(variant, 1, 131072, 131071, 0);
+                check_index(variant, 150, 5000, 4999, 0, 5000);
+            }
         }
     } else if (!strcmp(argv[1], "topk")) {
         for (int threads = 512; threads <= 1024; threads *= 2) {
-            check_topk(0, 3, 100, 40, 1, 64, threads);
-            check_topk(1, 2, 5000, 4999, 0, 64, threads);
-            check_topk(3, 2, 4500, 4490, 1, 100, threads);
-            check_topk(2, 1, 4400, 4399, 0, 33, threads);
+            check_topk(0, 3, 100, 40, 1, 64, threads, 1);
+            check_topk(1, 2, 5000, 4999, 0, 64, threads, 1);
+            check_topk(3, 2, 4500, 4490, 1, 100, threads, 1);
+            check_topk(2, 1, 4400, 4399, 0, 33, threads, 1);
         }
+        for (int kind = 0; kind < 8; kind++) { /* clusters: a number of scores that is none of 4, and the fallback */
+            check_topk(kind, 2, 5003, 5001, 1, 100, 128, 4);
+            check_topk(kind, 1, 8000, 7999, 0, 300, 128, 8);
+        }
+        check_topk(0, 3, 100, 40, 1, 64, 128, 8);
+        check_topk(0, 1, 2000, 1999, 0, 200, 128, 3);
         for (int kind = 0; kind < 8 && !small; kind++) {
-            check_topk(kind, 3, 131072, 131069, 1, 2048, kind & 1 ? 512 : 0);
-            check_topk(kind, 3, 2050, 2047, 1, 2048, 0);
-            check_topk(kind, 2, 6146, 6144, 1, 2048, 0);
-            check_topk(kind, 200, 20000, 19000, 1, 2048, 0);
+            for (int parts = 0; parts <= 8; parts += 4) check_topk(kind, 3, 131072 - parts * 3, 131069, 1, 2048, 0, parts);
+            check_topk(kind, 3, 131072, 131069, 1, 2048, kind & 1 ? 512 : 0, 1);
+            check_topk(kind, 3, 2050, 2047, 1, 2048, 0, 0);
+            check_topk(kind, 2, 6146, 6144, 1, 2048, 0, 1);
+            check_topk(kind, 2, 6146, 6144, 1, 2048, 0, 8);
+            check_topk(kind, 40, 66000, 65900, 1, 2048, 0, 0);
+            check_topk(kind, 200, 20000, 19000, 1, 2048, 0, 0);
         }
     } else check_all_mla(!strcmp(argv[1], "mla-fp8"), variant, small);
     printf("%s\n", n_failed ? "FAILED" : "all agree");

@@ -52,7 +52,7 @@ cudaError_t v32_mla_launch(const v32_mla *a, v32_variant variant, cudaStream_t s
 
 /* Index scores over FP8 keys, as kern_index_select's first half:
  *   score[t, s] = k_scale[s] * sum_h w[t, h] relu(q[t, h] . k[s]),  s <= pos0 + t and s < n_key
- * Later places of a row are not written. */
+ * A pair's score has the same bits whatever else is in the call. Later places of a row are not written. */
 typedef struct v32_index {
     const uint8_t *q;     /* [n_tok, 64, 128] e4m3 */
     const float *w;       /* [n_tok, 64], every factor included, the query's too */
@@ -63,6 +63,8 @@ typedef struct v32_index {
     float *score;         /* filled [n_tok, score_stride] */
     int64_t score_stride;
     int tokens_each;      /* that a block reads its keys for; 0 = a good number */
+    int64_t key_step;     /* 0: all tokens have the same keys. Else each has its own, key_step rows (and factors) after
+                             those of the one before, and all see s <= pos0: decode of several conversations */
 } v32_index;
 cudaError_t v32_index_launch(const v32_index *a, v32_variant variant, cudaStream_t stream);
 
@@ -75,7 +77,9 @@ typedef struct v32_topk {
     int n_row, n_select;
     int32_t *position;  /* filled [n_row, n_select] */
     int32_t *count;     /* filled [n_row] */
-    int threads;        /* of a block: 512 or 1024; 0 = a good number */
+    int threads;        /* of a block: a multiple of 128 up to 1024; 0 = a good number */
+    int parts;          /* 1: a block for each row; 2 to 8: a cluster of so many, where a row fits its registers;
+                           0 = a good number */
 } v32_topk;
 cudaError_t v32_topk_launch(const v32_topk *a, cudaStream_t stream);
 

@@ -9,6 +9,52 @@
 /* A macro, so that tests can run the same source without a device. */
 #define V32_LAUNCH(kernel, grid, threads, shared, stream, ...) \
     kernel<<<grid, threads, shared, stream>>>(__VA_ARGS__)
+#define V32_LAUNCH_CLUSTER(kernel, grid, cluster, threads, shared, stream, ...) \
+    launch_clusters(kernel, grid, cluster, threads, shared, stream, __VA_ARGS__)
+#define V32_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
+
+/* `grid` blocks, each `cluster` in a row of them on neighbouring multiprocessors. */
+template <class... of>
+static cudaError_t launch_clusters(void (*kernel)(of...), int grid, int cluster, int threads, size_t shared,
+                                   cudaStream_t stream, of... values) {
+    cudaLaunchAttribute shape = {};
+    shape.id = cudaLaunchAttributeClusterDimension;
+    shape.val.clusterDim.x = (unsigned)cluster;
+    shape.val.clusterDim.y = shape.val.clusterDim.z = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3((unsigned)grid);
+    config.blockDim = dim3((unsigned)threads);
+    config.dynamicSmemBytes = shared;
+    config.stream = stream;
+    config.attrs = &shape;
+    config.numAttrs = 1;
+    return cudaLaunchKernelEx(&config, kernel, values...);
+}
+/* The cluster's barrier in two halves: what was written before an arrival is seen after the wait. */
+static __device__ __forceinline__ void cluster_arrive() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+}
+static __device__ __forceinline__ void cluster_wait() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#else
+    __trap();
+#endif
+}
+/* What block `rank` of the cluster has where `p` is in this block's shared memory. */
+static __device__ __forceinline__ uint32_t cluster_load(const uint32_t *p, int rank) {
+    uint32_t v = 0;
+#if __CUDA_ARCH__ >= 900
+    asm volatile("{\n.reg .u32 there;\nmapa.shared::cluster.u32 there, %1, %2;\n"
+                 "ld.shared::cluster.u32 %0, [there];\n}\n"
+                 : "=r"(v)
+                 : "r"(shared_address(p)), "r"(rank)
+                 : "memory");
+#endif
+    return v;
+}
 
 static __device__ __forceinline__ float exp2_fast(float x) {
     float y;

@@ -3,6 +3,9 @@
  * A block keeps 256 keys in registers and reads the queries of its tokens past them, so that a key is loaded once for
  * many tokens and the sum over the heads stays within four lanes. Of two operations a (pair, head) - the greater of
  * the dot product and 0, and its weighted sum - none can be saved; warpgroups take turns between them and the products.
+ *
+ * With few tokens, or keys of their own for each, the time is that of reading keys: a block keeps a token's queries and
+ * every warp streams sixteen keys at a time through a ring of its own in shared memory, waiting for no other warp.
  */
 #include "kernels/cuda/v32.h"
 #include "kernels/cuda/v32_device.cuh"
@@ -20,6 +23,11 @@ enum {
     MATH_WARPS = 16,
     HOPPER_THREADS = (MATH_WARPS + 4) * 32,  /* of the loading warpgroup one warp works */
     HOPPER_SHARED = STAGES * STAGE_BYTES + STAGES * 16,
+    FEW = 4,                                 /* tokens that share keys */
+    FEW_WARPS = 16,
+    FEW_STAGES = 5,
+    FEW_BYTES = 16 * DIM + 64,               /* of a stage: sixteen keys and their factors */
+    FEW_SHARED = STAGE_BYTES + FEW_WARPS * FEW_STAGES * FEW_BYTES,
     SYNC_THREADS = 256,
     SYNC_SHARED = 2 * (HEADS * DIM + 1024),
 };
@@ -152,6 +160,94 @@ static __global__ void __launch_bounds__(HOPPER_THREADS, 1) index_wgmma(const v3
 #endif
 }
 
+/* A block has one token and tiles [first, first + each) of 64 keys; a warp's sixteen of every fourth tile. */
+static __global__ void __launch_bounds__(FEW_WARPS * 32, 1) index_few(const v32_index a, int each) {
+#ifdef V32_HOPPER
+    extern __shared__ __align__(1024) unsigned char memory[];
+    uint32_t shared = shared_address(memory);
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, q = lane & 3, token = blockIdx.y;
+    int64_t sees = (a.key_step ? a.pos0 : a.pos0 + token) + 1;
+    if (sees > a.n_key) sees = a.n_key;
+    int first = blockIdx.x * each, tiles = (int)((sees + 63) / 64);
+    int end = first + each < tiles ? first + each : tiles;
+    if (first >= end) return;
+    const uint8_t *keys = a.k + token * a.key_step * DIM;
+    const float *factors = a.k_scale + token * a.key_step;
+    if (threadIdx.x == 0 && (shared & 1023)) __trap();
+
+    uint32_t ring = STAGE_BYTES + (uint32_t)(warp * FEW_STAGES * FEW_BYTES);
+    auto load = [&](int tile, int stage) {
+        if (tile < end) {
+            uint32_t to = shared + ring + (uint32_t)(stage * FEW_BYTES);
+            int64_t from = (int64_t)tile * 64 + (warp & 3) * 16;
+            int part = lane & 7;
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                int row = i * 4 + (lane >> 3);
+                bool valid = from + row < a.n_key;
+                copy_async16_to(to + row * DIM + ((part ^ (row & 7)) << 4),
+                                keys + (valid ? (from + row) * DIM + part * 16 : 0), valid);
+            }
+            if (lane < 4) { /* the last four may reach beyond n_key, not beyond a multiple of four */
+                bool valid = from + lane * 4 < a.n_key;
+                copy_async16_to(to + 16 * DIM + lane * 16, factors + (valid ? from + lane * 4 : 0), valid);
+            }
+        }
+        copy_commit();
+    };
+    if (warp == 0) load_stage(a, shared, token, token + 1);
+    copy_commit();
+    int tile = first + (warp >> 2), step = FEW_WARPS / 4;
+#pragma unroll
+    for (int i = 0; i < FEW_STAGES - 1; i++) load(tile + i * step, i);
+    copy_wait<FEW_STAGES - 1>(); /* the queries */
+    fence_async_proxy();
+    __syncthreads();
+    float w[16];
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        float4 w4 = reinterpret_cast<const float4 *>(memory + QUERY_BYTES)[q * 4 + j];
+        w[j * 4] = w4.x, w[j * 4 + 1] = w4.y, w[j * 4 + 2] = w4.z, w[j * 4 + 3] = w4.w;
+    }
+    uint64_t queries = tile_descriptor(shared, 16, 1024);
+    int row = (lane & 7) + (lane >> 3 & 1) * 8; /* whose address this lane gives */
+    float *score = a.score + token * a.score_stride;
+    for (int n = 0; tile < end; tile += step, n++) {
+        __syncwarp(); /* all have read what is overwritten now */
+        load(tile + (FEW_STAGES - 1) * step, (n + FEW_STAGES - 1) % FEW_STAGES);
+        copy_wait<FEW_STAGES - 1>();
+        __syncwarp();
+        const unsigned char *at = memory + ring + n % FEW_STAGES * FEW_BYTES;
+        uint32_t k[4][4];
+#pragma unroll
+        for (int s = 0; s < 4; s++) load_matrix4(k[s], at + row * DIM + (((s * 2 + (lane >> 4)) ^ (row & 7)) << 4));
+        float scale = reinterpret_cast<const float *>(at + 16 * DIM)[g + (q & 1) * 8];
+        float d[32];
+        wgmma_fence();
+#pragma unroll
+        for (int s = 0; s < 4; s++) wgmma_fp8_n64(d, k[s], queries + (uint64_t)(s * 2), s > 0);
+        wgmma_commit();
+        wgmma_wait<0>();
+        float v[2];
+#pragma unroll
+        for (int r = 0; r < 2; r++) { /* the order of index_wgmma */
+            float sum[2] = {};
+#pragma unroll
+            for (int i = 0; i < 16; i++)
+                sum[i & 1] = __fmaf_rn(w[i], fmaxf(d[(i >> 1) * 4 + r * 2 + (i & 1)], 0.0f), sum[i & 1]);
+            v[r] = sum[0] + sum[1];
+        }
+        float send = q & 1 ? v[0] : v[1], keep = q & 1 ? v[1] : v[0];
+        float x = keep + __shfl_xor_sync(0xffffffffu, send, 1);
+        x = (x + __shfl_xor_sync(0xffffffffu, x, 2)) * scale;
+        int64_t own = (int64_t)tile * 64 + (warp & 3) * 16 + g + (q & 1) * 8;
+        if (q < 2 && own < sees) score[own] = x;
+    }
+#else
+    __trap();
+#endif
+}
+
 /* The same by single warps: a warp has 32 keys, two buffers hold a token's queries each. */
 static __global__ void __launch_bounds__(SYNC_THREADS) index_sync(const v32_index a) {
     extern __shared__ __align__(1024) unsigned char memory[];
@@ -233,8 +329,20 @@ cudaError_t v32_index_launch(const v32_index *given, v32_variant variant, cudaSt
         a.tokens_each = each < 32 ? 32 : each > 512 ? 512 : (int)each;
     }
     dim3 grid((unsigned)tiles, (unsigned)((a.n_tok + a.tokens_each - 1) / a.tokens_each));
+    if (a.key_step < 0 || (a.key_step && variant != V32_WGMMA)) return cudaErrorNotSupported;
     if (variant == V32_WGMMA) {
         if (major != 9) return cudaErrorNotSupported;
+        if (a.key_step % 4 == 0 && (a.key_step || a.n_tok <= FEW)) {
+            sees = a.key_step && a.pos0 + 1 < sees ? a.pos0 + 1 : sees;
+            int all = (int)((sees + 63) / 64), blocks = n_sm / a.n_tok > 1 ? n_sm / a.n_tok : 1;
+            int each = ((all + blocks - 1) / blocks + 3) / 4 * 4;
+            error = cudaFuncSetAttribute(index_few, cudaFuncAttributeMaxDynamicSharedMemorySize, FEW_SHARED);
+            if (error != cudaSuccess) return error;
+            V32_LAUNCH(index_few, dim3((unsigned)((all + each - 1) / each), (unsigned)a.n_tok), FEW_WARPS * 32,
+                       FEW_SHARED, stream, a, each);
+            return cudaGetLastError();
+        }
+        if (a.key_step) return cudaErrorNotSupported;
         error = cudaFuncSetAttribute(index_wgmma, cudaFuncAttributeMaxDynamicSharedMemorySize, HOPPER_SHARED);
         if (error != cudaSuccess) return error;
         V32_LAUNCH(index_wgmma, grid, HOPPER_THREADS, HOPPER_SHARED, stream, a);

@@ -459,18 +459,19 @@ static __global__ void __launch_bounds__(THREADS, 1) mla_wgmma(const v32_mla a) 
 #endif
 }
 
-/* Parts of a list merged in order: out = sum_i exp(lse_i - lse) out_i. A block has a (token, head). */
+/* Parts of a list merged in order: out = sum_i exp(lse_i - lse) out_i. A block has a (token, head). Parts of no keys
+ * are zeros: no loads wait for a look at their weights. */
 static __global__ void __launch_bounds__(128) merge_parts(const v32_mla a) {
     int64_t row = blockIdx.x, rows = (int64_t)a.n_tok * a.n_head;
     float greatest = -INFINITY;
+#pragma unroll 8
     for (int i = 0; i < a.n_split; i++) greatest = fmaxf(greatest, a.part_lse[i * rows + row]);
     float4 sum = make_float4(0, 0, 0, 0);
     float total = 0.0f;
     if (greatest != -INFINITY) {
+#pragma unroll 8
         for (int i = 0; i < a.n_split; i++) {
-            float lse = a.part_lse[i * rows + row];
-            if (lse == -INFINITY) continue;
-            float weight = expf(lse - greatest);
+            float weight = expf(a.part_lse[i * rows + row] - greatest);
             float4 v = reinterpret_cast<const float4 *>(a.part_out + (i * rows + row) * V32_LATENT)[threadIdx.x];
             sum.x += weight * v.x;
             sum.y += weight * v.y;

@@ -1,20 +1,29 @@
 /* v32_topk.cu - the few thousand best of rows of some hundred thousand scores, exactly.
  *
- * A block has a row and reads it once: a sample gives a bound a little below the wanted rank, one pass collects what is
- * not below it, and the exact cut is found among those, in shared memory. Where the bound misses (too few or too many
- * pass), counting passes over the row find the cut: slower, the same result. What is selected becomes a bitmap, from
- * which positions are written in order; equals at the cut are taken from the front.
+ * Many rows: a block has a row and reads it once: a sample gives a bound a little below the wanted rank, one pass
+ * collects what is not below it, and the exact cut is found among those, in shared memory. Where the bound misses (too
+ * few or too many pass), counting passes over the row find the cut: slower, the same result. What is selected becomes a
+ * bitmap, from which positions are written in order; equals at the cut are taken from the front.
+ *
+ * Few rows: a cluster of blocks has a row and holds it in registers, so that its time is not that of one
+ * multiprocessor's loads. Of each block's thread maxima the (wanted / blocks)th greatest is a bound that at least
+ * `wanted` scores pass; each block reads the lists of all that pass from the others' shared memory and finds the cut
+ * by itself.
  */
 #include "kernels/cuda/v32.h"
 #include "kernels/cuda/v32_device.cuh"
 
 enum {
-    SAMPLE = 4096,  /* scores, in runs of RUN */
+    SAMPLE = 8192,  /* scores, in runs of RUN; kept where orders and places will be */
     RUN = 8,
     BINS = 2048,
     SPAN = 4,       /* loads of 16 bytes that a thread has under way */
     MOST_KEYS = 262144,
     STATE_BYTES = 256,
+    HELD = 16,        /* scores that a thread of a cluster holds */
+    OWN_MOST = 4096,  /* that pass the bound, of a block */
+    LIST_MOST = 8192, /* of a row */
+    CLUSTER_ROWS = 64,
 };
 
 /* Greater scores are greater numbers; the two zeros are one; NaN is 0. */
@@ -31,6 +40,7 @@ static __device__ __forceinline__ float score_of(uint32_t order) {
 struct row_state {
     int warp_sum[32];
     int bin, above, n;
+    uint32_t bound;
 };
 
 /* Sum of `mine` over the threads before this one; *all = over all. All threads call it. */
@@ -98,24 +108,27 @@ static __device__ uint32_t kth_greatest(reader value, int n, int rank, int skip,
     return prefix;
 }
 
-static __global__ void __launch_bounds__(1024) topk_rows(const v32_topk a, int capacity, int map_words) {
-    extern __shared__ __align__(16) unsigned char memory[];
+static __device__ __forceinline__ int scores_of_row(const v32_topk &a, int row) {
+    int64_t sees = a.pos0 + (int64_t)row * a.row_step + 1;
+    return (int)(sees < a.n_key ? sees : a.n_key);
+}
+/* Everything, where no more than wanted is there. */
+static __device__ __forceinline__ void select_all(const v32_topk &a, int row, int n) {
+    for (int i = threadIdx.x; i < n; i += blockDim.x) a.position[(int64_t)row * a.n_select + i] = i;
+    if (threadIdx.x == 0) a.count[row] = n;
+}
+
+/* A row by one block. */
+static __device__ void select_row(const v32_topk &a, int row, unsigned char *memory, int capacity, int map_words) {
     row_state &s = *reinterpret_cast<row_state *>(memory);
     int *bins = reinterpret_cast<int *>(memory + STATE_BYTES);   /* [BINS] */
     uint32_t *map = reinterpret_cast<uint32_t *>(bins + BINS);   /* [map_words] selected */
     uint32_t *equal = map + map_words;                           /* [map_words] at the cut */
     uint32_t *orders = equal + map_words;                        /* [capacity] */
     uint32_t *places = orders + capacity;                        /* [capacity] */
-    int row = blockIdx.x, lane = threadIdx.x & 31;
-    int64_t sees = a.pos0 + (int64_t)row * a.row_step + 1;
-    int n = (int)(sees < a.n_key ? sees : a.n_key), wanted = a.n_select;
+    int lane = threadIdx.x & 31, n = scores_of_row(a, row), wanted = a.n_select;
     const float *score = a.score + row * a.score_stride;
     int32_t *position = a.position + (int64_t)row * a.n_select;
-    if (n <= wanted) {
-        for (int i = threadIdx.x; i < n; i += blockDim.x) position[i] = i;
-        if (threadIdx.x == 0) a.count[row] = n;
-        return;
-    }
 
     uint32_t bound = 0; /* of what is collected; 0 = everything */
     int above;
@@ -131,7 +144,7 @@ static __global__ void __launch_bounds__(1024) topk_rows(const v32_topk a, int c
         }
         __syncthreads();
         float expected = (float)wanted * SAMPLE / (float)n;
-        int rank = (int)(expected * 1.25f + 4.0f * sqrtf(expected) + 8.0f);
+        int rank = (int)(expected + 5.0f * sqrtf(expected) + 8.0f);
         if (rank > SAMPLE) rank = SAMPLE;
         bound = kth_greatest([&](int i) { return orders[i]; }, SAMPLE, rank, 1, bins, s, &above);
         if (bound < 0x00800000u) bound = 0x007fffffu; /* -infinity: below it is NaN alone */
@@ -140,13 +153,20 @@ static __global__ void __launch_bounds__(1024) topk_rows(const v32_topk a, int c
     __syncthreads();
     float least = bound ? score_of(bound) : 0.0f;
     int step = (int)blockDim.x * 4;
-    for (int base = 0; base < n; base += step * SPAN) {
-        float4 v[SPAN];
+    float4 next[SPAN]; /* asked for before what is here is looked at */
+    auto ask = [&](int base) {
 #pragma unroll
         for (int i = 0; i < SPAN; i++) {
             int p = base + i * step + (int)threadIdx.x * 4;
-            v[i] = p < n ? __ldg(reinterpret_cast<const float4 *>(score + p)) : make_float4(0, 0, 0, 0);
+            next[i] = p < n ? __ldg(reinterpret_cast<const float4 *>(score + p)) : make_float4(0, 0, 0, 0);
         }
+    };
+    ask(0);
+    for (int base = 0; base < n; base += step * SPAN) {
+        float4 v[SPAN];
+#pragma unroll
+        for (int i = 0; i < SPAN; i++) v[i] = next[i];
+        ask(base + step * SPAN);
         uint32_t mask = 0;
 #pragma unroll
         for (int i = 0; i < SPAN; i++) {
@@ -239,23 +259,167 @@ static __global__ void __launch_bounds__(1024) topk_rows(const v32_topk a, int c
     if (threadIdx.x == 0) a.count[row] = wanted;
 }
 
+static __global__ void __launch_bounds__(1024) topk_rows(const v32_topk a, int capacity, int map_words) {
+    V32_SHARED(memory);
+    int row = blockIdx.x, n = scores_of_row(a, row);
+    if (n <= a.n_select) select_all(a, row, n);
+    else select_row(a, row, memory, capacity, map_words);
+}
+
+/* Sum of `mine` over the lanes up to this one. */
+static __device__ __forceinline__ int warp_scan(int mine) {
+#pragma unroll
+    for (int d = 1; d < 32; d <<= 1) {
+        int v = __shfl_up_sync(0xffffffffu, mine, d);
+        if ((int)(threadIdx.x & 31) >= d) mine += v;
+    }
+    return mine;
+}
+
+/* A row by a cluster of n_part blocks, each a stretch of `span` positions. */
+static __global__ void __launch_bounds__(1024) topk_cluster(const v32_topk a, int n_part, int capacity, int map_words) {
+    V32_SHARED(memory);
+    row_state &s = *reinterpret_cast<row_state *>(memory);
+    int *bins = reinterpret_cast<int *>(memory + STATE_BYTES);
+    uint32_t *own = reinterpret_cast<uint32_t *>(bins + BINS), *list = own + OWN_MOST;
+    int part = blockIdx.x % n_part, row = blockIdx.x / n_part, lane = threadIdx.x & 31;
+    int n = scores_of_row(a, row), wanted = a.n_select, above;
+    if (n <= wanted) {
+        if (part == 0) select_all(a, row, n);
+        return;
+    }
+    int span = ((n + n_part - 1) / n_part + 127) / 128 * 128;
+    int end = (part + 1) * span < n ? (part + 1) * span : n;
+    const float *score = a.score + row * a.score_stride;
+
+    /* a warp has 512 neighbouring positions, each load of a lane four */
+    int at = part * span + (threadIdx.x >> 5) * (32 * HELD) + lane * 4;
+    float4 x[HELD / 4];
+#pragma unroll
+    for (int i = 0; i < HELD / 4; i++) {
+        int p = at + i * 128;
+        x[i] = p < end ? __ldg(reinterpret_cast<const float4 *>(score + p)) : make_float4(0, 0, 0, 0);
+    }
+    uint32_t v[HELD], most = 0; /* 0: NaN or none */
+#pragma unroll
+    for (int i = 0; i < HELD / 4; i++) {
+        const float of[4] = {x[i].x, x[i].y, x[i].z, x[i].w};
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            uint32_t order = at + i * 128 + e < end ? order_of(of[e]) : 0;
+            v[i * 4 + e] = order;
+            most = order > most ? order : most;
+        }
+    }
+    int threads = (int)blockDim.x;
+    uint32_t bound = kth_greatest([&](int) { return most; }, threads, (wanted + n_part - 1) / n_part, 2, bins, s, &above);
+    if (threadIdx.x == 0) {
+        s.bound = bound;
+        s.n = 0;
+    }
+    cluster_arrive();
+    cluster_wait();
+    uint32_t theirs = cluster_load(&s.bound, lane % n_part);
+#pragma unroll
+    for (int d = 16; d; d >>= 1) {
+        uint32_t other = __shfl_xor_sync(0xffffffffu, theirs, d);
+        theirs = other < theirs ? other : theirs;
+    }
+    bound = theirs;
+
+    bool fits = bound > 0;
+    if (fits) {
+        int mine = 0;
+#pragma unroll
+        for (int i = 0; i < HELD; i++) mine += v[i] >= bound;
+        int sum = warp_scan(mine), to = 0;
+        if (lane == 31 && sum > 0) to = atomicAdd(&s.n, sum);
+        to = __shfl_sync(0xffffffffu, to, 31) + sum - mine;
+#pragma unroll
+        for (int i = 0; i < HELD; i++) {
+            if (v[i] < bound) continue;
+            if (to < OWN_MOST) own[to] = v[i];
+            to++;
+        }
+    }
+    cluster_arrive();
+    cluster_wait();
+    int have = fits && lane < n_part ? (int)cluster_load(reinterpret_cast<const uint32_t *>(&s.n), lane) : 0;
+    int up_to = warp_scan(have), total = __shfl_sync(0xffffffffu, up_to, 31);
+    fits = fits && total <= LIST_MOST && !__any_sync(0xffffffffu, have > OWN_MOST);
+    if (!fits) { /* equals without number, or NaN: the same for all of the cluster */
+        cluster_arrive();
+        cluster_wait();
+        if (part == 0) select_row(a, row, memory, capacity, map_words);
+        return;
+    }
+    for (int p = 0; p < n_part; p++) {
+        int from = __shfl_sync(0xffffffffu, up_to - have, p), m = __shfl_sync(0xffffffffu, have, p);
+        for (int i = threadIdx.x; i < m; i += threads) list[from + i] = cluster_load(own + i, p);
+    }
+    cluster_arrive(); /* the others' lists have been read; nobody leaves before all of them are */
+    __syncthreads();
+    uint32_t cut = kth_greatest([&](int i) { return list[i]; }, total, wanted, 0, bins, s, &above);
+
+    /* above the cut in the lower half of a number, equal to it in the upper: before this block, then in it */
+    int before = 0, all, quota = wanted - above, earlier = __shfl_sync(0xffffffffu, up_to - have, part);
+    for (int i = threadIdx.x; i < earlier; i += threads) before += (list[i] > cut) + ((list[i] == cut) << 16);
+    block_scan(before, s, &all);
+    int up[HELD / 4], mine = 0;
+#pragma unroll
+    for (int i = 0; i < HELD / 4; i++) {
+        up[i] = 0;
+#pragma unroll
+        for (int e = 0; e < 4; e++) up[i] += (v[i * 4 + e] > cut) + ((v[i * 4 + e] == cut) << 16);
+        mine += up[i];
+    }
+    int ignore, base = all + __shfl_sync(0xffffffffu, block_scan(mine, s, &ignore), 0);
+    int32_t *position = a.position + (int64_t)row * wanted;
+#pragma unroll
+    for (int i = 0; i < HELD / 4; i++) {
+        int sum = warp_scan(up[i]), to = base + sum - up[i];
+        base += __shfl_sync(0xffffffffu, sum, 31);
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            bool over = v[i * 4 + e] > cut, same = v[i * 4 + e] == cut;
+            int overs = to & 0xffff, sames = to >> 16;
+            if (over || (same && sames < quota))
+                position[overs + (sames < quota ? sames : quota)] = at + i * 128 + e;
+            to += over + (same << 16);
+        }
+    }
+    if (part == 0 && threadIdx.x == 0) a.count[row] = wanted;
+    cluster_wait();
+}
+
 cudaError_t v32_topk_launch(const v32_topk *a, cudaStream_t stream) {
     if (a->n_row < 1) return cudaSuccess;
     if (a->n_select < 1 || a->n_select > V32_TOPK_MOST || a->score_stride % 4 || a->n_key > MOST_KEYS ||
-        (a->threads && a->threads != 512 && a->threads != 1024))
+        a->threads < 0 || a->threads % 128 || a->threads > 1024 || a->parts < 0 || a->parts > 8)
         return cudaErrorNotSupported;
-    int device, n_sm;
+    int device, n_sm, major;
     cudaError_t error = cudaGetDevice(&device);
     if (error == cudaSuccess) error = cudaDeviceGetAttribute(&n_sm, cudaDevAttrMultiProcessorCount, device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
     if (error != cudaSuccess) return error;
-    int capacity = 3 * a->n_select > SAMPLE ? 3 * a->n_select : SAMPLE;
+    int capacity = 2 * a->n_select > SAMPLE / 2 ? 2 * a->n_select : SAMPLE / 2;
     int64_t sees = a->pos0 + (int64_t)(a->n_row - 1) * a->row_step + 1;
     if (sees > a->n_key) sees = a->n_key;
     int map_words = (int)((sees + 31) / 32 + 3) / 4 * 4;
     size_t shared = STATE_BYTES + (size_t)BINS * 4 + (size_t)map_words * 8 + (size_t)capacity * 8;
-    error = cudaFuncSetAttribute(topk_rows, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    int threads = a->threads ? a->threads : a->n_row > n_sm || (a->parts != 1 && a->n_row > CLUSTER_ROWS) ? 512 : 1024;
+    int parts = a->parts ? a->parts : a->n_row <= CLUSTER_ROWS ? 8 : 1;
+    if (a->n_select > threads * parts || sees > (int64_t)threads * HELD * parts - 128 * parts || major < 9) parts = 1;
+    if (parts == 1) {
+        error = cudaFuncSetAttribute(topk_rows, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+        if (error != cudaSuccess) return error;
+        V32_LAUNCH(topk_rows, a->n_row, threads, shared, stream, *a, capacity, map_words);
+        return cudaGetLastError();
+    }
+    size_t lists = STATE_BYTES + (size_t)(BINS + OWN_MOST + LIST_MOST) * 4;
+    if (shared < lists) shared = lists;
+    error = cudaFuncSetAttribute(topk_cluster, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
     if (error != cudaSuccess) return error;
-    int threads = a->threads ? a->threads : a->n_row > n_sm ? 512 : 1024;
-    V32_LAUNCH(topk_rows, a->n_row, threads, shared, stream, *a, capacity, map_words);
-    return cudaGetLastError();
+    return V32_LAUNCH_CLUSTER(topk_cluster, a->n_row * parts, parts, threads, shared, stream, *a, parts, capacity,
+                              map_words);
 }

@@ -5,9 +5,8 @@
 
 static const size_t STACK_BYTES = 128 << 10, SHARED_MOST = 232448; /* of a Hopper block */
 
-alignas(1024) unsigned char memory[1 << 18];
+alignas(1024) unsigned char memory[(size_t)CPU_SHARED_STEP * CPU_CLUSTER_MOST];
 cpu_thread *cpu_current;
-uint3 cpu_block;
 dim3 cpu_grid, cpu_block_dim;
 
 namespace {
@@ -22,7 +21,8 @@ struct barrier {
 std::vector<cpu_thread> threads;
 std::vector<turn> turns;
 std::vector<barrier> warps;
-barrier block;
+std::vector<barrier> blocks;
+barrier cluster;
 ucontext_t between;
 const std::function<void()> *body;
 long progress;
@@ -68,22 +68,43 @@ void cpu_warp_barrier() {
     wait_at(warps[(size_t)cpu_current->number / 32], 32);
 }
 void cpu_block_barrier() {
-    wait_at(block, (int)threads.size());
+    wait_at(blocks[(size_t)cpu_current->number / cpu_block_dim.x], (int)cpu_block_dim.x);
+}
+void cpu_cluster_arrive() {
+    cpu_current->cluster_passed = cluster.passed;
+    if (++cluster.waiting < (int)threads.size()) return;
+    cluster.waiting = 0;
+    cluster.passed++;
+    progress++;
+}
+void cpu_cluster_wait() {
+    while (cluster.passed == cpu_current->cluster_passed) cpu_yield();
+}
+unsigned char *cpu_shared_of(int rank) {
+    if (rank < 0 || rank >= (int)blocks.size()) cpu_fault("no such block in the cluster");
+    return memory + (size_t)rank * CPU_SHARED_STEP;
+}
+unsigned char *cpu_shared() {
+    return cpu_shared_of(cpu_current->number / (int)cpu_block_dim.x);
 }
 void cpu_fault(const char *what) {
-    printf("block (%u, %u), thread %d: %s\n", cpu_block.x, cpu_block.y, cpu_current->number, what);
+    printf("block (%u, %u), thread %u: %s\n", blockIdx.x, blockIdx.y, threadIdx.x, what);
     exit(1);
 }
 
-static void run_block(int n) {
-    memset(memory, 0xff, sizeof memory);
+/* The blocks from (x, y) of a cluster. */
+static void run_blocks(int each, int cluster_size, unsigned x, unsigned y) {
+    int n = each * cluster_size;
+    memset(memory, 0xff, (size_t)CPU_SHARED_STEP * (size_t)cluster_size);
     threads.assign((size_t)n, cpu_thread());
     warps.assign((size_t)n / 32, {0, 0});
-    block = {0, 0};
+    blocks.assign((size_t)cluster_size, {0, 0});
+    cluster = {0, 0};
     for (int i = 0; i < n; i++) {
         turn &t = turns[(size_t)i];
         threads[(size_t)i].number = i;
-        threads[(size_t)i].index = {(unsigned)i, 0, 0};
+        threads[(size_t)i].index = {(unsigned)(i % each), 0, 0};
+        threads[(size_t)i].block = {x + (unsigned)(i / each), y, 0};
         getcontext(&t.context);
         t.context.uc_stack.ss_sp = t.stack.get();
         t.context.uc_stack.ss_size = STACK_BYTES;
@@ -112,7 +133,7 @@ static void run_block(int n) {
     }
 }
 
-void cpu_run(dim3 grid, int n, size_t shared, const std::function<void()> &kernel) {
+void cpu_run(dim3 grid, int n, size_t shared, const std::function<void()> &kernel, int cluster_size) {
     cpu_grid = grid;
     cpu_block_dim = dim3((unsigned)n);
     body = &kernel;
@@ -120,10 +141,11 @@ void cpu_run(dim3 grid, int n, size_t shared, const std::function<void()> &kerne
         printf("%zu bytes of shared memory: a block can have %zu\n", shared, SHARED_MOST);
         exit(1);
     }
-    while ((int)turns.size() < n) turns.push_back({{}, std::unique_ptr<char[]>(new char[STACK_BYTES])});
+    if (cluster_size > CPU_CLUSTER_MOST || grid.x % (unsigned)cluster_size) {
+        printf("%u blocks cannot be clusters of %d\n", grid.x, cluster_size);
+        exit(1);
+    }
+    while ((int)turns.size() < n * cluster_size) turns.push_back({{}, std::unique_ptr<char[]>(new char[STACK_BYTES])});
     for (unsigned y = 0; y < grid.y; y++)
-        for (unsigned x = 0; x < grid.x; x++) {
-            cpu_block = {x, y, 0};
-            run_block(n);
-        }
+        for (unsigned x = 0; x < grid.x; x += (unsigned)cluster_size) run_blocks(n, cluster_size, x, y);
 }

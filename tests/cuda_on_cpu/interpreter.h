@@ -4,7 +4,7 @@
  * device agrees is for a device to say.
  *
  * Included before every file of that build. Threads are contexts that take turns; one runs until it has to wait. Blocks
- * run one after the other. Copies without waiting are done only when they are waited for. Shared memory begins as NaN.
+ * run one after the other, those of a cluster together. Copies without waiting are done only when they are waited for. Shared memory begins as NaN.
  * The kernels' headers of single instructions are replaced by those of the same name below this directory.
  */
 #ifndef PHAROS_INTERPRETER_H
@@ -28,17 +28,18 @@ struct cpu_copy {
     bool valid;
 };
 struct cpu_thread {
-    int number;
-    uint3 index;
+    int number; /* in the cluster */
+    uint3 index, block;
     bool done;
+    long cluster_passed; /* the cluster's barrier when this thread arrived */
     std::vector<cpu_copy> open;                 /* copies asked for since the last commit */
     std::vector<std::vector<cpu_copy>> groups;  /* and before it */
     uint64_t shown[8];                          /* to the other lanes */
 };
 extern cpu_thread *cpu_current;
-extern uint3 cpu_block;
 extern dim3 cpu_grid, cpu_block_dim;
-extern unsigned char memory[]; /* the kernels' name for dynamic shared memory */
+extern unsigned char memory[]; /* the kernels' name for dynamic shared memory: of a cluster's first block */
+enum { CPU_SHARED_STEP = 1 << 18, CPU_CLUSTER_MOST = 8 };
 
 /* The thread's lane number and those of its warp. */
 int cpu_lane();
@@ -49,14 +50,20 @@ void cpu_yield();
 void cpu_progress();
 void cpu_warp_barrier();
 void cpu_block_barrier();
-/* Runs a grid; ends the program with a line where threads wait for each other for ever. */
-void cpu_run(dim3 grid, int threads, size_t shared, const std::function<void()> &kernel);
+void cpu_cluster_arrive();
+void cpu_cluster_wait();
+/* The thread's block's shared memory, or that of block `rank` of its cluster. */
+unsigned char *cpu_shared();
+unsigned char *cpu_shared_of(int rank);
+/* Runs a grid, the blocks of a cluster at the same time; ends the program with a line where threads wait for each other
+ * for ever. */
+void cpu_run(dim3 grid, int threads, size_t shared, const std::function<void()> &kernel, int cluster = 1);
 void cpu_fault(const char *what);
 
 /* ---- the language ---- */
 
 #define threadIdx (cpu_current->index)
-#define blockIdx cpu_block
+#define blockIdx (cpu_current->block)
 #define gridDim cpu_grid
 #define blockDim cpu_block_dim
 #undef __launch_bounds__

@@ -6,6 +6,21 @@
 
 #define V32_LAUNCH(kernel, grid, threads, shared, stream, ...) \
     cpu_run(grid, threads, shared, [&] { kernel(__VA_ARGS__); })
+#define V32_LAUNCH_CLUSTER(kernel, grid, cluster, threads, shared, stream, ...) \
+    (cpu_run(dim3((unsigned)(grid)), threads, shared, [&] { kernel(__VA_ARGS__); }, cluster), cudaSuccess)
+#define V32_SHARED(name) unsigned char *name = cpu_shared()
+
+static inline void cluster_arrive() {
+    cpu_cluster_arrive();
+}
+static inline void cluster_wait() {
+    cpu_cluster_wait();
+}
+static inline uint32_t cluster_load(const uint32_t *p, int rank) {
+    uint32_t v;
+    memcpy(&v, cpu_shared_of(rank) + (reinterpret_cast<const unsigned char *>(p) - cpu_shared()), sizeof v);
+    return v;
+}
 
 static inline float exp2_fast(float x) {
     return exp2f(x);

@@ -105,6 +105,9 @@ static inline void wgmma_bf16_n128_t(float (&d)[64], const uint32_t (&a)[4], uin
 static inline void wgmma_f16_n128_t(float (&d)[64], const uint32_t (&a)[4], uint64_t b, int accumulate) {
     cpu_wgmma_registers(CPU_F16, d, a, b, true, accumulate);
 }
+static inline void wgmma_fp8_n64(float (&d)[32], const uint32_t (&a)[4], uint64_t b, int accumulate) {
+    cpu_wgmma_registers(CPU_E4M3, d, a, b, false, accumulate);
+}
 static inline void wgmma_fp8_n128(float (&d)[64], const uint32_t (&a)[4], uint64_t b, int accumulate) {
     cpu_wgmma_registers(CPU_E4M3, d, a, b, false, accumulate);
 }
