@@ -56,9 +56,12 @@ static __device__ __forceinline__ void load_bf16(const v32_mla &a, uint32_t shar
     for (int number = blockIdx.x; number < n_item; number += gridDim.x) {
         v32_item item = v32_item_of(a, number);
         if (item.n_block == 0) continue;
-        int32_t next[4];
+        int32_t now[4], next[4], later[4]; /* rows of this block and of the two after it: asked for long before use */
 #pragma unroll
-        for (int p = 0; p < 4; p++) next[p] = v32_place(a, item, 0, p * 16 + row);
+        for (int p = 0; p < 4; p++) {
+            now[p] = v32_place(a, item, 0, p * 16 + row);
+            next[p] = v32_place(a, item, 1, p * 16 + row);
+        }
         const char *from[4];
         bool valid[4];
         barrier_wait(bar.q_empty(), (seen & 1) ^ 1);
@@ -75,16 +78,15 @@ static __device__ __forceinline__ void load_bf16(const v32_mla &a, uint32_t shar
             uint32_t to = shared + K_AT + slot * V32_TILE + place;
 #pragma unroll
             for (int p = 0; p < 4; p++) {
-                valid[p] = next[p] >= 0;
-                from[p] = cache + (int64_t)(valid[p] ? next[p] : 0) * (V32_KEY * 2);
+                valid[p] = now[p] >= 0;
+                from[p] = cache + (int64_t)(valid[p] ? now[p] : 0) * (V32_KEY * 2);
+                later[p] = v32_place(a, item, b + 2, p * 16 + row);
             }
             barrier_wait(bar.empty(slot), (n >> 1 & 1) ^ 1);
             copy_rows<0, 4>(to, from, valid);
             copy_commit();
             copy_rows<4, 9>(to, from, valid);
             copy_commit();
-#pragma unroll
-            for (int p = 0; p < 4; p++) next[p] = v32_place(a, item, b + 1, p * 16 + row);
             copy_wait<1>();
             fence_async_proxy();
             barrier_arrive_warp(bar.full(slot, 0));
@@ -100,6 +102,11 @@ static __device__ __forceinline__ void load_bf16(const v32_mla &a, uint32_t shar
             copy_wait<0>();
             fence_async_proxy();
             barrier_arrive_warp(bar.full(slot, 1));
+#pragma unroll
+            for (int p = 0; p < 4; p++) {
+                now[p] = next[p];
+                next[p] = later[p];
+            }
         }
     }
 }
@@ -281,26 +288,39 @@ static __device__ __forceinline__ void make_scores(const v32_mla &a, uint32_t sh
                 for (int i = 0; i < 32; i++)
                     if ((i >> 2) * 8 + q * 2 + (i & 1) >= left) s[i] = -INFINITY;
             }
-            float factor[2];
+            /* two rows at a time, sums in four parts: each step alone is shorter than the wait for its result */
+            float factor[2], greatest[2], total[2][4] = {};
 #pragma unroll
             for (int r = 0; r < 2; r++) {
-                float greatest = -INFINITY;
+                float m[4];
 #pragma unroll
-                for (int j = 0; j < 8; j++) greatest = fmaxf(greatest, fmaxf(s[j * 4 + r * 2], s[j * 4 + r * 2 + 1]));
-                greatest = fmaxf(greatest, __shfl_xor_sync(0xffffffffu, greatest, 1));
-                greatest = fmaxf(greatest, __shfl_xor_sync(0xffffffffu, greatest, 2));
-                factor[r] = v32_move_base(sums[r], greatest * scale);
-                float base = sums[r].base, total = 0.0f;
+                for (int j = 0; j < 4; j++) m[j] = fmaxf(s[j * 4 + r * 2], s[j * 4 + r * 2 + 1]);
 #pragma unroll
-                for (int j = 0; j < 8; j++)
+                for (int j = 4; j < 8; j++) m[j - 4] = fmaxf(m[j - 4], fmaxf(s[j * 4 + r * 2], s[j * 4 + r * 2 + 1]));
+                greatest[r] = fmaxf(fmaxf(m[0], m[1]), fmaxf(m[2], m[3]));
+            }
+#pragma unroll
+            for (int d = 1; d < 4; d <<= 1) {
+                float other[2];
+#pragma unroll
+                for (int r = 0; r < 2; r++) other[r] = __shfl_xor_sync(0xffffffffu, greatest[r], d);
+#pragma unroll
+                for (int r = 0; r < 2; r++) greatest[r] = fmaxf(greatest[r], other[r]);
+            }
+#pragma unroll
+            for (int r = 0; r < 2; r++) factor[r] = v32_move_base(sums[r], greatest[r] * scale);
+#pragma unroll
+            for (int j = 0; j < 8; j++)
+#pragma unroll
+                for (int r = 0; r < 2; r++)
 #pragma unroll
                     for (int e = 0; e < 2; e++) {
                         float &x = s[j * 4 + r * 2 + e];
-                        x = exp2_fast(__fmaf_rn(x, scale, -base));
-                        total += x;
+                        x = exp2_fast(__fmaf_rn(x, scale, -sums[r].base));
+                        total[r][(j & 1) * 2 + e] += x;
                     }
-                sums[r].total += total;
-            }
+#pragma unroll
+            for (int r = 0; r < 2; r++) sums[r].total += (total[r][0] + total[r][1]) + (total[r][2] + total[r][3]);
             float inverse[2];
             if (last) {
 #pragma unroll
