@@ -223,7 +223,7 @@ static int run_check(const model_options *o) {
         const char *dir = o->folders[i];
         check_result r;
         ph_error err = {0};
-        int code = model_check(&r, dir, o->common.backend, o->common.threads, &err);
+        int code = model_check(&r, dir, o->common.backend, o->common.ranks, o->common.threads, &err);
         if (o->common.json)
             json_array_append_new(rows, code ? unreadable_json(dir, &err) : check_json(dir, &r));
         if (code) {

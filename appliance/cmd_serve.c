@@ -84,6 +84,7 @@ static int open_for_worker(void *user, engine **out, ph_error *err) {
     engine_options e = {.model_dir = o->model_dir,
                         .files = nano_files(),
                         .backend = o->backend,
+                        .ranks = o->ranks,
                         .threads = o->threads,
                         .topk = o->topk,
                         .dense = o->dense,

@@ -16,6 +16,7 @@ volatile sig_atomic_t interrupted;
 enum {
     OPTION_BACKEND = 1000,
     OPTION_DEVICE,
+    OPTION_RANKS,
     OPTION_THREADS,
     OPTION_TOPK,
     OPTION_DENSE,
@@ -40,7 +41,9 @@ static const struct argp_option common_option_list[] = {
     {"data", 'd', "DIR", 0, "Keep documents and what was read in DIR", 90},
     {"model", 'm', "DIR", 0, "Use the model in DIR instead of the embedded one", 90},
     {"threads", OPTION_THREADS, "N", 0, "Processor threads (all)", 90},
-    {"device", OPTION_DEVICE, "NAME", 0, "cpu, or cuda or cuda:N for an NVIDIA GPU (cpu)", 90},
+    {"device", OPTION_DEVICE, "NAME", 0, "cpu, or cuda or cuda:N for an NVIDIA GPU, or cuda:N,N,... for one model on several (cpu)", 90},
+    {"ranks", OPTION_RANKS, "N", 0,
+     "Deal the model out to N backends: the first N GPUs with --device cuda; on the processor a check, and slower (1)", 90},
     {"backend", OPTION_BACKEND, "NAME", 0, "avx512, avx2 or portable (the best)", 90},
     {"topk", OPTION_TOPK, "K", 0, "Positions the indexer selects (the model's)", 90},
     {"dense", OPTION_DENSE, NULL, 0, "Attend to everything instead, for comparison; has its own snapshots",
@@ -92,7 +95,10 @@ static error_t parse_common(int key, char *arg, struct argp_state *state) {
         if (!strncmp(arg, "cuda", 4))
             o->backend = arg;
         else if (strcmp(arg, "cpu"))
-            argp_error(state, "%s is no device: cpu, cuda or cuda:N", arg);
+            argp_error(state, "%s is no device: cpu, cuda, cuda:N or cuda:N,N,...", arg);
+        break;
+    case OPTION_RANKS:
+        o->ranks = whole_number(arg, "number of ranks", state);
         break;
     case OPTION_BACKEND:
         o->backend = arg;
@@ -131,8 +137,8 @@ static error_t parse_common(int key, char *arg, struct argp_state *state) {
         o->trace_limit = whole_number(arg, "number of MiB", state);
         break;
     case ARGP_KEY_END:
-        if (o->remote && (o->model_dir || o->backend || o->topk || o->dense))
-            argp_error(state, "--remote has its own model: no --model, --backend, --topk or --dense");
+        if (o->remote && (o->model_dir || o->backend || o->ranks || o->topk || o->dense))
+            argp_error(state, "--remote has its own model: no --model, --backend, --ranks, --topk or --dense");
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -206,6 +212,7 @@ int open_engine(engine **out, const common_options *o, ph_error *err) {
     engine_options options = {.model_dir = o->model_dir,
                               .files = nano_files(),
                               .backend = o->backend,
+                              .ranks = o->ranks,
                               .threads = o->threads,
                               .topk = o->topk,
                               .dense = o->dense};

@@ -18,7 +18,7 @@
 
 typedef struct common_options {
     const char *data_dir, *model_dir, *backend;
-    int threads, topk;
+    int ranks, threads, topk;
     bool dense, json, quiet;
     /* A model served elsewhere (engine/remote.h); remote NULL = here. */
     const char *remote, *remote_model, *remote_system, *remote_ca, *remote_tokenizer;

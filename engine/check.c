@@ -190,15 +190,15 @@ static int forced_run(checker *c, int chunk, ph_error *err) {
     for (int at = 0; at < c->tokens;) {
         int n = chunk < c->tokens - at ? chunk : c->tokens - at;
         forward_step step = {
-            .cache = &x->snapshot.cache, .tokens = c->input + at, .n_tok = n, .pos0 = at, .probe = &probe};
-        forward(&c->engine->forward, &step);
+            .cache = x->snapshot.cache, .tokens = c->input + at, .n_tok = n, .pos0 = at, .probe = &probe};
+        engine_forward(c->engine, &step);
         k->copy_out(k, c->step_logits, c->device_logits, (size_t)n * c->vocab * sizeof *c->step_logits);
         c->way->logits_error = worst(c->way->logits_error, c->step_logits, c->logits + (size_t)at * c->vocab,
                                      (size_t)n * c->vocab);
         at += n;
     }
     context_close(x);
-    return k->status(k, err);
+    return engine_status(c->engine, err);
 }
 
 /* ---- the free run ---- */
@@ -212,8 +212,8 @@ static int greedy_run(checker *c, int chunk, ph_error *err) {
     for (int at = 0; !code && at < c->tokens;) {
         int n = chunk < c->tokens - at ? chunk : c->tokens - at;
         forward_step step = {
-            .cache = &x->snapshot.cache, .tokens = c->input + at, .n_tok = n, .pos0 = at, .logits = logits};
-        forward(&c->engine->forward, &step);
+            .cache = x->snapshot.cache, .tokens = c->input + at, .n_tok = n, .pos0 = at, .logits = logits};
+        engine_forward(c->engine, &step);
         at += n;
     }
     c->way->greedy_n = c->greedy_n;
@@ -223,15 +223,15 @@ static int greedy_run(checker *c, int chunk, ph_error *err) {
             if (logits[v] > logits[best]) best = v;
         if (best != c->greedy[i]) break;
         c->way->greedy_same++;
-        forward_step step = {.cache = &x->snapshot.cache,
+        forward_step step = {.cache = x->snapshot.cache,
                              .tokens = &best,
                              .n_tok = 1,
                              .pos0 = c->tokens + i,
                              .logits = logits};
-        forward(&c->engine->forward, &step);
+        engine_forward(c->engine, &step);
     }
     context_close(x);
-    if (!code) code = c->engine->kern->status(c->engine->kern, err);
+    if (!code) code = engine_status(c->engine, err);
     return code;
 }
 
@@ -289,7 +289,7 @@ static void judge(check_result *r, const checker *c) {
     }
 }
 
-int model_check(check_result *out, const char *dir, const char *backend, int threads, ph_error *err) {
+int model_check(check_result *out, const char *dir, const char *backend, int ranks, int threads, ph_error *err) {
     memset(out, 0, sizeof *out);
     checker c = {0};
     tensor_files *files = NULL;
@@ -298,8 +298,12 @@ int model_check(check_result *out, const char *dir, const char *backend, int thr
         return ph_fail(err, PH_USAGE, "the path of the model folder is too long");
     int code = tensors_open_file(&files, path, err);
     /* One prefill of everything must fit into one step: the longest input decides the chunk. */
-    engine_options options = {
-        .model_dir = dir, .backend = backend, .threads = threads, .precision = ENGINE_EXACT, .chunk = 2048};
+    engine_options options = {.model_dir = dir,
+                              .backend = backend,
+                              .ranks = ranks,
+                              .threads = threads,
+                              .precision = ENGINE_EXACT,
+                              .chunk = 2048};
     if (!code) code = engine_open_bare(&c.engine, &options, err);
     if (!code) code = load_reference(&c, files, err);
     int most = c.tokens < options.chunk ? c.tokens : options.chunk;

@@ -34,7 +34,7 @@ typedef struct check_result {
     char verdict[256]; /* why, in one sentence */
 } check_result;
 
-/* PH_OK when the check ran (look at passed); an error when it could not. */
-int model_check(check_result *out, const char *dir, const char *backend, int threads, ph_error *err);
+/* backend, ranks, threads: as in engine_options. PH_OK when the check ran (look at passed); an error when it could not. */
+int model_check(check_result *out, const char *dir, const char *backend, int ranks, int threads, ph_error *err);
 
 #endif

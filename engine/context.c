@@ -25,7 +25,7 @@ int context_open(context **out, engine *e, const char *path, int64_t capacity, c
         return PH_OK;
     }
     int code = snapshot_open(&c->snapshot, path, e->key, c->capacity, &e->model.config, e->latents, e->keys,
-                             e->kern, err);
+                             e->kerns, e->n_ranks, err);
     if (code) {
         free(c);
         return code;
@@ -93,7 +93,7 @@ static int read_locked(context *c, const int32_t *tokens, int64_t n, int64_t kee
     if (code || keep == n) return code;
     memcpy(snapshot_tokens(s) + keep, tokens + keep, (size_t)(n - keep) * sizeof *tokens);
     reading r = {.c = c, .total = n, .synced = time(NULL), .progress = progress, .user = user};
-    forward_step step = {.cache = &s->cache, .pos0 = keep};
+    forward_step step = {.cache = s->cache, .pos0 = keep};
     return run_chunks(c->engine, step, tokens + keep, n - keep, commit_chunk, &r, err);
 }
 

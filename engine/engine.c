@@ -1,6 +1,7 @@
 /* engine.c - opens a model: backend, weights, tokenizer, and the key that snapshots are made under. */
 #include "engine/engine_internal.h"
 
+#include "engine/ranks.h"
 #include "engine/read_file.h"
 #include "engine/remote_internal.h"
 
@@ -37,7 +38,7 @@ static void make_key(engine *e) {
     /* The parsed config, not its text: two spellings of one shape read alike. It was zeroed before parsing,
      * so that its padding is too. */
     crypto_generichash_update(&h, (const uint8_t *)&e->model.config, sizeof e->model.config);
-    hash_tensors(&h, e->model.files);
+    hash_tensors(&h, e->files);
     if (e->tokenizer) crypto_generichash_update(&h, tokenizer_hash(e->tokenizer), 32);
     int32_t numbers[] = {PROMPT_TEMPLATE_VERSION, ENGINE_NUMERICS_VERSION, (int32_t)e->precision,
                          e->forward.topk, e->forward.dense};
@@ -46,6 +47,8 @@ static void make_key(engine *e) {
         int32_t fault = e->forward.fault; /* what it reads must never be taken for sound */
         crypto_generichash_update(&h, (const uint8_t *)&fault, sizeof fault);
     }
+    /* Sums over more ranks have another order. */
+    if (e->n_ranks > 1) crypto_generichash_update(&h, (const uint8_t *)&e->n_ranks, sizeof e->n_ranks);
     /* Backends differ in the last bits, and a restored answer is to equal a fresh one. */
     crypto_generichash_update(&h, (const uint8_t *)e->kern->name, strlen(e->kern->name) + 1);
     crypto_generichash_update(&h, (const uint8_t *)e->kern->cache_layout, strlen(e->kern->cache_layout) + 1);
@@ -83,6 +86,15 @@ static const char *base_name(const char *path) {
     return p;
 }
 
+/* One rank has all of the model. */
+static int load_alone(engine *e, const model_config *c, kern_type keep, int topk, int chunk, ph_error *err) {
+    model_share all;
+    int code = model_share_make(&all, c, 0, 1, err);
+    if (!code) code = model_load(&e->model, c, &all, e->files, e->kern, keep, err);
+    if (!code) code = scratch_make(&e->scratch, c, &all, topk, chunk, e->kern, err);
+    return code;
+}
+
 int engine_open_bare(engine **out, const engine_options *o, ph_error *err) {
     *out = NULL;
     if (!o->model_dir && !o->files)
@@ -97,16 +109,17 @@ int engine_open_bare(engine **out, const engine_options *o, ph_error *err) {
 
     model_config c;
     memset(&c, 0, sizeof c);
-    tensor_files *files = NULL;
     kern_type keep = o->precision == ENGINE_EXACT ? KERN_F32 : KERN_BF16;
     int code = load_config(&c, o, err);
-    if (!code) code = kern_open(&e->kern, o->backend, o->threads, err);
-    if (!code && o->fault && e->kern->on_device)
-        code = ph_fail(err, PH_UNSUPPORTED, "a planted fault works on the processor only");
-    if (!code) code = open_tensors(&files, o, err);
+    if (!code) code = kern_open_ranks(e->kerns, &e->n_ranks, o->backend, o->ranks, o->threads, err);
+    e->kern = e->kerns[0];
+    if (!code && o->fault && (e->kern->on_device || e->n_ranks > 1))
+        code = ph_fail(err, PH_UNSUPPORTED, "a planted fault works on the processor and one rank only");
+    if (!code) code = open_tensors(&e->files, o, err);
     /* A device is faster with bf16 numbers than with codes, as long as there is room for them. */
-    if (!code && e->kern->on_device) e->kern->holds_fp8 = file_bytes(files) > e->kern->memory / 4;
-    if (!code) code = model_load(&e->model, &c, files, e->kern, keep, err);
+    for (int r = 0; !code && e->kern->on_device && r < e->n_ranks; r++)
+        e->kerns[r]->holds_fp8 = file_bytes(e->files) / (size_t)e->n_ranks > e->kerns[r]->memory / 4;
+    if (!code && e->n_ranks > 1) code = ranks_open(e, err);
     if (!code) {
         const char *name = o->model_dir ? base_name(o->model_dir) : o->files->name;
         e->name = strdup(name);
@@ -116,7 +129,7 @@ int engine_open_bare(engine **out, const engine_options *o, ph_error *err) {
         code = ph_fail(err, PH_USAGE, "top-k %d is not within 1 and %d", o->topk, c.max_positions);
     int topk = o->topk ? o->topk : c.index_topk;
     int chunk = o->chunk || code ? o->chunk : e->kern->chunk;
-    if (!code) code = scratch_make(&e->scratch, &c, topk, chunk, e->kern, err);
+    if (!code) code = e->ranks ? ranks_load(e, &c, keep, topk, chunk, err) : load_alone(e, &c, keep, topk, chunk, err);
     if (code) {
         engine_close(e);
         return code;
@@ -129,6 +142,7 @@ int engine_open_bare(engine **out, const engine_options *o, ph_error *err) {
     e->forward = (forward_engine){.model = &e->model,
                                   .kern = e->kern,
                                   .scratch = &e->scratch,
+                                  .group = e->forward.group,
                                   .topk = topk,
                                   .dense = o->dense,
                                   .fault = o->fault,
@@ -167,8 +181,10 @@ void engine_close(engine *e) {
     if (e->kern) {
         scratch_free(&e->scratch, e->kern);
         model_free(&e->model, e->kern);
-        e->kern->close(e->kern);
+        ranks_close(e);
+        for (int r = 0; r < e->n_ranks; r++) e->kerns[r]->close(e->kerns[r]);
     }
+    if (e->files) tensors_close(e->files);
     remote_free(e->remote);
     tokenizer_close(e->tokenizer);
     free(e->name);
@@ -189,6 +205,9 @@ bool engine_thinks(const engine *e) {
 }
 kern *engine_kernels(engine *e) {
     return e->kern;
+}
+int engine_ranks(const engine *e) {
+    return e->remote ? 1 : e->n_ranks;
 }
 bool engine_is_remote(const engine *e) {
     return e->remote != NULL;
@@ -257,9 +276,9 @@ int run_chunks(engine *e, forward_step step, const int32_t *tokens, int64_t n, c
         bool last = at + take == n;
         step.logits = last ? logits : NULL;
         step.trace = last ? trace : NULL;
-        forward(&e->forward, &step);
+        engine_forward(e, &step);
         at += take;
-        int code = k->status(k, err);
+        int code = engine_status(e, err);
         if (!code && done && behind >= 0) code = done(user, behind, err);
         k->mark(k);
         behind = -1;

@@ -54,8 +54,9 @@ typedef struct engine_files {
 typedef struct engine_options {
     const char *model_dir; /* NULL = `files` */
     const engine_files *files;
-    const char *backend; /* NULL = the best of the processor's; see kern_open */
-    int threads;         /* 0 = all */
+    const char *backend; /* NULL = the best of the processor's; "cuda:0,1" = one model on two GPUs; see kern_open_ranks */
+    int ranks;           /* backends that share the model: 0 = as `backend` says */
+    int threads;         /* of all ranks together; 0 = all */
     engine_precision precision;
     int topk;   /* 0 = the model's index_topk */
     int chunk;  /* tokens per prefill step; 0 = what suits the backend */
@@ -70,7 +71,8 @@ const tokenizer *engine_tokenizer(const engine *e);
 const prompt_tokens *engine_prompt(const engine *e);
 /* Whether the model's folder asks for thinking mode (config.h): the default, which a question may overrule. */
 bool engine_thinks(const engine *e);
-kern *engine_kernels(engine *e);
+kern *engine_kernels(engine *e); /* rank 0's */
+int engine_ranks(const engine *e);
 /* 32 bytes that identify model, tokenizer, template, numeric format, top-k mode and engine version together.
  */
 const uint8_t *engine_key(const engine *e);

@@ -10,7 +10,11 @@ struct engine {
     struct remote *remote; /* the model is served elsewhere, and of what follows only tokenizer, prompt, name, key,
                               model.config's vocab and max_positions and forward.topk are there; NULL = local */
     engine_precision precision;
-    kern *kern;
+    kern *kern; /* rank 0's: kerns[0] */
+    kern *kerns[KERN_MAX_RANKS];
+    int n_ranks;
+    struct ranks *ranks; /* what the ranks above 0 have (ranks.h); NULL = there is one */
+    tensor_files *files;
     model model;
     tokenizer *tokenizer;
     prompt_tokens prompt;
@@ -40,6 +44,11 @@ int engine_open_bare(engine **out, const engine_options *options, ph_error *err)
 typedef int (*chunk_done)(void *user, int64_t position, ph_error *err);
 int run_chunks(engine *e, forward_step step, const int32_t *tokens, int64_t n, chunk_done done, void *user,
                ph_error *err);
+
+/* One step, on every rank. */
+void engine_forward(engine *e, const forward_step *step);
+/* Whether everything so far went well, on every rank. */
+int engine_status(engine *e, ph_error *err);
 
 /* PH_USAGE when a token is not below the vocabulary. */
 int check_tokens(const engine *e, const int32_t *tokens, int64_t n, ph_error *err);

@@ -4,6 +4,10 @@
  * Attention writes the new tokens' latents and index keys into the cache, lets the lightning indexer select
  * positions, and attends to those latents only, in the absorbed form. Formulas: the V3.2 paper and the
  * release's reference inference.
+ *
+ * Several ranks (PARALLEL.md) run this side by side, each with its heads, experts and columns. The residual stream, the
+ * latents and the selections are the same on all of them, to the bit: each branch's output is summed over the ranks
+ * in a fixed order before it is added.
  */
 #include "engine/forward.h"
 
@@ -14,6 +18,47 @@
 
 /* The release norms q_a and kv_a with 1e-6 whatever rms_norm_eps says; the index key's LayerNorm too. */
 static const float LORA_NORM_EPS = 1e-6f;
+
+/* ---- ranks ---- */
+
+static bool leads(const forward_engine *f) {
+    return !f->group || f->group->rank == 0;
+}
+
+/* This rank's own. */
+static const cache *cache_of(const forward_engine *f, const forward_step *step) {
+    return step->cache + f->model->share.rank;
+}
+
+/* x += what the ranks have in `branch`. */
+static void add_branches(const forward_engine *f, int n_tok) {
+    scratch *s = f->scratch;
+    kern_group_sum(f->group, f->kern, s->branch, s->x, (int64_t)n_tok * f->model->config.hidden, s->sum_work);
+}
+
+/* A stretch of a step's rows. */
+typedef struct row_range {
+    int first, n;
+} row_range;
+
+/* Every rank has all index keys, so that a rank can select for any row: many rows are dealt out and the selections
+ * gathered. One row, or one that somebody looks at, is selected for by everybody. */
+static bool deals_rows(const forward_engine *f, const forward_step *step) {
+    return f->group && !step->trace && !step->probe && step->n_tok >= f->group->size;
+}
+
+static int rows_each(const forward_engine *f, const forward_step *step) {
+    return (step->n_tok + f->group->size - 1) / f->group->size;
+}
+
+/* The rows that this rank selects for; the last ranks may have none. */
+static row_range selecting_rows(const forward_engine *f, const forward_step *step) {
+    if (!deals_rows(f, step)) return (row_range){0, step->n_tok};
+    int each = rows_each(f, step), first = f->group->rank * each, rest = step->n_tok - first;
+    return (row_range){first, rest < 0 ? 0 : rest < each ? rest : each};
+}
+
+/* ---- the pass ---- */
 
 static void embed(const forward_engine *f, const forward_step *step) {
     f->kern->embed(f->kern, &(kern_embed){.table = f->model->embedding_table,
@@ -46,8 +91,8 @@ static void attention_queries(const forward_engine *f, const layer_weights *w, c
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
     kern *k = f->kern;
-    int n = step->n_tok, head = c->nope + c->rope;
-    int64_t row = (int64_t)c->heads * head, latent_row = (int64_t)c->heads * c->kv_lora;
+    int n = step->n_tok, heads = f->model->share.heads, head = c->nope + c->rope;
+    int64_t row = (int64_t)heads * head, latent_row = (int64_t)heads * c->kv_lora;
 
     multiply(f, w->q_a, s->norm, c->hidden, s->q_a, c->q_lora, n);
     k->rmsnorm(k, &(kern_rmsnorm){.x = s->q_a,
@@ -64,12 +109,12 @@ static void attention_queries(const forward_engine *f, const layer_weights *w, c
                             .head_stride = head,
                             .freq = s->freq,
                             .n_tok = n,
-                            .n_head = c->heads,
+                            .n_head = heads,
                             .n_rot = c->rope,
                             .pos0 = step->pos0,
                             .layout = KERN_ROPE_INTERLEAVED});
     k->matmul_each(k, &(kern_matmul_each){.w = (const kern_matrix *const *)w->k_up,
-                                          .n = c->heads,
+                                          .n = heads,
                                           .x = s->q,
                                           .y = s->q_latent,
                                           .x_step = head,
@@ -105,7 +150,7 @@ static void append_latents(const forward_engine *f, const layer_weights *w, cons
                             .n_rot = c->rope,
                             .pos0 = step->pos0,
                             .layout = KERN_ROPE_INTERLEAVED});
-    k->latent_append(k, &(kern_latent_append){.cache = step->cache->latents[layer],
+    k->latent_append(k, &(kern_latent_append){.cache = cache_of(f, step)->latents[layer],
                                               .latent = s->kv,
                                               .k_pe = s->kv + c->kv_lora,
                                               .latent_stride = row,
@@ -129,7 +174,7 @@ static int selecting_layer(const model_config *c, int layer) {
 static selection selection_of(const forward_engine *f, const forward_step *step, int layer) {
     const model_config *c = &f->model->config;
     const scratch *s = f->scratch;
-    if (!step->trace || step->n_tok > 1)
+    if (!step->trace || step->n_tok > 1 || !leads(f))
         return (selection){s->position, s->count, s->score, s->mass, s->index_q, s->index_w};
     const trace_arrays *t = &step->trace->device;
     size_t from = (size_t)selecting_layer(c, layer), heads = (size_t)c->index_heads, topk = (size_t)step->trace->topk;
@@ -141,17 +186,19 @@ static selection selection_of(const forward_engine *f, const forward_step *step,
                        t->index_w + from * heads};
 }
 
-/* The lightning indexer's queries, weights and new keys. */
+/* The lightning indexer's new keys, and queries and weights of the rows that are selected for here. */
 static void index_project(const forward_engine *f, const layer_weights *w, const forward_step *step,
                           int layer) {
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
     kern *k = f->kern;
     selection to = selection_of(f, step, layer);
+    row_range own = selecting_rows(f, step);
     int n = step->n_tok, dim = c->index_dim;
     int64_t row = (int64_t)c->index_heads * dim;
+    float *queries = to.index_q + own.first * row;
 
-    multiply(f, w->index_q, s->q_a, c->q_lora, to.index_q, row, n);
+    if (own.n) multiply(f, w->index_q, s->q_a + (int64_t)own.first * c->q_lora, c->q_lora, queries, row, own.n);
     multiply(f, w->index_k, s->norm, c->hidden, s->index_k, dim, n);
     k->layernorm(k, &(kern_layernorm){.x = s->index_k,
                                       .weight = w->index_k_norm,
@@ -160,28 +207,49 @@ static void index_project(const forward_engine *f, const layer_weights *w, const
                                       .n_tok = n,
                                       .dim = dim,
                                       .eps = LORA_NORM_EPS});
-    kern_rope rope = {.x = to.index_q,
+    kern_rope rope = {.x = queries,
                       .tok_stride = row,
                       .head_stride = dim,
                       .freq = s->freq,
-                      .n_tok = n,
+                      .n_tok = own.n,
                       .n_head = c->index_heads,
                       .n_rot = c->rope,
-                      .pos0 = step->pos0,
+                      .pos0 = step->pos0 + own.first,
                       .layout = c->index_rope};
-    k->rope(k, &rope);
+    if (own.n) k->rope(k, &rope);
     rope.x = s->index_k;
     rope.tok_stride = rope.head_stride = dim;
+    rope.n_tok = n;
     rope.n_head = 1;
+    rope.pos0 = step->pos0;
     k->rope(k, &rope);
     if (f->hadamard) {
-        k->hadamard(k, &(kern_hadamard){.x = to.index_q, .n_row = (int64_t)n * c->index_heads, .dim = dim});
+        if (own.n) k->hadamard(k, &(kern_hadamard){.x = queries, .n_row = (int64_t)own.n * c->index_heads, .dim = dim});
         k->hadamard(k, &(kern_hadamard){.x = s->index_k, .n_row = n, .dim = dim});
     }
-    multiply(f, w->index_w, s->norm, c->hidden, to.index_w, c->index_heads, n);
+    if (own.n)
+        multiply(f, w->index_w, s->norm + (int64_t)own.first * c->hidden, c->hidden,
+                 to.index_w + (int64_t)own.first * c->index_heads, c->index_heads, own.n);
     k->index_append(k,
                     &(kern_index_append){
-                        .cache = step->cache->keys[layer], .k = s->index_k, .pos0 = step->pos0, .n_tok = n});
+                        .cache = cache_of(f, step)->keys[layer], .k = s->index_k, .pos0 = step->pos0, .n_tok = n});
+}
+
+/* Every rank gets the rows that the others selected for. */
+static void gather_selections(const forward_engine *f, const forward_step *step, const selection *to) {
+    kern_group *g = f->group;
+    size_t each = (size_t)rows_each(f, step), first = (size_t)g->rank * each, topk = (size_t)f->topk;
+    g->all_gather(g, to->position + first * topk, to->position, each * topk * sizeof *to->position);
+    g->all_gather(g, to->count + first, to->count, each * sizeof *to->count);
+}
+
+/* Rank 0 shows its selection, which may come back as another: the others take it over. */
+static void probe_selection(const forward_engine *f, const forward_step *step, int layer, kern_index_select *select) {
+    if (leads(f)) step->probe->selected(step->probe->user, layer, select);
+    if (!f->group) return;
+    size_t rows = (size_t)select->n_tok;
+    f->group->broadcast(f->group, select->position, rows * (size_t)select->n_select * sizeof *select->position);
+    f->group->broadcast(f->group, select->count, rows * sizeof *select->count);
 }
 
 /* Leaves each row's positions where selection_of says. A layer without an indexer finds those of the last full layer
@@ -190,23 +258,26 @@ static void select_positions(const forward_engine *f, const layer_weights *w, co
                              int layer) {
     const model_config *c = &f->model->config;
     selection to = selection_of(f, step, layer);
-    kern_index_select select = {.pos0 = step->pos0,
-                                .n_tok = step->n_tok,
+    row_range own = selecting_rows(f, step);
+    int64_t first = own.first;
+    kern_index_select select = {.pos0 = step->pos0 + first,
+                                .n_tok = own.n,
                                 .n_head = c->index_heads,
                                 .n_select = f->topk,
-                                .position = to.position,
-                                .count = to.count};
+                                .position = to.position + first * f->topk,
+                                .count = to.count + first};
     if (w->index_q) {
-        select.cache = step->cache->keys[layer];
-        select.q = to.index_q;
-        select.w = to.index_w;
+        select.cache = cache_of(f, step)->keys[layer];
+        select.q = to.index_q + first * c->index_heads * c->index_dim;
+        select.w = to.index_w + first * c->index_heads;
         select.allow = step->allow;
         select.n_allow = step->n_allow;
         select.score = step->trace || step->probe ? to.score : NULL;
-        f->kern->index_select(f->kern, &select);
+        if (own.n) f->kern->index_select(f->kern, &select);
         if (f->fault == ENGINE_FAULT_SHUFFLED_SCORES) fault_shuffle(layer, &select);
+        if (deals_rows(f, step)) gather_selections(f, step, &to);
     }
-    if (step->probe && step->probe->selected) step->probe->selected(step->probe->user, layer, &select);
+    if (step->probe && step->probe->selected) probe_selection(f, step, layer, &select);
 }
 
 /* The last of several rows, into the trace's part of the backend's memory: nothing waits before the pass ends. (One row
@@ -232,6 +303,9 @@ static void keep_trace(const forward_engine *f, const forward_step *step, int la
 static void finish_trace(const forward_engine *f, trace_buffer *t) {
     const model_config *c = &f->model->config;
     f->kern->copy_out(f->kern, t->host.memory, t->device.memory, t->bytes);
+    /* The sum of the ranks' means over their heads, so far. */
+    for (size_t i = 0; f->group && i < (size_t)t->n_layers * (size_t)t->topk; i++)
+        t->host.mass[i] *= 1.0f / (float)f->group->size;
     for (int i = 0; i < t->n_layers; i++) {
         int from = selecting_layer(c, i);
         size_t there = (size_t)from * (size_t)t->topk;
@@ -243,20 +317,27 @@ static void finish_trace(const forward_engine *f, trace_buffer *t) {
     }
 }
 
+/* mass[topk] = the ranks' sum of what each has in `branch`. */
+static void sum_mass(const forward_engine *f, float *mass) {
+    scratch *s = f->scratch;
+    f->kern->zero(f->kern, mass, (size_t)f->topk * sizeof *mass);
+    kern_group_sum(f->group, f->kern, s->branch, mass, f->topk, s->sum_work);
+}
+
 static void attend(const forward_engine *f, const forward_step *step, int layer) {
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
-    int head = c->nope + c->rope;
-    int64_t row = (int64_t)c->heads * head;
+    int heads = f->model->share.heads, head = c->nope + c->rope;
+    int64_t row = (int64_t)heads * head;
     if (f->dense) {
-        f->kern->dense_mla(f->kern, &(kern_dense_mla){.cache = step->cache->latents[layer],
+        f->kern->dense_mla(f->kern, &(kern_dense_mla){.cache = cache_of(f, step)->latents[layer],
                                                       .q_latent = s->q_latent,
                                                       .q_pe = s->q + c->nope,
                                                       .q_pe_tok_stride = row,
                                                       .q_pe_head_stride = head,
                                                       .pos0 = step->pos0,
                                                       .n_tok = step->n_tok,
-                                                      .n_head = c->heads,
+                                                      .n_head = heads,
                                                       .allow = step->allow,
                                                       .n_allow = step->n_allow,
                                                       .scale = c->softmax_scale,
@@ -264,7 +345,7 @@ static void attend(const forward_engine *f, const forward_step *step, int layer)
         return;
     }
     selection to = selection_of(f, step, layer);
-    kern_sparse_mla rows = {.cache = step->cache->latents[layer],
+    kern_sparse_mla rows = {.cache = cache_of(f, step)->latents[layer],
                             .q_latent = s->q_latent,
                             .q_pe = s->q + c->nope,
                             .q_pe_tok_stride = row,
@@ -272,7 +353,7 @@ static void attend(const forward_engine *f, const forward_step *step, int layer)
                             .position = to.position,
                             .count = to.count,
                             .n_tok = step->trace ? step->n_tok - 1 : step->n_tok,
-                            .n_head = c->heads,
+                            .n_head = heads,
                             .n_select = f->topk,
                             .scale = c->softmax_scale,
                             .out = s->attended};
@@ -280,22 +361,23 @@ static void attend(const forward_engine *f, const forward_step *step, int layer)
     if (!step->trace) return;
     /* The traced row by itself: what it attends to is worth counting, the others' is not. */
     kern_sparse_mla last = rows;
-    last.q_latent += (int64_t)rows.n_tok * c->heads * c->kv_lora;
+    last.q_latent += (int64_t)rows.n_tok * heads * c->kv_lora;
     last.q_pe += rows.n_tok * row;
     last.position += (int64_t)rows.n_tok * f->topk;
     last.count += rows.n_tok;
     last.n_tok = 1;
-    last.out += (int64_t)rows.n_tok * c->heads * c->kv_lora;
-    last.mass = to.mass;
+    last.out += (int64_t)rows.n_tok * heads * c->kv_lora;
+    last.mass = f->group ? s->branch : to.mass;
     f->kern->sparse_mla(f->kern, &last);
-    if (step->n_tok > 1) keep_trace(f, step, layer);
+    if (f->group) sum_mass(f, to.mass);
+    if (step->n_tok > 1 && leads(f)) keep_trace(f, step, layer);
 }
 
 static void attention(const forward_engine *f, const layer_weights *w, const forward_step *step, int layer) {
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
-    int n = step->n_tok;
-    int64_t latent_row = (int64_t)c->heads * c->kv_lora, value_row = (int64_t)c->heads * c->v_dim;
+    int n = step->n_tok, heads = f->model->share.heads;
+    int64_t latent_row = (int64_t)heads * c->kv_lora, value_row = (int64_t)heads * c->v_dim;
 
     norm_rows(f, s->x, w->attn_norm, s->norm, n);
     attention_queries(f, w, step);
@@ -305,7 +387,7 @@ static void attention(const forward_engine *f, const layer_weights *w, const for
     attend(f, step, layer);
     if (f->no_attention) return;
     f->kern->matmul_each(f->kern, &(kern_matmul_each){.w = (const kern_matrix *const *)w->v_up,
-                                                      .n = c->heads,
+                                                      .n = heads,
                                                       .x = s->attended,
                                                       .y = s->value,
                                                       .x_step = c->kv_lora,
@@ -315,11 +397,12 @@ static void attention(const forward_engine *f, const layer_weights *w, const for
                                                       .n_tok = n});
     f->kern->matmul(f->kern, &(kern_matmul){.w = w->o,
                                             .x = s->value,
-                                            .y = s->x,
+                                            .y = f->group ? s->branch : s->x,
                                             .x_stride = value_row,
                                             .y_stride = c->hidden,
                                             .n_tok = n,
-                                            .accumulate = true});
+                                            .accumulate = !f->group});
+    if (f->group) add_branches(f, n);
 }
 
 /* y (+)= down(silu(gate x) * up x) */
@@ -342,6 +425,7 @@ static void mlp_into(const forward_engine *f, const mlp_weights *w, int64_t widt
 
 static void experts_into(const forward_engine *f, const layer_weights *w, int n_tok) {
     const model_config *c = &f->model->config;
+    const model_share *mine = &f->model->share;
     scratch *s = f->scratch;
     kern *k = f->kern;
 
@@ -358,13 +442,15 @@ static void experts_into(const forward_engine *f, const layer_weights *w, int n_
                               .normalise = c->route_normalise,
                               .scale = c->route_scale});
     if (w->mlp.gate)
-        mlp_into(f, &w->mlp, (int64_t)c->expert_width * c->shared_experts, s->norm, s->branch, n_tok, false);
+        mlp_into(f, &w->mlp, mine->shared_width, s->norm, s->branch, n_tok, false);
     else
         k->zero(k, s->branch, (size_t)n_tok * c->hidden * sizeof *s->branch);
     k->experts(k, &(kern_experts){.gate = (const kern_matrix *const *)w->expert_gate,
                                   .up = (const kern_matrix *const *)w->expert_up,
                                   .down = (const kern_matrix *const *)w->expert_down,
-                                  .n_expert = c->experts,
+                                  .n_expert = mine->experts,
+                                  .first = mine->first_expert,
+                                  .n_routed = c->experts,
                                   .n_pick = c->experts_per_token,
                                   .expert = s->route_expert,
                                   .weight = s->route_weight,
@@ -385,15 +471,42 @@ static void feed_forward(const forward_engine *f, const layer_weights *w, int n_
     scratch *s = f->scratch;
     norm_rows(f, s->x, w->mlp_norm, s->norm, n_tok);
     if (!w->router) {
-        mlp_into(f, &w->mlp, c->dense_width, s->norm, s->x, n_tok, true);
-        return;
-    }
-    experts_into(f, w, n_tok);
-    f->kern->add(f->kern, &(kern_add){.x = s->branch, .y = s->x, .n_tok = n_tok, .dim = c->hidden});
+        mlp_into(f, &w->mlp, f->model->share.dense_width, s->norm, f->group ? s->branch : s->x, n_tok, !f->group);
+    } else
+        experts_into(f, w, n_tok);
+    if (f->group)
+        add_branches(f, n_tok);
+    else if (w->router)
+        f->kern->add(f->kern, &(kern_add){.x = s->branch, .y = s->x, .n_tok = n_tok, .dim = c->hidden});
 }
 
-static void show_hidden(const forward_step *step, int i, const float *rows) {
-    if (step->probe && step->probe->hidden)
+/* Logits of a normed row into s->logits: each rank has a slice of the vocabulary, and every one gets all. */
+static void head_logits(const forward_engine *f, const float *row) {
+    const model_config *c = &f->model->config;
+    const model_share *mine = &f->model->share;
+    float *own = f->scratch->logits + mine->first_vocab;
+    multiply(f, f->model->head, row, c->hidden, own, mine->vocab, 1);
+    if (f->group)
+        f->group->all_gather(f->group, own, f->scratch->logits, (size_t)mine->vocab_slice * sizeof *own);
+}
+
+/* The same of every row, for a check. */
+static void probe_logits(const forward_engine *f, const forward_step *step) {
+    const model_config *c = &f->model->config;
+    const scratch *s = f->scratch;
+    float *all = step->probe->all_logits;
+    if (!f->group) {
+        multiply(f, f->model->head, s->norm, c->hidden, all, c->vocab, step->n_tok);
+        return;
+    }
+    for (int64_t t = 0; t < step->n_tok; t++) {
+        head_logits(f, s->norm + t * c->hidden);
+        if (leads(f)) f->kern->copy(f->kern, all + t * c->vocab, s->logits, (size_t)c->vocab * sizeof *all);
+    }
+}
+
+static void show_hidden(const forward_engine *f, const forward_step *step, int i, const float *rows) {
+    if (step->probe && step->probe->hidden && leads(f))
         step->probe->hidden(step->probe->user, i, rows, step->n_tok, step->pos0);
 }
 
@@ -403,56 +516,62 @@ void forward(const forward_engine *f, const forward_step *step) {
     int n = step->n_tok;
 
     embed(f, step);
-    show_hidden(step, 0, s->x);
+    show_hidden(f, step, 0, s->x);
     for (int i = 0; i < c->layers; i++) {
         const layer_weights *w = &f->model->layers[i];
         attention(f, w, step, i);
         feed_forward(f, w, n);
-        if (i + 1 < c->layers) show_hidden(step, i + 1, s->x);
+        if (i + 1 < c->layers) show_hidden(f, step, i + 1, s->x);
     }
     if (step->probe) {
         norm_rows(f, s->x, f->model->final_norm, s->norm, n);
-        show_hidden(step, c->layers, s->norm);
-        if (step->probe->all_logits)
-            multiply(f, f->model->head, s->norm, c->hidden, step->probe->all_logits, c->vocab, n);
+        show_hidden(f, step, c->layers, s->norm);
+        if (step->probe->all_logits) probe_logits(f, step);
     }
     if (step->logits) {
         norm_rows(f, s->x + (size_t)(n - 1) * c->hidden, f->model->final_norm, s->norm, 1);
-        multiply(f, f->model->head, s->norm, c->hidden, s->logits, c->vocab, 1);
-        f->kern->copy_out(f->kern, step->logits, s->logits, (size_t)c->vocab * sizeof(float));
+        head_logits(f, s->norm);
+        if (leads(f)) f->kern->copy_out(f->kern, step->logits, s->logits, (size_t)c->vocab * sizeof(float));
     }
-    if (step->trace) finish_trace(f, step->trace);
+    if (step->trace && leads(f)) finish_trace(f, step->trace);
 }
 
 /* ---- working memory ---- */
 
-int scratch_make(scratch *s, const model_config *c, int topk, int chunk, kern *k, ph_error *err) {
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+int scratch_make(scratch *s, const model_config *c, const model_share *share, int topk, int chunk, kern *k,
+                 ph_error *err) {
     memset(s, 0, sizeof *s);
     s->chunk = chunk;
-    size_t n = (size_t)chunk;
-    size_t widest = c->dense_width > 0 ? (size_t)c->dense_width : 0;
-    size_t expert = (size_t)c->expert_width, shared = expert * (size_t)c->shared_experts;
-    if (expert > widest) widest = expert;
-    if (shared > widest) widest = shared;
-    bool moe = c->experts > 0;
+    size_t n = (size_t)chunk, heads = (size_t)share->heads, rows = n + (size_t)share->ranks - 1;
+    size_t widest = larger((size_t)share->dense_width, (size_t)share->shared_width);
+    if (share->experts) widest = larger(widest, (size_t)c->expert_width);
+    bool moe = share->experts > 0, several = share->ranks > 1;
+    /* What is summed over the ranks: a branch of every row, or a row's mass. */
+    int64_t most = (int64_t)larger(n * (size_t)c->hidden, (size_t)topk);
+    size_t branch = several ? (size_t)kern_group_room(share->ranks, most) : moe ? n * (size_t)c->hidden : 0;
     struct {
         void **to;
         size_t elements; /* all are 4 bytes wide */
     } arrays[] = {
         {(void **)&s->x, n * c->hidden},
         {(void **)&s->norm, n * c->hidden},
-        {(void **)&s->branch, moe ? n * c->hidden : 0},
+        {(void **)&s->branch, branch},
+        {(void **)&s->sum_work, several ? (size_t)kern_group_work(share->ranks, most) : 0},
         {(void **)&s->q_a, n * c->q_lora},
-        {(void **)&s->q, n * c->heads * (size_t)(c->nope + c->rope)},
+        {(void **)&s->q, n * heads * (size_t)(c->nope + c->rope)},
         {(void **)&s->kv, n * (size_t)(c->kv_lora + c->rope)},
-        {(void **)&s->q_latent, n * c->heads * (size_t)c->kv_lora},
-        {(void **)&s->attended, n * c->heads * (size_t)c->kv_lora},
-        {(void **)&s->value, n * c->heads * (size_t)c->v_dim},
+        {(void **)&s->q_latent, n * heads * (size_t)c->kv_lora},
+        {(void **)&s->attended, n * heads * (size_t)c->kv_lora},
+        {(void **)&s->value, n * heads * (size_t)c->v_dim},
         {(void **)&s->index_q, n * c->index_heads * (size_t)c->index_dim},
         {(void **)&s->index_k, n * c->index_dim},
         {(void **)&s->index_w, n * c->index_heads},
-        {(void **)&s->position, n * topk},
-        {(void **)&s->count, n},
+        {(void **)&s->position, rows * topk},
+        {(void **)&s->count, rows},
         {(void **)&s->score, n * topk},
         {(void **)&s->mass, topk},
         {(void **)&s->gate, n * widest},
@@ -463,7 +582,7 @@ int scratch_make(scratch *s, const model_config *c, int topk, int chunk, kern *k
         {(void **)&s->expert_in, moe ? n * c->hidden : 0},
         {(void **)&s->expert_out, moe ? n * c->hidden : 0},
         {(void **)&s->expert_scale, moe ? n : 0},
-        {(void **)&s->logits, c->vocab},
+        {(void **)&s->logits, (size_t)share->ranks * (size_t)share->vocab_slice},
         {(void **)&s->freq, c->rope / 2},
     };
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
@@ -489,6 +608,7 @@ void scratch_free(scratch *s, kern *k) {
     void *arrays[] = {s->x,
                       s->norm,
                       s->branch,
+                      s->sum_work,
                       s->q_a,
                       s->q,
                       s->kv,

@@ -1,4 +1,5 @@
-/* model.c - binds tensor names to weights, checks every shape, splits kv_b into its absorbed halves. */
+/* model.c - binds tensor names to weights, checks every shape, splits kv_b into its absorbed halves, and takes one
+ * rank's share of what is dealt out. */
 #include "engine/model.h"
 
 #include "kernels/convert.h"
@@ -17,6 +18,37 @@ typedef struct loader {
     bool
         failed; /* after a failure the rest of a layer's calls do nothing, so that they can stand in a list */
 } loader;
+
+static bool deals(int n, int ranks, const char *what, ph_error *err) {
+    if (n % ranks == 0) return true;
+    ph_fail(err, PH_UNSUPPORTED, "%d %s cannot be dealt out evenly to %d ranks", n, what, ranks);
+    return false;
+}
+
+int model_share_make(model_share *out, const model_config *c, int rank, int ranks, ph_error *err) {
+    bool moe = false, dense = false;
+    for (int i = 0; i < c->layers; i++) *(c->moe_layer[i] ? &moe : &dense) = true;
+    int experts = moe ? c->experts : 0, width = dense ? c->dense_width : 0,
+        shared = moe ? c->expert_width * c->shared_experts : 0;
+    if (!deals(c->heads, ranks, "attention heads", err) || !deals(experts, ranks, "experts", err) ||
+        !deals(width, ranks, "columns of an MLP", err) || !deals(shared, ranks, "columns of the shared experts", err))
+        return PH_UNSUPPORTED;
+    int slice = (c->vocab + ranks - 1) / ranks, rest = c->vocab - rank * slice;
+    if (c->vocab - (ranks - 1) * slice < 1)
+        return ph_fail(err, PH_UNSUPPORTED, "a vocabulary of %d cannot be dealt out to %d ranks", c->vocab, ranks);
+    *out = (model_share){.rank = rank,
+                         .ranks = ranks,
+                         .heads = c->heads / ranks,
+                         .first_head = rank * (c->heads / ranks),
+                         .experts = experts / ranks,
+                         .first_expert = rank * (experts / ranks),
+                         .dense_width = width / ranks,
+                         .shared_width = shared / ranks,
+                         .vocab = rest < slice ? rest : slice,
+                         .first_vocab = rank * slice,
+                         .vocab_slice = slice};
+    return PH_OK;
+}
 
 static const tensor *want(loader *l, const char *name, int64_t rows, int64_t cols) {
     if (l->failed) return NULL;
@@ -77,6 +109,17 @@ static kern_matrix_source source_of(loader *l, const tensor *t) {
     return s;
 }
 
+/* Rows [row, row + rows) and columns [col, col + cols) of a whole tensor. */
+static kern_matrix_source part_of(const kern_matrix_source *whole, int64_t row, int64_t rows, int64_t col, int64_t cols) {
+    kern_matrix_source s = *whole;
+    s.rows = rows;
+    s.cols = cols;
+    s.data = (const char *)whole->data + (size_t)(row * whole->stride + col) * kern_type_bytes(whole->type);
+    s.scale_row0 = row;
+    s.scale_col0 = col;
+    return s;
+}
+
 static kern_matrix *make(loader *l, const kern_matrix_source *s, kern_type keep) {
     kern_matrix *w = NULL;
     if (!l->failed && l->k->matrix_make(l->k, &w, s, keep, l->err)) l->failed = true;
@@ -97,6 +140,23 @@ __attribute__((format(printf, 5, 6))) static kern_matrix *matrix(loader *l, kern
     va_end(args);
     kern_matrix_source s = source_of(l, want(l, name, rows, cols));
     return make(l, &s, keep);
+}
+
+/* This rank's rows, or columns, of a tensor [rows, cols]: share of them from `first` on. */
+enum cut { CUT_ROWS, CUT_COLS };
+__attribute__((format(printf, 7, 8))) static kern_matrix *share_matrix(loader *l, enum cut cut, int64_t rows, int64_t cols,
+                                                                       int64_t first, int64_t share,
+                                                                       const char *format, ...) {
+    char name[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    kern_matrix_source whole = source_of(l, want(l, name, rows, cols));
+    if (l->failed) return NULL;
+    kern_matrix_source s =
+        cut == CUT_ROWS ? part_of(&whole, first, share, 0, cols) : part_of(&whole, 0, rows, first, share);
+    return make(l, &s, l->keep);
 }
 
 /* A vector in the backend's memory, as fp32. */
@@ -126,33 +186,23 @@ __attribute__((format(printf, 3, 4))) static float *vector(loader *l, int64_t n,
  * query goes into latent space) and V's part as it stands. */
 static void load_kv_b(loader *l, layer_weights *w, int layer) {
     const model_config *c = &l->m->config;
+    const model_share *mine = &l->m->share;
     char name[256];
     snprintf(name, sizeof name, "model.layers.%d.self_attn.kv_b_proj.weight", layer);
     int64_t head_rows = c->nope + c->v_dim;
     kern_matrix_source whole = source_of(l, want(l, name, c->heads * head_rows, c->kv_lora));
-    w->k_up = calloc((size_t)c->heads, sizeof *w->k_up);
-    w->v_up = calloc((size_t)c->heads, sizeof *w->v_up);
+    w->k_up = calloc((size_t)mine->heads, sizeof *w->k_up);
+    w->v_up = calloc((size_t)mine->heads, sizeof *w->v_up);
     if (!l->failed && (!w->k_up || !w->v_up)) {
-        ph_fail(l->err, PH_MEMORY, "no memory for %d heads", c->heads);
+        ph_fail(l->err, PH_MEMORY, "no memory for %d heads", mine->heads);
         l->failed = true;
     }
-    size_t element = kern_type_bytes(whole.type);
-    for (int h = 0; h < c->heads && !l->failed; h++) {
-        kern_matrix_source part = whole;
-        int64_t row = h * head_rows;
-        part.data = (const char *)whole.data + (size_t)(row * whole.stride) * element;
-        part.scale_row0 = row;
-        part.rows = c->kv_lora;
-        part.cols = c->nope;
+    for (int h = 0; h < mine->heads && !l->failed; h++) {
+        int64_t row = (mine->first_head + h) * head_rows;
+        kern_matrix_source part = part_of(&whole, row, c->kv_lora, 0, c->nope);
         part.transposed = true;
         w->k_up[h] = make(l, &part, l->keep);
-
-        row += c->nope;
-        part.data = (const char *)whole.data + (size_t)(row * whole.stride) * element;
-        part.scale_row0 = row;
-        part.rows = c->v_dim;
-        part.cols = c->kv_lora;
-        part.transposed = false;
+        part = part_of(&whole, row + c->nope, c->v_dim, 0, c->kv_lora);
         w->v_up[h] = make(l, &part, l->keep);
     }
 }
@@ -183,33 +233,36 @@ static kern_matrix *index_weights(loader *l, int layer) {
     return w;
 }
 
-static void load_mlp(loader *l, mlp_weights *w, int64_t width, const char *prefix) {
+/* Columns [first, first + share) of an MLP's `width`. */
+static void load_mlp(loader *l, mlp_weights *w, int64_t width, int64_t first, int64_t share, const char *prefix) {
     int64_t hidden = l->m->config.hidden;
-    w->gate = matrix(l, l->keep, width, hidden, "%s.gate_proj.weight", prefix);
-    w->up = matrix(l, l->keep, width, hidden, "%s.up_proj.weight", prefix);
-    w->down = matrix(l, l->keep, hidden, width, "%s.down_proj.weight", prefix);
+    w->gate = share_matrix(l, CUT_ROWS, width, hidden, first, share, "%s.gate_proj.weight", prefix);
+    w->up = share_matrix(l, CUT_ROWS, width, hidden, first, share, "%s.up_proj.weight", prefix);
+    w->down = share_matrix(l, CUT_COLS, hidden, width, first, share, "%s.down_proj.weight", prefix);
 }
 
 static void load_moe(loader *l, layer_weights *w, int i) {
     const model_config *c = &l->m->config;
+    const model_share *mine = &l->m->share;
     char prefix[128];
     w->router = matrix(l, KERN_F32, c->experts, c->hidden, "model.layers.%d.mlp.gate.weight", i);
     w->route_bias = vector(l, c->experts, "model.layers.%d.mlp.gate.e_score_correction_bias", i);
     if (c->shared_experts > 0) {
         snprintf(prefix, sizeof prefix, "model.layers.%d.mlp.shared_experts", i);
-        load_mlp(l, &w->mlp, (int64_t)c->expert_width * c->shared_experts, prefix);
+        load_mlp(l, &w->mlp, (int64_t)c->expert_width * c->shared_experts, (int64_t)mine->rank * mine->shared_width,
+                 mine->shared_width, prefix);
     }
     kern_matrix ***all[] = {&w->expert_gate, &w->expert_up, &w->expert_down};
     for (int j = 0; j < 3; j++) {
-        *all[j] = calloc((size_t)c->experts, sizeof **all[j]);
+        *all[j] = calloc((size_t)mine->experts, sizeof **all[j]);
         if (*all[j] || l->failed) continue;
-        ph_fail(l->err, PH_MEMORY, "no memory for %d experts", c->experts);
+        ph_fail(l->err, PH_MEMORY, "no memory for %d experts", mine->experts);
         l->failed = true;
     }
-    for (int e = 0; e < c->experts && !l->failed; e++) {
+    for (int e = 0; e < mine->experts && !l->failed; e++) {
         mlp_weights expert = {0};
-        snprintf(prefix, sizeof prefix, "model.layers.%d.mlp.experts.%d", i, e);
-        load_mlp(l, &expert, c->expert_width, prefix);
+        snprintf(prefix, sizeof prefix, "model.layers.%d.mlp.experts.%d", i, mine->first_expert + e);
+        load_mlp(l, &expert, c->expert_width, 0, c->expert_width, prefix);
         w->expert_gate[e] = expert.gate;
         w->expert_up[e] = expert.up;
         w->expert_down[e] = expert.down;
@@ -218,18 +271,20 @@ static void load_moe(loader *l, layer_weights *w, int i) {
 
 static void load_layer(loader *l, layer_weights *w, int i) {
     const model_config *c = &l->m->config;
+    const model_share *mine = &l->m->share;
+    int64_t head = c->nope + c->rope;
     w->attn_norm = vector(l, c->hidden, "model.layers.%d.input_layernorm.weight", i);
     w->mlp_norm = vector(l, c->hidden, "model.layers.%d.post_attention_layernorm.weight", i);
     w->q_a = matrix(l, l->keep, c->q_lora, c->hidden, "model.layers.%d.self_attn.q_a_proj.weight", i);
     w->q_a_norm = vector(l, c->q_lora, "model.layers.%d.self_attn.q_a_layernorm.weight", i);
-    w->q_b = matrix(l, l->keep, (int64_t)c->heads * (c->nope + c->rope), c->q_lora,
-                    "model.layers.%d.self_attn.q_b_proj.weight", i);
+    w->q_b = share_matrix(l, CUT_ROWS, c->heads * head, c->q_lora, mine->first_head * head, mine->heads * head,
+                          "model.layers.%d.self_attn.q_b_proj.weight", i);
     w->kv_a = matrix(l, l->keep, c->kv_lora + c->rope, c->hidden,
                      "model.layers.%d.self_attn.kv_a_proj_with_mqa.weight", i);
     w->kv_a_norm = vector(l, c->kv_lora, "model.layers.%d.self_attn.kv_a_layernorm.weight", i);
     load_kv_b(l, w, i);
-    w->o = matrix(l, l->keep, c->hidden, (int64_t)c->heads * c->v_dim,
-                  "model.layers.%d.self_attn.o_proj.weight", i);
+    w->o = share_matrix(l, CUT_COLS, c->hidden, (int64_t)c->heads * c->v_dim, (int64_t)mine->first_head * c->v_dim,
+                        (int64_t)mine->heads * c->v_dim, "model.layers.%d.self_attn.o_proj.weight", i);
     if (c->index_full[i]) {
         w->index_q = matrix(l, l->keep, (int64_t)c->index_heads * c->index_dim, c->q_lora,
                             "model.layers.%d.self_attn.indexer.wq_b.weight", i);
@@ -244,14 +299,26 @@ static void load_layer(loader *l, layer_weights *w, int i) {
     } else {
         char prefix[128];
         snprintf(prefix, sizeof prefix, "model.layers.%d.mlp", i);
-        load_mlp(l, &w->mlp, c->dense_width, prefix);
+        load_mlp(l, &w->mlp, c->dense_width, (int64_t)mine->rank * mine->dense_width, mine->dense_width, prefix);
     }
 }
 
-int model_load(model *m, const model_config *config, tensor_files *files, kern *k, kern_type keep,
-               ph_error *err) {
+/* This rank's rows of the head, which may be the embedding table too. */
+static kern_matrix *load_head(loader *l) {
+    const model_config *c = &l->m->config;
+    const model_share *mine = &l->m->share;
+    if (!c->tied_embeddings)
+        return share_matrix(l, CUT_ROWS, c->vocab, c->hidden, mine->first_vocab, mine->vocab, "lm_head.weight");
+    if (l->failed) return NULL;
+    kern_matrix_source s = part_of(&l->m->embedding, mine->first_vocab, mine->vocab, 0, c->hidden);
+    return make(l, &s, l->keep);
+}
+
+int model_load(model *m, const model_config *config, const model_share *share, const tensor_files *files, kern *k,
+               kern_type keep, ph_error *err) {
     memset(m, 0, sizeof *m);
     m->config = *config;
+    m->share = *share;
     m->files = files;
     loader l = {.m = m, .k = k, .keep = keep, .err = err};
     const model_config *c = &m->config;
@@ -263,8 +330,7 @@ int model_load(model *m, const model_config *config, tensor_files *files, kern *
     }
     m->embedding = source_of(&l, want(&l, "model.embed_tokens.weight", c->vocab, c->hidden));
     if (!l.failed && k->embedding_make(k, &m->embedding_table, &m->embedding, err)) l.failed = true;
-    m->head = c->tied_embeddings ? make(&l, &m->embedding, keep)
-                                 : matrix(&l, keep, c->vocab, c->hidden, "lm_head.weight");
+    m->head = load_head(&l);
     m->final_norm = vector(&l, c->hidden, "model.norm.weight");
     for (int i = 0; i < c->layers && !l.failed; i++) load_layer(&l, &m->layers[i], i);
     if (!l.failed) return PH_OK;
@@ -289,7 +355,7 @@ void model_free(model *m, kern *k) {
                                    w->index_q, w->index_k, w->index_w, w->router};
         for (size_t j = 0; j < sizeof vectors / sizeof *vectors; j++) k->free(k, vectors[j]);
         for (size_t j = 0; j < sizeof matrices / sizeof *matrices; j++) k->matrix_free(k, matrices[j]);
-        for (int h = 0; h < c->heads; h++) {
+        for (int h = 0; h < m->share.heads; h++) {
             if (w->k_up) k->matrix_free(k, w->k_up[h]);
             if (w->v_up) k->matrix_free(k, w->v_up[h]);
         }
@@ -298,7 +364,7 @@ void model_free(model *m, kern *k) {
         mlp_free(&w->mlp, k);
         kern_matrix **experts[] = {w->expert_gate, w->expert_up, w->expert_down};
         for (size_t j = 0; j < sizeof experts / sizeof *experts; j++) {
-            for (int e = 0; experts[j] && e < c->experts; e++) k->matrix_free(k, experts[j][e]);
+            for (int e = 0; experts[j] && e < m->share.experts; e++) k->matrix_free(k, experts[j][e]);
             free(experts[j]);
         }
     }
@@ -306,6 +372,5 @@ void model_free(model *m, kern *k) {
     k->matrix_free(k, m->head);
     k->embedding_free(k, m->embedding_table);
     k->free(k, m->final_norm);
-    if (m->files) tensors_close(m->files);
     memset(m, 0, sizeof *m);
 }

@@ -141,7 +141,7 @@ int session_feed(session *s, const int32_t *tokens, int64_t n, engine_progress p
     if (code) return code;
     if (s->remote) return remote_session_feed(s->remote, tokens, n, err);
     s->has_logits = false;
-    forward_step step = {.cache = &s->view.cache,
+    forward_step step = {.cache = s->view.cache,
                          .pos0 = s->length,
                          .allow = s->allow,
                          .n_allow = s->n_allow,
@@ -262,7 +262,7 @@ int session_index_scores(session *s, int layer, float *score, ph_error *err) {
     /* Between steps the working memory is free. */
     k->copy_in(k, e->scratch.index_q, s->trace.host.index_q + (size_t)layer * queries, queries * sizeof(float));
     k->copy_in(k, e->scratch.index_w, s->trace.host.index_w + (size_t)layer * heads, heads * sizeof(float));
-    k->index_scores(k, &(kern_index_scores){.cache = s->view.cache.keys[layer],
+    k->index_scores(k, &(kern_index_scores){.cache = s->view.cache[0].keys[layer],
                                             .q = e->scratch.index_q,
                                             .w = e->scratch.index_w,
                                             .n_head = c->index_heads,

@@ -111,7 +111,12 @@ static int cache_make(cache *out, const snapshot_layout *l, uint8_t *map, ph_err
     return code;
 }
 
-/* ---- caches in a device's memory ---- */
+/* ---- caches in backends' memory ---- */
+
+/* Whether a rank's cache lives there, and not in the map. */
+static bool in_backend(const snapshot *s, int rank) {
+    return rank > 0 || s->kern[rank]->on_device;
+}
 
 static void device_cache_free(cache *c, int layers, kern *k) {
     for (int i = 0; c->latents && c->keys && i < layers; i++)
@@ -135,10 +140,10 @@ static int device_cache_make(cache *out, const snapshot_layout *l, kern *k, ph_e
 
 enum copy_way { TO_DEVICE, FROM_DEVICE };
 
-/* Blocks [first, last) of every layer, between the file's map and the device. */
-static void device_copy(const snapshot *s, enum copy_way way, int64_t first, int64_t last) {
+/* Blocks [first, last) of every layer, between the file's map and a rank's memory. */
+static void device_copy(const snapshot *s, int rank, enum copy_way way, int64_t first, int64_t last) {
     const snapshot_layout *l = &s->layout;
-    kern *k = s->kern;
+    kern *k = s->kern[rank];
     if (first >= last) return;
     for (int i = 0; i < l->layers; i++)
         for (int j = 0; j < REGIONS_PER_LAYER; j++) {
@@ -146,7 +151,7 @@ static void device_copy(const snapshot *s, enum copy_way way, int64_t first, int
             size_t n = l->block_bytes[region], at = (size_t)first * n, bytes = (size_t)(last - first) * n;
             if (!n) continue;
             uint8_t *host = s->map + l->region_at[region] + at;
-            uint8_t *device = (uint8_t *)*region_of((cache *)&s->cache, i, j) + at;
+            uint8_t *device = (uint8_t *)*region_of((cache *)&s->cache[rank], i, j) + at;
             if (way == TO_DEVICE)
                 k->copy_in(k, device, host, bytes);
             else
@@ -253,7 +258,8 @@ static void snapshot_look(snapshot *s) {
 
 static void look(snapshot *s) {
     snapshot_look(s);
-    if (s->kern->on_device) device_copy(s, TO_DEVICE, 0, blocks_of(s->length));
+    for (int rank = 0; rank < s->ranks; rank++)
+        if (in_backend(s, rank)) device_copy(s, rank, TO_DEVICE, 0, blocks_of(s->length));
 }
 
 /* ---- open and close ---- */
@@ -301,12 +307,14 @@ static int check_header(snapshot *s, ph_error *err) {
 }
 
 int snapshot_open(snapshot *s, const char *path, const uint8_t key[32], int64_t capacity,
-                  const model_config *config, kern_latents latents, kern_index_keys keys, kern *k,
+                  const model_config *config, kern_latents latents, kern_index_keys keys, kern *const *k, int ranks,
                   ph_error *err) {
     memset(s, 0, sizeof *s);
     s->fd = -1;
     memcpy(s->key, key, sizeof s->key);
-    int code = layout_make(&s->layout, capacity, config, latents, keys, k, err);
+    memcpy(s->kern, k, (size_t)ranks * sizeof *k);
+    s->ranks = ranks;
+    int code = layout_make(&s->layout, capacity, config, latents, keys, k[0], err);
     if (code) return code;
     s->fd =
         path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : memfd_create("pharos-context", MFD_CLOEXEC);
@@ -323,16 +331,28 @@ int snapshot_open(snapshot *s, const char *path, const uint8_t key[32], int64_t 
         else
             s->map = map;
     }
-    s->kern = k;
-    if (!code && k->on_device) code = device_cache_make(&s->cache, &s->layout, k, err);
-    if (!code && !k->on_device) code = cache_make(&s->cache, &s->layout, s->map, err);
+    for (int rank = 0; rank < ranks && !code; rank++)
+        code = in_backend(s, rank) ? device_cache_make(&s->cache[rank], &s->layout, k[rank], err)
+                                   : cache_make(&s->cache[rank], &s->layout, s->map, err);
     if (!code) look(s);
     if (code) snapshot_close(s);
     return code;
 }
 
+/* One cache for each rank. */
+static void caches_free(cache *c, const snapshot *s) {
+    for (int rank = 0; rank < s->ranks; rank++) {
+        if (in_backend(s, rank)) {
+            device_cache_free(&c[rank], s->layout.layers, s->kern[rank]);
+            continue;
+        }
+        free(c[rank].latents);
+        free(c[rank].keys);
+    }
+}
+
 void snapshot_close(snapshot *s) {
-    if (s->kern && s->kern->on_device) device_cache_free(&s->cache, s->layout.layers, s->kern);
+    caches_free(s->cache, s);
     if (s->map) munmap(s->map, s->layout.total);
     if (s->fd >= 0) {
         /* Given back by hand: a child process between its fork and its exec still has the file open, and closing
@@ -340,8 +360,6 @@ void snapshot_close(snapshot *s) {
         flock(s->fd, LOCK_UN);
         close(s->fd);
     }
-    free(s->cache.latents);
-    free(s->cache.keys);
     layout_free(&s->layout);
     memset(s, 0, sizeof *s);
     s->fd = -1;
@@ -393,9 +411,9 @@ int snapshot_reserve(snapshot *s, int64_t from, int64_t to, ph_error *err) {
 int snapshot_commit(snapshot *s, int64_t length, bool sync, ph_error *err) {
     int64_t was_full = s->length / SNAPSHOT_BLOCK, full = length / SNAPSHOT_BLOCK;
     uint64_t sequence = s->sequence + 1;
-    if (s->kern->on_device && length > s->length) {
-        device_copy(s, FROM_DEVICE, was_full, blocks_of(length));
-        int code = s->kern->status(s->kern, err);
+    if (s->kern[0]->on_device && length > s->length) {
+        device_copy(s, 0, FROM_DEVICE, was_full, blocks_of(length));
+        int code = s->kern[0]->status(s->kern[0], err);
         if (code) return code;
     }
     for (int64_t i = was_full; i < full; i++) sums(s)[i] = block_sum(s, i);
@@ -417,49 +435,63 @@ int snapshot_commit(snapshot *s, int64_t length, bool sync, ph_error *err) {
 
 /* ---- private views ---- */
 
-/* On a device. The tail's first block is copied whole: what is beyond the context is written over. */
-static int device_view_open(snapshot_view *v, snapshot *s, ph_error *err) {
+/* A rank's cache in its backend's memory: the snapshot's own, or a copy. The tail's first block is copied whole: what is
+ * beyond the context is written over. */
+static int device_view_open(snapshot_view *v, const snapshot *s, int rank, ph_error *err) {
     const snapshot_layout *l = &s->layout;
-    if (!s->lent) {
-        int code = cache_arrays(&v->cache, l, err);
+    kern *k = s->kern[rank];
+    if (v->borrowed) {
+        int code = cache_arrays(&v->cache[rank], l, err);
         if (code) return code;
-        memcpy(v->cache.latents, s->cache.latents, (size_t)l->layers * sizeof *v->cache.latents);
-        memcpy(v->cache.keys, s->cache.keys, (size_t)l->layers * sizeof *v->cache.keys);
-        v->lender = s;
-        s->lent = true;
+        memcpy(v->cache[rank].latents, s->cache[rank].latents, (size_t)l->layers * sizeof *v->cache[rank].latents);
+        memcpy(v->cache[rank].keys, s->cache[rank].keys, (size_t)l->layers * sizeof *v->cache[rank].keys);
         return PH_OK;
     }
-    int code = device_cache_make(&v->cache, l, s->kern, err);
+    int code = device_cache_make(&v->cache[rank], l, k, err);
     if (code) return code;
-    v->kern = s->kern;
-    v->layers = l->layers;
     for (int i = 0; i < l->layers; i++)
         for (int j = 0; j < REGIONS_PER_LAYER; j++) {
             size_t bytes = (size_t)blocks_of(s->length) * l->block_bytes[1 + REGIONS_PER_LAYER * i + j];
-            if (bytes) s->kern->copy(s->kern, *region_of(&v->cache, i, j), *region_of(&s->cache, i, j), bytes);
+            if (bytes)
+                k->copy(k, *region_of(&v->cache[rank], i, j), *region_of((cache *)&s->cache[rank], i, j), bytes);
         }
     return PH_OK;
 }
 
-int snapshot_view_open(snapshot_view *v, snapshot *s, ph_error *err) {
-    memset(v, 0, sizeof *v);
-    if (s->kern->on_device) return device_view_open(v, s, err);
+/* The file, copied on write. */
+static int mapped_view_open(snapshot_view *v, const snapshot *s, ph_error *err) {
     void *map = mmap(NULL, s->layout.total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, s->fd, 0);
     if (map == MAP_FAILED)
         return ph_fail(err, PH_MEMORY, "cannot map a snapshot of %zu bytes: %s", s->layout.total,
                        strerror(errno));
     v->map = map;
     v->bytes = s->layout.total;
-    int code = cache_make(&v->cache, &s->layout, v->map, err);
+    return cache_make(&v->cache[0], &s->layout, v->map, err);
+}
+
+int snapshot_view_open(snapshot_view *v, snapshot *s, ph_error *err) {
+    memset(v, 0, sizeof *v);
+    v->snapshot = s;
+    v->borrowed = !s->lent;
+    s->lent = true;
+    int code = PH_OK;
+    for (int rank = 0; rank < s->ranks && !code; rank++)
+        code = in_backend(s, rank) ? device_view_open(v, s, rank, err) : mapped_view_open(v, s, err);
     if (code) snapshot_view_close(v);
     return code;
 }
 
 void snapshot_view_close(snapshot_view *v) {
-    if (v->lender) v->lender->lent = false;
-    if (v->kern) device_cache_free(&v->cache, v->layers, v->kern);
+    snapshot *s = v->snapshot;
+    if (!s) return;
+    if (v->borrowed) {
+        s->lent = false;
+        for (int rank = 0; rank < s->ranks; rank++) {
+            free(v->cache[rank].latents);
+            free(v->cache[rank].keys);
+        }
+    } else
+        caches_free(v->cache, s);
     if (v->map) munmap(v->map, v->bytes);
-    free(v->cache.latents);
-    free(v->cache.keys);
     memset(v, 0, sizeof *v);
 }

@@ -14,7 +14,9 @@
  * corrupt blocks end the valid prefix, a foreign header empties the file.
  *
  * With a backend whose memory is not the host's (a GPU) the caches live there. The file is written from them by each
- * commit, block by block, and they are filled from it when it is opened; everything else is the same.
+ * commit, block by block, and they are filled from it when it is opened; everything else is the same. Of several
+ * ranks, which all have the same caches, rank 0's are the ones that are written; those of the others are filled from
+ * the file and live in their backends' memory, whatever that is.
  *
  * Locks: every opener holds the file shared; commits need it exclusive.
  */
@@ -42,17 +44,18 @@ typedef struct snapshot {
     uint8_t *map; /* shared, writable */
     int64_t length;
     uint64_t sequence;
-    cache cache; /* views into map, or memory of the backend */
-    kern *kern;
+    kern *kern[KERN_MAX_RANKS];
+    int ranks;
+    cache cache[KERN_MAX_RANKS]; /* [ranks]: views into map (rank 0 on the host), or memory of the rank's backend */
     bool lent; /* a view writes its tail into cache itself, beyond length */
     bool exclusive;
     uint8_t key[32];
     const char *reason; /* why something was not believed; NULL = all was well; static */
 } snapshot;
 
-/* latents and keys carry the shape only; full[layers]: which layers have index keys. */
+/* latents and keys carry the shape only. k[ranks]: the backends, of one kind. */
 int snapshot_open(snapshot *s, const char *path, const uint8_t key[32], int64_t capacity,
-                  const model_config *config, kern_latents latents, kern_index_keys keys, kern *k,
+                  const model_config *config, kern_latents latents, kern_index_keys keys, kern *const *k, int ranks,
                   ph_error *err);
 void snapshot_close(snapshot *s);
 
@@ -66,15 +69,14 @@ int snapshot_reserve(snapshot *s, int64_t from, int64_t to, ph_error *err);
 /* Makes [0, length) the valid prefix. `sync` waits for the disk. */
 int snapshot_commit(snapshot *s, int64_t length, bool sync, ph_error *err);
 
-/* A private view for a session, freed by snapshot_view_close: copied on write, or, on a device, the context's own
- * memory for one view at a time, whose tail begins where the context ends, and a copy of it for others. */
+/* A private view for a session, freed by snapshot_view_close: copied on write, or, in a backend's memory, the context's
+ * own for one view at a time, whose tail begins where the context ends, and a copy of it for others. */
 typedef struct snapshot_view {
     uint8_t *map;
     size_t bytes;
-    cache cache;
-    snapshot *lender; /* whose memory it is, or NULL */
-    kern *kern;       /* whose allocations the caches are, or NULL */
-    int layers;
+    cache cache[KERN_MAX_RANKS];
+    snapshot *snapshot;
+    bool borrowed; /* the caches in backends' memory are the snapshot's own */
 } snapshot_view;
 int snapshot_view_open(snapshot_view *v, snapshot *s, ph_error *err);
 void snapshot_view_close(snapshot_view *v);

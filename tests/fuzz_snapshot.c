@@ -51,7 +51,7 @@ static void make_good(void) {
     model_config c = shape();
     snprintf(path, sizeof path, "/tmp/pharos-fuzz-%d.snapshot", (int)getpid());
     unlink(path);
-    if (snapshot_open(&s, path, key, CAPACITY, &c, latents, keys, &backend, &err)) stop(err.text);
+    if (snapshot_open(&s, path, key, CAPACITY, &c, latents, keys, &(kern *){&backend}, 1, &err)) stop(err.text);
     if (snapshot_lock(&s, &err) || snapshot_reserve(&s, 0, LENGTH, &err)) stop(err.text);
     size_t blocks = (size_t)(s.layout.capacity / SNAPSHOT_BLOCK);
     for (int i = 0; i < s.layout.n_region; i++)
@@ -96,7 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     snapshot s;
     ph_error err;
     model_config c = shape();
-    if (snapshot_open(&s, path, key, CAPACITY, &c, latents, keys, &backend, &err)) stop(err.text);
+    if (snapshot_open(&s, path, key, CAPACITY, &c, latents, keys, &(kern *){&backend}, 1, &err)) stop(err.text);
     check(&s);
     /* It must also be usable afterwards: what was dropped is written and committed again. */
     if (snapshot_lock(&s, &err) || snapshot_commit(&s, s.length, false, &err)) stop(err.text);

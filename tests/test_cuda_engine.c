@@ -36,7 +36,7 @@ static void every_reference(void **state) {
         if (e->d_name[0] == '.' || access(expected, R_OK)) continue;
         check_result *r = calloc(1, sizeof *r);
         ph_error err = {0};
-        int code = model_check(r, path, "cuda", 0, &err);
+        int code = model_check(r, path, "cuda", 0, 0, &err);
         if (code || !r->passed) print_error("%s: %s\n", e->d_name, code ? err.text : r->verdict);
         passed += !code && r->passed;
         folders++;

@@ -17,7 +17,7 @@ static int check_folder(const char *dir, const char *backend) {
     check_result *r = calloc(1, sizeof *r);
     ph_error err = {0};
     assert_non_null(r);
-    int code = model_check(r, dir, backend, 0, &err);
+    int code = model_check(r, dir, backend, 0, 0, &err);
     if (code) print_error("%s: %s\n", dir, err.text);
     else if (!r->passed) print_error("%s on %s: %s\n", dir, backend, r->verdict);
     int ok = code == PH_OK && r->passed;
