@@ -187,6 +187,7 @@ typedef struct citing {
     store *store;
     const double *mass;
     const place *within; /* NULL = anywhere */
+    bool read;           /* only what was read more than a random place */
     store_citation **list;
     size_t *n;
     ph_error *err;
@@ -195,7 +196,8 @@ typedef struct citing {
 /* Cites the heaviest place of the words; *found false where there is none. */
 static int cite(const citing *c, part words, bool *found) {
     place at;
-    *found = best_place(c->pack, words.start, words.len, c->mass, c->within, &at);
+    *found = best_place(c->pack, words.start, words.len, c->mass, c->within, &at) &&
+             (!c->read || (at.mass > 0 && at.lift > 1));
     return *found
                ? add(c->list, c->n, c->store, &at, at.text->text + at.start, at.end - at.start, true, c->err)
                : PH_OK;
@@ -247,6 +249,9 @@ static int cite_all(citing *c, const char *answer, const char *thought, part *wh
         c->within = &source;
         int code = cite_whole(c, whole, &found);
         if (!code && !found) code = cite_members(c, *whole);
+        c->within = NULL;
+        c->read = true;
+        if (!code && *c->n == 0) code = cite_whole(c, whole, &found);
         if (!code && *c->n == 0)
             code = add(c->list, c->n, c->store, &source, source.text->text + source.start,
                        source.end - source.start, true, c->err);

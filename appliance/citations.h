@@ -12,8 +12,9 @@
  * whole-answer masses of answer_trace_mass. *out and its strings owned by the caller (store_citation).
  *
  * thought: what the model wrote before its answer, NULL or "" = nothing. Where that is a stretch of a
- * document that was read, the answer's words are looked for there only, and where it does not have them it is
- * cited itself. */
+ * document that was read, the answer's words are looked for there first; where it does not have them, at
+ * another place that was read (the thought may be the rest of a sentence); and where there is none either, the
+ * thought's place is cited itself. */
 int citations_make(store_citation **out, size_t *n, const loaded_pack *p, store *s, const char *answer,
                    const char *thought, const double *mass, const read_sentence *read, size_t n_read,
                    ph_error *err);

@@ -167,6 +167,10 @@ static void a_quoted_sentence_is_where_an_answer_is_from(void **state) {
     cite_after(w, "Zenodotus of Ephesus was its first head.", "Callimachus");
     assert_int_equal(w->n, 1);
     expect_place(w, 0, w->library, LIBRARY, "Zenodotus of Ephesus was its first head.", 0);
+    /* Unless they stand at another place that was read: the thought may be the rest of a sentence. */
+    cite_after(w, "was its first head.", "Zenodotus of Ephesus");
+    assert_int_equal(w->n, 1);
+    expect_place(w, 0, w->tower, TOWER, "Zenodotus of  Ephesus", 0);
     /* A list's members that it has. */
     cite_after(w, "Zenodotus of Ephesus was its first head.", "Ephesus, head and Nubia");
     assert_int_equal(w->n, 2);

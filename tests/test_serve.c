@@ -413,6 +413,7 @@ static void a_thought_is_no_token(void **state) {
     const json_t *thinking = json_object_get(kept, "thinking");
     assert_true(json_is_true(json_object_get(thinking, "able")));
     assert_true(json_is_false(json_object_get(thinking, "usual")));
+    assert_true(json_is_false(json_object_get(kept, "remote")));
     json_decref(kept);
 
     /* As OpenAI's clients ask servers of DeepSeek's models for it. */

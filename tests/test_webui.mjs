@@ -305,11 +305,16 @@ await step('the page loads, in less than 100 KB, from this server only', async (
   page.on('response', (r) => sizes.push(r.body().then((b) => (/\/api\//.test(r.url()) ? 0 : zlib.gzipSync(b).length), () => 0)));
   await page.goto(base);
   await page.getByText('Put documents in. Ask. See what was read.').waitFor();
+  for (const word of ['PDF', 'Wait until they are ready', 'Nothing leaves the machine']) await page.locator('.welcome', { hasText: word }).waitFor();
   const total = (await Promise.all(sizes)).reduce((a, b) => a + b, 0);
   console.log(`  first paint: ${total} bytes gzip`);
   ok(total > 1000 && total < 100000, `${total} bytes are less than 100 KB`);
   equal(await page.locator('.composer .go').isDisabled(), true, 'nothing can be asked yet');
   await axe(page, 'on the empty page');
+  // The first step is one click, from wherever one is.
+  await page.getByRole('button', { name: 'Questions', exact: true }).click();
+  const [chooser] = await Promise.all([page.waitForEvent('filechooser'), page.getByRole('button', { name: 'Choose files to begin' }).click()]);
+  ok(chooser.isMultiple(), 'several files can be chosen');
 });
 
 await step('files chosen by the picker get a state each; a broken one says why', async () => {
@@ -423,6 +428,123 @@ await step('what was read: words, layers, the map and the table that says the sa
   equal(await page.locator('.trace table').last().locator('tbody tr').count(), trace.map.length, 'each document is a row');
   await axe(page, 'with what was read');
   await picture(page, 'desktop-trace-light');
+});
+
+await step('a citation stands in its sentence, with the quote marked', async () => {
+  const card = page.locator('.citation').first();
+  await card.locator('mark').waitFor();
+  const c = answer.citations[0];
+  equal(await card.locator('mark').innerText(), Buffer.from(files['keeper.txt']).subarray(c.start, c.end).toString(), 'the marked words');
+  ok((await card.locator('q').innerText()).includes(KEEPER.replace(/\.$/, '')), `the sentence: ${await card.locator('q').innerText()}`);
+  ok(!(await card.locator('q').innerText()).includes('a beam'), 'and not the one before it');
+});
+
+await step('the answer says which look it is from, and everything is looked at where that is wanted', async () => {
+  await page.getByText(/^From the [\d,]+ passages? that match the question best/).waitFor();
+  const sent = page.waitForRequest((r) => r.url().endsWith('/api/v1/ask'));
+  await page.getByRole('button', { name: 'Look at everything' }).click();
+  const body = JSON.parse((await sent).postData());
+  ok(body.whole === true && body.question === QUESTION, 'the same question, of everything');
+  await page.locator('.exchange.found, .exchange.not-found').waitFor({ timeout: 120000 });
+  equal((await api('answers?limit=1')).answers[0].passages, 0, 'the server looked at everything');
+  await page.goto(`${base}/#/answers/${answer.id}`);
+  await page.locator('.exchange.found').waitFor();
+});
+
+await step('a thought: switched on with the keyboard, shown folded and marked, followed word by word, kept in history', async () => {
+  const switch_ = page.getByRole('checkbox', { name: /^Think first/ });
+  await page.locator('#question').focus();
+  await page.keyboard.press('Tab');
+  while (!(await page.evaluate(() => document.activeElement.matches('.how summary')))) await page.keyboard.press('Tab');
+  await page.keyboard.press('Enter');
+  await switch_.waitFor();
+  await page.keyboard.press('Tab');
+  await page.keyboard.press('Space');
+  ok(await switch_.isChecked(), 'it is on');
+  await page.locator('.how summary', { hasText: 'Thinks first' }).waitFor();
+  await axe(page, 'with the ways to answer open');
+  await page.locator('.how summary').click();
+  const sent = page.waitForRequest((r) => r.url().endsWith('/api/v1/ask'));
+  await ask(QUESTION);
+  equal(JSON.parse((await sent).postData()).thinking, true, 'it is asked for');
+  const last = (await api('answers?limit=1')).answers[0];
+  ok(last.thought, `the model thought: ${JSON.stringify(last)}`);
+  const thought = page.locator('.thought');
+  equal(await thought.locator('blockquote').isVisible(), false, 'it is folded');
+  await thought.getByText('in the model’s own words').focus();
+  await page.keyboard.press('Enter');
+  equal(await thought.locator('blockquote').innerText(), last.thought, 'the thought');
+  equal(await thought.locator('.mark, .citation, q').count(), 0, 'it cites nothing');
+  ok(!(await page.locator('.answer-text').innerText()).includes(last.thought) || last.answer.includes(last.thought), 'it is no part of the answer');
+  await page.getByRole('button', { name: 'Copy with citations' }).click();
+  await page.getByText('Copied', { exact: true }).first().waitFor();
+  ok((await page.evaluate(() => navigator.clipboard.readText())).startsWith(last.answer), 'what is copied begins with the answer');
+  await page.getByRole('button', { name: 'What was read' }).click();
+  await page.locator('.map svg').waitFor();
+  const trace = await api(`answers/${last.id}/trace?sentences=24`);
+  equal(await page.locator('.words .word').count(), 1 + trace.thought.words.length + trace.words.length, 'its words stand before the answer’s');
+  await page.locator('.words .word').nth(1).hover();
+  await page.locator('.selected', { hasText: `${trace.thought.words[0].word}" of the thought` }).waitFor();
+  await page.mouse.move(5, 500);
+  await axe(page, 'with a thought open');
+  await picture(page, 'desktop-thought-light');
+  await page.reload();
+  await page.locator('.thought summary').click();
+  equal(await page.locator('.thought blockquote').innerText(), last.thought, 'history has it');
+  await page.locator('.how summary', { hasText: 'Thinks first' }).click();
+  await switch_.uncheck();
+  await page.locator('.how summary').click();
+});
+
+await step('a thought is there before the answer is, and stays where the answer is stopped', async () => {
+  await page.addInitScript(() => {
+    const real = window.fetch;
+    window.fetch = (url, options) => {
+      if (!window.heldBack || !String(url).endsWith('/api/v1/ask')) return real(url, options);
+      return Promise.resolve(new Response(new ReadableStream({
+        start(c) {
+          c.enqueue(new TextEncoder().encode('event: thought\ndata: {"text":"<b>It was so.</b>"}\n\nevent: token\ndata: {"text":"So"}\n\n'));
+          options.signal.addEventListener('abort', () => c.error(new DOMException('aborted', 'AbortError')));
+        },
+      })));
+    };
+  });
+  await page.reload();
+  await page.locator('.exchange.found').waitFor();
+  await page.evaluate(() => (window.heldBack = true));
+  await page.fill('#question', 'And then?');
+  await page.keyboard.press('Enter');
+  await page.locator('.streaming', { hasText: 'So' }).waitFor();
+  equal(await page.locator('.thought blockquote').textContent(), '<b>It was so.</b>', 'it is text');
+  await page.getByRole('button', { name: 'Stop', exact: true }).click();
+  await page.getByText('Stopped. What was read so far is kept.').first().waitFor();
+  equal(await page.locator('.thought').count(), 1, 'the thought is still there');
+  await page.evaluate(() => (window.heldBack = false));
+  await page.goto(`${base}/#/answers/${answer.id}`);
+  await page.locator('.exchange.found').waitFor();
+  await page.getByRole('button', { name: 'What was read' }).click();
+  await page.locator('.map svg').waitFor();
+});
+
+await step('where only some contexts were asked, the answer says so and asks the rest', async () => {
+  const p = await newPage();
+  const sent = [];
+  await p.route('**/api/v1/ask', (route) => {
+    sent.push(JSON.parse(route.request().postData()));
+    return route.fulfill({ contentType: 'text/event-stream', body: `event: done\ndata: ${JSON.stringify({
+      id: 0, question: 'q', answer: 'a', found: true, citations: [], packs: 5, packs_asked: sent.length === 1 ? 3 : 5, passages: 0 })}\n\n` });
+  });
+  await p.goto(base);
+  await p.locator('.row').first().waitFor();
+  await p.fill('#question', 'q');
+  await p.keyboard.press('Enter');
+  await p.getByText('Only the 3 contexts of 5 that match the question best were asked').waitFor();
+  await axe(p, 'with contexts that were not asked');
+  await p.getByRole('button', { name: 'Ask all 5' }).click();
+  await until('asked again', () => sent.length === 2);
+  equal(sent[1].packs, 5, 'of all');
+  await p.getByText('Only the 3').waitFor({ state: 'detached' });
+  await p.context().close();
 });
 
 await step('a sentence of the table opens the document where it stands', async () => {

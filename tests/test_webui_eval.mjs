@@ -67,6 +67,17 @@ export async function evaluation(t) {
     await page.getByRole('checkbox', { name: /niah_single_1/ }).waitFor();
     ok(await page.getByRole('checkbox', { name: /qa_1/ }).isDisabled(), 'questions need a file');
     await axe(page, 'with the tasks of RULER');
+    // A thought does not go with a begun answer, nor with what is compared.
+    const think = page.getByRole('checkbox', { name: /^Think first.*kept with each answer/s });
+    await think.check();
+    await page.getByRole('checkbox', { name: /^Prompts exactly as published/ }).check();
+    equal(await think.count(), 0, 'no thought before a begun answer');
+    await page.getByRole('radio', { name: /lost by selecting/ }).check();
+    equal(await think.count(), 0, 'no thought where answers are compared');
+    await page.getByRole('radio', { name: /harder searches/ }).check();
+    await page.getByRole('checkbox', { name: /^Prompts exactly as published/ }).uncheck();
+    ok(await think.isChecked(), 'what was chosen is remembered');
+    await think.uncheck();
     await picture(page, 'desktop-form-light');
   });
 
@@ -127,6 +138,38 @@ export async function evaluation(t) {
     await page.locator('.run').getByRole('button', { name: 'Erase', exact: true }).click();
     await page.getByText(`Erased run ${run.id}`).waitFor();
     equal((await fetch(`${base}/api/v1/runs/${run.id}`)).status, 404, 'it is gone');
+  });
+
+  await step('evaluation: questions asked as the page asks, with a thought; RULER as published', async () => {
+    await begin();
+    await page.getByRole('radio', { name: /my own questions/ }).check();
+    await page.getByLabel(/^File of questions/).setInputFiles(path.join(folder, 'mine.jsonl'));
+    await page.getByText('mine.jsonl: 2 passages, 3 questions.').waitFor();
+    await page.getByRole('checkbox', { name: /^Ask as the page does/ }).check();
+    equal(await page.getByRole('checkbox', { name: '1K', exact: true }).count(), 0, 'lengths play no part');
+    equal(await page.getByLabel('Text around the answer').count(), 0, 'nor does surrounding text');
+    await page.getByRole('checkbox', { name: /^Think first.*kept with each answer/s }).check();
+    await until('the estimate: each question twice', async () => /^6 questions, \d+ tokens to read/.test(await estimate().innerText()));
+    await axe(page, 'with questions asked as the page does');
+    const run = await startAndWait();
+    ok(run.parameters.as_ask && run.parameters.thinking, 'as it was chosen');
+    equal(run.cells, 6, 'each question once of the best passages, once of everything');
+    const table = page.locator('.run-table', { has: page.getByText(/^Asked, first look/).first() }).first();
+    await table.locator('td button').first().click();
+    const shown = page.locator('.cell-questions');
+    equal(await shown.locator('li').count(), 3, 'the questions of one look');
+    const thought = run.results.map((c) => c.result).find((r) => r.variant === 'first look' && r.thought.text)?.thought.text;
+    if (thought) ok((await shown.innerText()).includes(thought), 'with their thoughts');
+    await axe(page, 'with a run of questions as asked');
+    await begin();
+    await only('1K');
+    await page.getByRole('radio', { name: /harder searches/ }).check();
+    for (const box of await page.locator('.tasks input:enabled').all()) await box.uncheck();
+    await page.getByRole('checkbox', { name: /niah_single_2/ }).check();
+    await page.getByRole('checkbox', { name: /^Prompts exactly as published/ }).check();
+    await page.getByLabel('Questions of each task').fill('1');
+    const published = await startAndWait();
+    for (const name of ['published', 'plain', 'answer_prefix']) ok(published.parameters[name], name);
   });
 
   await step('evaluation: recall as curves beside a keyword search, RULER by task, sparse beside dense', async () => {

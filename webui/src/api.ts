@@ -130,25 +130,31 @@ export const upload = (file: File, name: string, progress: (share: number) => vo
 export const uploadQuestions = (file: File, progress: (share: number) => void, signal: AbortSignal) =>
   put<QuestionFile>(`/api/v1/runs/questions?name=${encodeURIComponent(file.name)}`, file, progress, signal);
 
+/** How a question is to be answered. What is absent is as the server has it. */
+export interface AskOptions {
+  documents?: number[]; /* from these only */
+  thinking?: boolean;
+  whole?: boolean;
+  packs?: number;
+}
+
 export interface AskEvents {
   queue(place: number): void;
   progress(p: Progress): void;
+  thought(text: string): void;
   token(text: string): void;
   restart(reason: string): void;
 }
 
 /** Asks and follows the answer. Aborting the signal closes the connection, and the server stops computing. */
-export async function ask(
-  question: string, documents: number[] | null, on: AskEvents, signal: AbortSignal,
-): Promise<Answer> {
-  const response = await send(
-    'POST', '/api/v1/ask', documents ? { question, documents, stream: true } : { question, stream: true }, signal,
-  );
+export async function ask(question: string, options: AskOptions, on: AskEvents, signal: AbortSignal): Promise<Answer> {
+  const response = await send('POST', '/api/v1/ask', { question, ...options, stream: true }, signal);
   if (!response.body) throw new ApiError('The answer came without a body', response.status, 'failed');
   for await (const event of events(response.body)) {
     const data = JSON.parse(event.data);
     if (event.name === 'queue') on.queue(data.place);
     else if (event.name === 'progress') on.progress(data as Progress);
+    else if (event.name === 'thought') on.thought(String(data.text));
     else if (event.name === 'token') on.token(String(data.text));
     else if (event.name === 'restart') on.restart(String(data.reason ?? ''));
     else if (event.name === 'done') return data as Answer;

@@ -40,10 +40,17 @@ export const plural = (n: number, one: string, many = `${one}s`) => `${count(n)}
 
 export const place = (c: Citation) => (c.page ? `${c.document}, page ${c.page}` : c.document);
 
+/* Upper and lower case and white space may differ, as where the server looked for it. */
+const folded = (s: string) => s.toLowerCase().replace(/\s+/g, ' ').trim();
+/** Whether the answer has the quoted words; a model that thinks may have quoted them before it. */
+export const saysQuote = (answer: string, c: Citation) => folded(answer).includes(folded(c.quote));
+
 /* The two verdicts of a citation, in words. */
-export const verdictText = (c: Citation) =>
+export const verdictText = (c: Citation, said: boolean) =>
   c.in_text
-    ? 'The quote stands there.'
+    ? said
+      ? 'The quote stands there.'
+      : 'The model thought these words first, and they stand there; the answer has others.'
     : c.document_id
       ? 'These words do not stand there; it is the sentence that was read most.'
       : 'These words stand in none of the documents.';

@@ -285,10 +285,46 @@ export function include(ids: number[], on: boolean): void {
   localStorage.setItem(EXCLUDED, JSON.stringify([...next]));
 }
 
+/* ---- how questions are answered ---- */
+
+const WAYS = 'pharos.ways';
+
+export interface Ways {
+  thinking: boolean | null; /* null: as the model has it */
+  whole: boolean;
+}
+
+function storedWays(): Ways {
+  try {
+    const w = JSON.parse(localStorage.getItem(WAYS) ?? '{}') as Partial<Ways>;
+    return { thinking: typeof w.thinking === 'boolean' ? w.thinking : null, whole: w.whole === true };
+  } catch {
+    return { thinking: null, whole: false };
+  }
+}
+export const ways = signal<Ways>(storedWays());
+ways.subscribe((w) => localStorage.setItem(WAYS, JSON.stringify(w)));
+/** Whether the next answer begins with a thought. */
+export const thinks = computed(() => {
+  const model = status.value?.thinking;
+  return model?.able === true && (ways.value.thinking ?? model.usual);
+});
+/** A thought is folded until somebody opens one; then the next ones are open too. */
+export const thoughtOpen = signal(false);
+
+function askOptions(with_: api.AskOptions): api.AskOptions {
+  const options: api.AskOptions = {};
+  if (sources.value.length !== documents.value.length) options.documents = sources.value.map((d) => d.id);
+  if (ways.value.thinking !== null && status.value?.thinking?.able) options.thinking = ways.value.thinking;
+  if (ways.value.whole) options.whole = true;
+  return { ...options, ...with_ };
+}
+
 /* ---- asking ---- */
 
 export interface Asking {
   question: string;
+  thought: string;
   text: string;
   place: number; /* in the queue; 0 = at work */
   progress: Progress | null;
@@ -297,7 +333,7 @@ export interface Asking {
 export const asking = signal<Asking | null>(null);
 /** The answer that is shown. */
 export const current = signal<Answer | null>(null);
-export const problem = signal<{ question: string; text: string; partial: string } | null>(null);
+export const problem = signal<{ question: string; text: string; thought: string; partial: string } | null>(null);
 
 const DRAFT = 'pharos.draft';
 export const draft = signal(sessionStorage.getItem(DRAFT) ?? '');
@@ -312,7 +348,7 @@ export function stop(): void {
 /* A pack may be in use for a moment (the command line reads it, a file is being opened): then the question is asked
  * again, as long as not a word of the answer has come. */
 async function askPatiently(
-  question: string, ids: number[] | null, on: api.AskEvents, signal: AbortSignal,
+  question: string, options: api.AskOptions, on: api.AskEvents, signal: AbortSignal,
 ): Promise<Answer> {
   let written = false;
   const heard: api.AskEvents = {
@@ -324,7 +360,7 @@ async function askPatiently(
   };
   for (let attempt = 1; ; attempt++) {
     try {
-      return await api.ask(question, ids, heard, signal);
+      return await api.ask(question, options, heard, signal);
     } catch (error) {
       const inUse = error instanceof ApiError && error.status === 200 && error.code === 'busy';
       if (!inUse || written || attempt === 4 || signal.aborted) throw error;
@@ -333,13 +369,14 @@ async function askPatiently(
   }
 }
 
-export async function ask(question: string): Promise<void> {
+/** `with_` stands before what the person has chosen for all questions. */
+export async function ask(question: string, with_: api.AskOptions = {}): Promise<void> {
   question = question.trim();
   if (!question || asking.value) return;
   const controller = (stopper = new AbortController());
-  const all = sources.value.length === documents.value.length;
+  const fromBox = question === draft.value.trim();
   batch(() => {
-    asking.value = { question, text: '', place: 0, progress: null, note: '' };
+    asking.value = { question, thought: '', text: '', place: 0, progress: null, note: '' };
     current.value = null;
     runPage.value = null;
     problem.value = null;
@@ -361,7 +398,7 @@ export async function ask(question: string): Promise<void> {
   try {
     const answer = await askPatiently(
       question,
-      all ? null : sources.value.map((d) => d.id),
+      askOptions(with_),
       {
         queue: (place) => update({ place }),
         progress: (p) => {
@@ -372,13 +409,14 @@ export async function ask(question: string): Promise<void> {
             announcement.value = `Reading the documents: ${Math.floor((100 * p.done) / p.total)} percent.`;
           }
         },
+        thought: (thought) => update({ thought }),
         token: (text) => {
           pending += text;
           if (!frame) frame = requestAnimationFrame(flush);
         },
         restart: (reason) => {
           pending = '';
-          update({ text: '', progress: null, note: reason });
+          update({ thought: '', text: '', progress: null, note: reason });
         },
       },
       controller.signal,
@@ -386,7 +424,7 @@ export async function ask(question: string): Promise<void> {
     batch(() => {
       current.value = answer;
       asking.value = null;
-      draft.value = '';
+      if (fromBox) draft.value = '';
       announcement.value = answer.found
         ? `Answer: ${answer.answer}. ${answer.citations.length} citations.`
         : 'Not in the documents.';
@@ -394,12 +432,13 @@ export async function ask(question: string): Promise<void> {
     if (answer.id) history.replaceState(null, '', `#/answers/${answer.id}`);
   } catch (error) {
     flush();
-    const partial = (asking.value as Asking | null)?.text ?? ''; // flush has changed it
+    const now = asking.value as Asking | null; // flush has changed it
     batch(() => {
       asking.value = null;
       problem.value = {
         question,
-        partial,
+        thought: now?.thought ?? '',
+        partial: now?.text ?? '',
         text: controller.signal.aborted ? 'Stopped. What was read so far is kept.' : sentenceOf(error),
       };
       announcement.value = problem.value.text;

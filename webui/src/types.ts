@@ -107,6 +107,8 @@ export interface Answer {
   model?: string;
   note?: string | null;
   cut_off?: boolean;
+  passages?: number | null; /* it was looked for in so many passages; 0: in everything; null: not known */
+  thought?: string | null; /* what was written before the answer */
   asked_at?: number;
 }
 
@@ -146,6 +148,7 @@ export interface Trace {
   strip?: Strip;
   read_set?: Sentence[];
   words?: TraceWord[];
+  thought?: { text: string; words: TraceWord[] } | null;
 }
 
 export interface TextStretch {
@@ -168,11 +171,13 @@ export interface Status {
   state: 'loading' | 'ready' | 'failed';
   message: string;
   model: string | null;
+  remote?: boolean; /* served elsewhere: what is asked and read is sent there */
   context: { capacity: number; reserved: number; packs: number; tokens: number; read: number; free: number; selected?: number };
   queue: { waiting: number; capacity: number; busy: string | null; jobs: number };
   reading: Reading | null;
   run?: RunNow | null;
   watch?: { folders: string[]; message: string } | null;
+  thinking?: { able: boolean; usual: boolean } | null;
   limits?: { upload_bytes: number; question_bytes: number; max_tokens: number };
   token_required?: boolean;
   role?: 'ask' | 'manage';
@@ -245,6 +250,8 @@ export interface RunResult {
   read_rank?: number;
   bm25_rank?: number;
   trace?: { held: boolean; first: Sight[]; layers: Sight[] };
+  thought?: { text: string; tokens: number };
+  cited?: boolean; /* asked as a question is: the source is among the citations */
 }
 
 /** The run under way, or why the last one ended. */
@@ -262,7 +269,6 @@ export interface RunNow {
 
 export interface RunRequest {
   kind: string;
-  lengths: number[];
   [name: string]: unknown;
 }
 

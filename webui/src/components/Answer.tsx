@@ -2,11 +2,13 @@
 // the way to what was read. Answers are copied out of documents: they are shown as plain text, never as markup.
 import type { ComponentType } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
-import { count, percent, place, plural, seconds, verdictRead, verdictText, when } from '../format';
-import { announcement, openPanel } from '../state';
+import { count, percent, place, plural, saysQuote, seconds, verdictRead, verdictText, when } from '../format';
+import { announcement, ask, asking, openPanel } from '../state';
 import type { Answer, Citation } from '../types';
 import { Icon } from './Icon';
 import { Mark } from './Mark';
+import { Passage } from './Passage';
+import { Thought } from './Thought';
 
 /* The model's own words for it, which need not be said twice. */
 const NOT_FOUND = 'Not found in the documents.';
@@ -34,21 +36,24 @@ function Text({ answer }: { answer: Answer }) {
   for (const [end, i] of marks(answer)) {
     if (end > from) parts.push(answer.answer.slice(from, end));
     from = Math.max(from, end);
-    parts.push(<Mark key={i} number={i + 1} citation={answer.citations[i]} onOpen={openCitation} />);
+    parts.push(<Mark key={i} number={i + 1} citation={answer.citations[i]} said={saysQuote(answer.answer, answer.citations[i])} onOpen={openCitation} />);
   }
   parts.push(answer.answer.slice(from));
   return <p class="answer-text">{parts}</p>;
 }
 
-function CitationCard({ c, number }: { c: Citation; number: number }) {
+function CitationCard({ c, number, answer }: { c: Citation; number: number; answer: string }) {
+  const good = c.in_text && saysQuote(answer, c);
   return (
     <li class="citation">
       <button type="button" class="open" disabled={!c.document_id} onClick={() => openCitation(c)}>
         <span class="number">{number}</span>
         <span class="where">{place(c)}</span>
-        <q>{c.quote}</q>
+        <Passage c={c} />
       </button>
-      <p class={c.in_text ? 'verdict good' : 'verdict doubt'}><Icon name={c.in_text ? 'check' : 'warn'} />{verdictText(c)}</p>
+      <p class={good ? 'verdict good' : 'verdict doubt'}>
+        <Icon name={good ? 'check' : 'warn'} />{verdictText(c, saysQuote(answer, c))}
+      </p>
       <p class={c.in_read_set ? 'verdict good' : 'verdict doubt'}>
         <Icon name={c.in_read_set ? 'check' : 'warn'} />{verdictRead(c)}
       </p>
@@ -113,9 +118,36 @@ function Figures({ a }: { a: Answer }) {
   if (a.usage?.prompt_tokens)
     parts.push(`${plural(a.usage.prompt_tokens, 'token')} before it, ${count(a.usage.cached_tokens)} from cache`);
   if (a.confidence) parts.push(`sure to ${percent(a.confidence)}`);
-  if (a.packs && a.packs > 1) parts.push(`${count(a.packs_asked ?? 1)} of ${plural(a.packs, 'context')} asked`);
   if (a.model) parts.push(a.model);
   return <p class="muted small figures">{parts.join(' · ')}</p>;
+}
+
+/* Which look the answer is from, and the way to the other one. */
+function Look({ a }: { a: Answer }) {
+  if (!a.passages) return null;
+  return (
+    <p class="look muted small">
+      From the {plural(a.passages, 'passage')} that match the question best.{' '}
+      <button type="button" disabled={asking.value !== null} onClick={() => void ask(a.question, { whole: true })}>
+        Look at everything
+      </button>
+    </p>
+  );
+}
+
+/* Nobody is to think that all was asked when it was not. */
+function Unasked({ a }: { a: Answer }) {
+  const asked = a.packs_asked ?? 0;
+  if (!asked || !a.packs || asked >= a.packs) return null;
+  return (
+    <p class="caution">
+      <Icon name="warn" />Only the {plural(asked, 'context')} of {count(a.packs)} that match the question best{' '}
+      {asked === 1 ? 'was' : 'were'} asked.{' '}
+      <button type="button" disabled={asking.value !== null} onClick={() => void ask(a.question, { packs: a.packs })}>
+        Ask all {count(a.packs)}
+      </button>
+    </p>
+  );
 }
 
 type TraceView = ComponentType<{ answer: Answer }>;
@@ -142,6 +174,7 @@ export function AnswerView({ answer: a }: { answer: Answer }) {
   return (
     <article class={a.found ? 'exchange found' : 'exchange not-found'} aria-label="Answer">
       <h2 class="question">{a.question}</h2>
+      {a.thought && <Thought text={a.thought} />}
       {a.found ? (
         <Text answer={a} />
       ) : (
@@ -153,12 +186,14 @@ export function AnswerView({ answer: a }: { answer: Answer }) {
           </p>
         </div>
       )}
+      <Look a={a} />
+      <Unasked a={a} />
       {a.cut_off && <p class="caution"><Icon name="warn" />The answer was cut off at the greatest length allowed.</p>}
       {a.note && <p class="caution"><Icon name="warn" />{a.note}</p>}
       {a.citations.length > 0 && (
         <>
           <h3>{a.found ? 'Where it stands' : 'What was read most'}</h3>
-          <ol class="citations">{a.citations.map((c, i) => <CitationCard key={i} c={c} number={i + 1} />)}</ol>
+          <ol class="citations">{a.citations.map((c, i) => <CitationCard key={i} c={c} number={i + 1} answer={a.answer} />)}</ol>
         </>
       )}
       <div class="buttons">

@@ -3,14 +3,42 @@ import type { ComponentType } from 'preact';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { count, percent, plural, seconds } from '../format';
 import {
-  ask, asking, current, documents, draft, problem, runPage, show, sources, status, stop, type Asking, type RunPage,
+  ask, asking, current, documents, draft, loaded, mayManage, problem, runPage, show, sources, status, stop, thinks, ways, type Asking, type RunPage,
 } from '../state';
 import { AnswerView } from './Answer';
 import { Icon, Lighthouse } from './Icon';
 import { Streaming } from './Streaming';
+import { Thought } from './Thought';
+
+function chooseFiles(): void {
+  show('documents'); // where each file then tells how it is doing, and where the picker is
+  requestAnimationFrame(() => document.getElementById('pick-files')?.click());
+}
+
+/* What to do where there is nothing yet. */
+function FirstSteps() {
+  if (!mayManage.value)
+    return <p>There is nothing to ask yet. Your token may ask; who manages this server adds the documents.</p>;
+  return (
+    <>
+      <ol class="steps">
+        <li><strong>Put documents in.</strong> PDF, Word, slides, sheets, books, web pages, text: drop files or folders anywhere on this page.</li>
+        <li><strong>Wait until they are ready.</strong> Each is read once, whole; its row says how far that is.</li>
+        <li><strong>Ask</strong> what one of them says, in its own words if you can.</li>
+      </ol>
+      <p><button type="button" class="primary" onClick={chooseFiles}>Choose files to begin</button></p>
+      <p class="muted small">
+        {status.value?.remote
+          ? 'The model is served elsewhere: questions and documents are sent there.'
+          : 'Nothing leaves the machine that Pharos runs on.'}{' '}
+        What you erase later is erased everywhere.
+      </p>
+    </>
+  );
+}
 
 function Welcome() {
-  const none = documents.value.length === 0;
+  const none = loaded.value && documents.value.length === 0;
   return (
     <div class="welcome">
       <Lighthouse lit />
@@ -20,11 +48,10 @@ function Welcome() {
         while it wrote each word.
       </p>
       {none ? (
-        <p>Drop files or folders anywhere on this page. Nothing leaves this machine.</p>
+        <FirstSteps />
       ) : (
         <p class="muted">It copies what stands there. It does not summarise or chat, and it says so when nothing answers.</p>
       )}
-      {none && <button type="button" class="primary narrow-only" onClick={() => show('documents')}>Add documents</button>}
     </div>
   );
 }
@@ -80,6 +107,7 @@ function Exchange() {
       <article class="exchange" aria-label="The question that is being answered" aria-busy="true">
         <h2 class="question">{a.question}</h2>
         <Advance a={a} />
+        {a.thought && <Thought text={a.thought} />}
         {a.text && <Streaming text={a.text} />}
       </article>
     );
@@ -87,6 +115,7 @@ function Exchange() {
     return (
       <article class="exchange">
         <h2 class="question">{problem.value.question}</h2>
+        {problem.value.thought && <Thought text={problem.value.thought} />}
         {problem.value.partial && <p class="answer-text partial">{problem.value.partial}</p>}
         <p class="failure"><Icon name="warn" />{problem.value.text}</p>
       </article>
@@ -103,6 +132,44 @@ function sourcesText(): string {
   if (n === 0) return 'No document is chosen';
   if (n === all) return all === 1 ? `From ${documents.value[0].name}` : `From all ${plural(all, 'document')}`;
   return n === 1 ? `From ${sources.value[0].name}` : `From ${count(n)} of ${plural(all, 'document')}`;
+}
+
+/* How the next question is answered: said in a line, changed below it. */
+function HowToAnswer() {
+  const able = status.value?.thinking?.able === true;
+  const remote = status.value?.remote === true; // a server reads all that it is sent
+  const w = ways.value;
+  if (remote && !able) return null;
+  return (
+    <details class="how">
+      <summary>
+        {thinks.value ? 'Thinks first' : 'Answers at once'}
+        {!remote && (w.whole ? ', looks at everything' : ', best passages first')}
+      </summary>
+      {able && (
+        <label class="check tall">
+          <input
+            type="checkbox" checked={thinks.value} aria-describedby="how-think"
+            onChange={(e) => (ways.value = { ...w, thinking: e.currentTarget.checked })}
+          />
+          <span>Think first<span id="how-think" class="muted small hint">
+            The model first quotes the sentence that it answers from, then answers. The quote is shown apart, and it takes a
+            little longer.
+          </span></span>
+        </label>
+      )}
+      {!remote && <label class="check tall">
+        <input
+          type="checkbox" checked={w.whole} aria-describedby="how-whole"
+          onChange={(e) => (ways.value = { ...w, whole: e.currentTarget.checked })}
+        />
+        <span>Look at everything at once<span id="how-whole" class="muted small hint">
+          Without it, the passages that share words with the question are looked at first, and everything only where they say
+          nothing.
+        </span></span>
+      </label>}
+    </details>
+  );
 }
 
 function Composer() {
@@ -153,6 +220,7 @@ function Composer() {
         <span class="from">{sourcesText()}</span>
         <span class="wide-only">Enter sends, Shift+Enter breaks the line</span>
       </p>
+      <HowToAnswer />
     </form>
   );
 }

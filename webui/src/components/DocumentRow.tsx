@@ -96,6 +96,7 @@ function jobText(j: Job): string {
     case 'fetching':
       return j.total ? `Fetching: ${bytes(j.done)} of ${bytes(j.total)}` : `Fetching: ${bytes(j.done)}`;
     case 'reading':
+      if (!j.done) return 'Reading'; // pages are counted from 1
       if (j.unit === 'pages') return j.total ? `Reading page ${count(j.done)} of ${count(j.total)}` : `Reading page ${count(j.done)}`;
       return j.total ? `Reading: ${percent(j.done / j.total)}` : 'Reading';
     case 'known':

@@ -104,9 +104,9 @@ export function Documents() {
         </ul>
       ) : (
         loaded.value && (
-          <p class="muted">
-            PDF, Word, Excel, PowerPoint, OpenDocument, EPUB, HTML, Markdown, text and source code. They are read here, on
-            this machine, whole.
+          <p class="muted what-is-read">
+            PDF, Word, Excel, PowerPoint, OpenDocument, EPUB, HTML, Markdown, text and source code. Each is read
+            whole.
           </p>
         )
       )}

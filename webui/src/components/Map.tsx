@@ -76,7 +76,7 @@ export function Map({ t, strip, sentences, whole, label }: Props) {
             key={i} title={d.document}
             style={{ '--at': x(d.token_start) / WIDTH, '--share': (x(d.token_end) - x(d.token_start)) / WIDTH }}
           >
-            {i + 1} {d.document}
+            {x(d.token_end) - x(d.token_start) > 0.06 * WIDTH ? `${i + 1} ${d.document}` : i + 1}
           </span>
         ))}
       </div>

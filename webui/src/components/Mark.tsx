@@ -3,7 +3,14 @@ import { useEffect, useId, useLayoutEffect, useRef, useState } from 'preact/hook
 import { place, verdictRead, verdictText } from '../format';
 import type { Citation } from '../types';
 
-export function Mark({ number, citation: c, onOpen }: { number: number; citation: Citation; onOpen: (c: Citation) => void }) {
+interface Props {
+  number: number;
+  citation: Citation;
+  said: boolean; /* the answer has the quoted words */
+  onOpen: (c: Citation) => void;
+}
+
+export function Mark({ number, citation: c, said, onOpen }: Props) {
   const id = useId();
   const [shown, setShown] = useState(false);
   const tip = useRef<HTMLSpanElement>(null);
@@ -45,7 +52,7 @@ export function Mark({ number, citation: c, onOpen }: { number: number; citation
         <span class="tip" role="tooltip" id={id} ref={tip}>
           <q>{c.quote}</q>
           <span>{place(c)}</span>
-          <span>{verdictText(c)} {verdictRead(c)}</span>
+          <span>{verdictText(c, said)} {verdictRead(c)}</span>
         </span>
       )}
     </span>

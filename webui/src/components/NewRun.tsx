@@ -54,14 +54,23 @@ interface Form {
   ks: string;
   seed: number;
   dense: boolean;
+  asAsk: boolean;
+  thinking: boolean;
 }
 
+/* Compared with a reference, or begun for the model, an answer has no thought before it. */
+const mayThink = (f: Form) => f.kind !== 'compare' && !(f.kind === 'ruler' && f.published);
+const asAsk = (f: Form) => f.kind === 'qa' && f.asAsk;
+
 /* What the form says, as the server takes it; a sentence where that cannot be. */
-function requestOf(f: Form, file: QuestionFile | null): RunRequest | string {
+function requestOf(f: Form, file: QuestionFile | null, able: boolean): RunRequest | string {
   const wantsFile = f.kind === 'qa' || (f.kind === 'ruler' && f.tasks.some((t) => t.startsWith('qa_')));
-  if (!f.lengths.length) return 'Choose a length.';
+  if (!f.lengths.length && !asAsk(f)) return 'Choose a length.';
   if (wantsFile && !file) return 'Choose a file of questions.';
-  const r: RunRequest = { kind: f.kind, text: f.text, lengths: f.lengths, samples: f.samples, seed: f.seed };
+  const r: RunRequest = { kind: f.kind, samples: f.samples, seed: f.seed };
+  if (asAsk(f)) r.as_ask = true;
+  else Object.assign(r, { text: f.text, lengths: f.lengths });
+  if (mayThink(f) && able) r.thinking = f.thinking;
   const needles = f.kind === 'needle' || ((f.kind === 'recall' || f.kind === 'compare') && !file);
   if (file && f.kind !== 'needle') {
     r.questions = file.id;
@@ -187,7 +196,7 @@ export function NewRun() {
   const [f, setForm] = useState<Form>({
     kind: 'needle', text: 'generated', lengths: lengths.slice(0, 4), depths: 11, samples: 1, together: true, reworded: false,
     own: false, needle: '', question: '', answer: '', tasks: tasks.slice(0, 11).map((t) => t[0]), published: false, source: '',
-    limit: 0, ks: '', seed: 42, dense: false,
+    limit: 0, ks: '', seed: 42, dense: false, asAsk: false, thinking: status.value?.thinking?.usual ?? false,
   });
   const [file, setFile] = useState<QuestionFile | null>(null);
   const [estimate, setEstimate] = useState('');
@@ -195,7 +204,8 @@ export function NewRun() {
   const [busy, setBusy] = useState(false);
   const title = useRef<HTMLHeadingElement>(null);
   const set = (with_: Partial<Form>) => setForm((old) => ({ ...old, ...with_ }));
-  const request = requestOf(f, file);
+  const able = status.value?.thinking?.able === true;
+  const request = requestOf(f, file, able);
   const key = JSON.stringify(request);
   useEffect(() => title.current?.focus({ preventScroll: true }), []);
   // What it will take is asked a moment after the last change.
@@ -252,7 +262,14 @@ export function NewRun() {
         />
       )}
 
-      <fieldset>
+      {f.kind === 'qa' && (
+        <Check
+          on={f.asAsk} set={(on) => set({ asAsk: on })} label="Ask as the page does"
+          note="The passages become documents of a library of their own. Each question is asked twice: of the passages that match it best, as usual, and of everything at once. Lengths and surrounding text play no part."
+        />
+      )}
+
+      {!asAsk(f) && <fieldset>
         <legend>How long are the texts?</legend>
         <p class="muted small">In tokens: about three quarters of a word each, less for a small model. The longest count most in time.</p>
         <div class="choices">
@@ -267,17 +284,17 @@ export function NewRun() {
             </label>
           ))}
         </div>
-      </fieldset>
+      </fieldset>}
 
       <div class="fields">
-        <div class="field">
+        {!asAsk(f) && <div class="field">
           <label for="run-text">Text around the answer</label>
           <select id="run-text" value={f.text} onChange={(e) => set({ text: e.currentTarget.value })}>
             <option value="generated">Plain sentences, made up</option>
             <option value="documents" disabled={documents.value.length === 0}>My documents</option>
             <option value="licences">Licence texts of this machine</option>
           </select>
-        </div>
+        </div>}
         {needles && (
           <Whole
             id="run-depths" label="Places in the text" value={f.depths} low={1} high={100}
@@ -293,7 +310,7 @@ export function NewRun() {
         )}
         {file && (
           <Whole
-            id="run-limit" label="Questions of each length at most" note="0 asks all of the file." value={f.limit} low={0}
+            id="run-limit" label={asAsk(f) ? 'Questions at most' : 'Questions of each length at most'} note="0 asks all of the file." value={f.limit} low={0}
             high={100000} set={(limit) => set({ limit })}
           />
         )}
@@ -371,6 +388,13 @@ export function NewRun() {
             note="For figures to stand beside others’: with the beginning of the answer and the worked examples. Slower: no text is shared."
           />
         </fieldset>
+      )}
+
+      {able && mayThink(f) && (
+        <Check
+          on={f.thinking} set={(thinking) => set({ thinking })} label="Think first"
+          note="The model first quotes the sentence that it answers from, then answers. The quote is kept with each answer."
+        />
       )}
 
       <details>

@@ -28,7 +28,10 @@ function belongs(r: RunResult, kind: string, name: string): boolean | null {
 
 /** The questions behind a figure; none where it is a figure of the whole. */
 export function resultsAt(t: SummaryTable, at: Place, all: RunResult[]): RunResult[] {
+  // A table of one variant says so at the end of its title.
+  const variant = [...new Set(all.map((r) => r.variant))].find((v) => t.title.endsWith(`, ${v}`));
   return all.filter((r) => {
+    if (variant && r.variant !== variant) return false;
     const row = belongs(r, t.rows, at.row);
     const column = belongs(r, t.columns, at.column);
     return (row ?? column) !== null && row !== false && column !== false;

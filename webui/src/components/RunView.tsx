@@ -89,6 +89,7 @@ function where(r: RunResult): string {
   if (r.span) parts.push(`it stands at token ${count(r.span[0])} to ${count(r.span[1])} of ${count(r.prompt_tokens)}`);
   if (r.depth >= 0) parts.push(`${Math.round(r.depth)} % deep`);
   if (r.read_rank !== undefined) parts.push(r.read_rank ? `number ${r.read_rank} of the sentences read most` : 'not among the 8 sentences read most');
+  if (r.cited !== undefined) parts.push(r.cited ? 'cited rightly' : 'not cited');
   if (r.bm25_rank !== undefined) parts.push(r.bm25_rank ? `number ${r.bm25_rank} by keywords (BM25)` : 'not found by keywords (BM25)');
   return parts.join(', ');
 }
@@ -102,6 +103,7 @@ function Questions({ at, results }: { at: Place; results: RunResult[] }) {
           <li key={i}>
             <p><strong>{r.question}</strong> <span class="muted small">{r.variant !== 'sparse' && r.variant}</span></p>
             <p>Expected: {r.expected.length ? <q>{r.expected.join(' / ')}</q> : <em>nothing in the text answers</em>}</p>
+            {r.thought?.text && <p class="muted">Thought first: <q>{r.thought.text}</q></p>}
             <p>Answered: <q>{r.answer}</q></p>
             <p class={r.right ? 'good' : 'doubt'}>
               <Icon name={r.right ? 'check' : 'cross'} /> {r.right ? 'Right' : 'Wrong'}: {r.verdict}{r.detail && `, ${r.detail}`}

@@ -118,12 +118,13 @@ export function Trace({ answer }: { answer: Answer }) {
   if (failed) return <p class="failure">{failed}</p>;
   if (!t) return <p class="muted">Loading</p>;
   if (t.missing) return <p class="muted">What was read cannot be shown: {t.missing}.</p>;
-  const words = t.words ?? [];
+  const thought = t.thought?.words ?? [];
+  const words = [...thought, ...(t.words ?? [])];
   const shown = hovered ?? pinned;
   const word = words[shown];
   const strip = (word ? word.strip : t.strip) ?? [];
   const list = (word ? word.read_set : t.read_set) ?? [];
-  const of = word ? `"${word.word}"` : 'the whole answer';
+  const of = word ? `"${word.word}"${shown < thought.length ? ' of the thought' : ''}` : thought.length ? 'thought and answer' : 'the whole answer';
   return (
     <div class="trace">
       <p class="muted small">
@@ -146,13 +147,13 @@ export function Trace({ answer }: { answer: Answer }) {
           <span>Show the free part of the context too</span>
         </label>
       </div>
-      <Words words={words} text={answer.answer} pinned={pinned} onPin={setPinned} onHover={setHovered} />
+      <Words words={words} thought={thought.length} pinned={pinned} onPin={setPinned} onHover={setHovered} />
       <p class="selected" role="status">
         Read for <strong>{of}</strong>
         {word?.on_documents !== undefined && <span class="muted">: {percent(word.on_documents)} of all attention was on the documents</span>}
         {word?.probability !== undefined && <span class="muted">, the word's probability was {percent(word.probability)}</span>}
       </p>
-      <Map t={t} strip={strip} sentences={list} whole={whole} label={`Attention over the documents for ${word ? word.word : 'the whole answer'}`} />
+      <Map t={t} strip={strip} sentences={list} whole={whole} label={`Attention over the documents for ${of}`} />
       <Sentences list={list} caption={`Heaviest sentences for ${of}`} />
       <details>
         <summary>The map in figures</summary>

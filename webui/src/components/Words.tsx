@@ -1,17 +1,17 @@
 // Words.tsx - the words of an answer as one stop of the Tab key: arrows go from word to word, hovering shows, a click
-// or Enter keeps. Number -1 is the whole answer.
+// or Enter keeps. Number -1 is the whole answer; the words of a thought come before those of the answer.
 import { useRef } from 'preact/hooks';
 import type { TraceWord } from '../types';
 
 interface Props {
   words: TraceWord[];
-  text: string;
+  thought: number; /* so many of them, the first ones, are the thought's */
   pinned: number;
   onPin: (word: number) => void;
   onHover: (word: number | null) => void;
 }
 
-export function Words({ words, pinned, onPin, onHover }: Props) {
+export function Words({ words, thought, pinned, onPin, onHover }: Props) {
   const bar = useRef<HTMLDivElement>(null);
   const go = (to: number) => {
     const word = Math.max(-1, Math.min(words.length - 1, to));
@@ -34,8 +34,11 @@ export function Words({ words, pinned, onPin, onHover }: Props) {
   );
   return (
     <div class="words" role="toolbar" aria-label="Words of the answer" ref={bar} onKeyDown={key}>
-      {button(-1, 'Whole answer')}
-      {words.map((w, i) => button(i, w.word))}
+      {button(-1, thought > 0 ? 'Thought and answer' : 'Whole answer')}
+      {thought > 0 && <span class="part">Thought:</span>}
+      {words.slice(0, thought).map((w, i) => button(i, w.word))}
+      {thought > 0 && <span class="part">Answer:</span>}
+      {words.slice(thought).map((w, i) => button(thought + i, w.word))}
     </div>
   );
 }
