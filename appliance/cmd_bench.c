@@ -1,5 +1,6 @@
 /* cmd_bench.c - `pharos bench`: the figures of bench.h as a table. */
 #include "appliance/bench.h"
+#include "appliance/cmd_bench_kernels.h"
 #include "appliance/command.h"
 #include "appliance/progress.h"
 
@@ -12,9 +13,10 @@ typedef struct bench_command {
     progress line;
     double dollars; /* an hour */
     const char *csv, *svg;
+    bool kernels;
 } bench_command;
 
-enum { OPTION_WHOLE = 3000, OPTION_DOLLARS, OPTION_CSV, OPTION_SVG };
+enum { OPTION_WHOLE = 3000, OPTION_DOLLARS, OPTION_CSV, OPTION_SVG, OPTION_KERNELS };
 
 static const struct argp_option options[] = {
     {"length", 'l', "N", 0, "Tokens to read (the model's context)", 0},
@@ -24,6 +26,10 @@ static const struct argp_option options[] = {
     {"dollars-per-hour", OPTION_DOLLARS, "N", 0, "What the machine costs, for the cost curve (2)", 0},
     {"csv", OPTION_CSV, "FILE", 0, "Write the cost curve as a table", 0},
     {"svg", OPTION_SVG, "FILE", 0, "Write the cost curve as a picture", 0},
+    {"kernels", OPTION_KERNELS, NULL, 0,
+     "Instead: the CUDA kernels at DeepSeek-V3.2's dimensions, each beside its peak, dense beside sparse; needs a GPU, and "
+     "no model",
+     0},
     {0},
 };
 
@@ -55,6 +61,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case OPTION_SVG:
         o->svg = arg;
+        break;
+    case OPTION_KERNELS:
+        o->kernels = true;
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -177,6 +186,11 @@ int cmd_bench(int argc, char **argv) {
     bench_command o = {.dollars = 2};
     parse_options(&bench_argp, argc, argv, &o);
     ph_error err = {0};
+    if (o.kernels) {
+        int failed = need_local(&o.common, "a measurement of this machine", &err);
+        if (!failed) failed = bench_kernels(&o.common, &err);
+        return failed ? command_failed("bench", &o.common, &err) : 0;
+    }
     store *s = NULL;
     engine *e = NULL;
     bench_result r;
