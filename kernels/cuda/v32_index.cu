@@ -1,6 +1,6 @@
 /* v32_index.cu - index scores over FP8 keys: score[t, s] = k_scale[s] sum_h w[t, h] relu(q[t, h] . k[s]).
  *
- * A block keeps 256 keys in registers and reads the queries of its tokens past them, so that a key is loaded once for
+ * A block keeps 192 keys in registers and reads the queries of its tokens past them, so that a key is loaded once for
  * many tokens and the sum over the heads stays within four lanes. Of two operations a (pair, head) - the greater of
  * the dot product and 0, and its weighted sum - none can be saved; warpgroups take turns between them and the products.
  *
@@ -14,13 +14,13 @@
 enum {
     HEADS = V32_INDEX_HEADS,
     DIM = V32_INDEX_DIM,
-    KEYS = 256,                              /* of a block */
+    KEYS = 192,                              /* of a block: 64 for each warpgroup */
     PAIR = 2,                                /* tokens in a stage */
     QUERY_BYTES = PAIR * HEADS * DIM,
     STAGE_BYTES = QUERY_BYTES + 1024,        /* and weights */
     STAGES = 4,
     LAG = 2,                                 /* stages under way */
-    MATH_WARPS = 16,
+    MATH_WARPS = KEYS / 16,
     HOPPER_THREADS = (MATH_WARPS + 4) * 32,  /* of the loading warpgroup one warp works */
     HOPPER_SHARED = STAGES * STAGE_BYTES + STAGES * 16,
     FEW = 4,                                 /* tokens that share keys */
@@ -28,6 +28,7 @@ enum {
     FEW_STAGES = 5,
     FEW_BYTES = 16 * DIM + 64,               /* of a stage: sixteen keys and their factors */
     FEW_SHARED = STAGE_BYTES + FEW_WARPS * FEW_STAGES * FEW_BYTES,
+    SYNC_KEYS = 256,
     SYNC_THREADS = 256,
     SYNC_SHARED = 2 * (HEADS * DIM + 1024),
 };
@@ -108,7 +109,7 @@ static __global__ void __launch_bounds__(HOPPER_THREADS, 1) index_wgmma(const v3
             barrier_arrive_warp(full + (i - LAG) % STAGES * 8);
         }
     } else {
-        registers_more<112>();
+        registers_more<152>();
         int g = lane >> 2, q = lane & 3;
         int64_t key = block_key + warp * 16 + g; /* and key + 8 */
         uint32_t k[4][4];
@@ -119,41 +120,57 @@ static __global__ void __launch_bounds__(HOPPER_THREADS, 1) index_wgmma(const v3
         int64_t own = key + (q & 1) * 8; /* that this lane writes */
         float scale = own < a.n_key ? __ldg(a.k_scale + own) : 0.0f;
         uint64_t queries = tile_descriptor(shared, 16, 1024);
-        for (int i = 0; i < n; i++) {
-            int stage = i % STAGES;
-            barrier_wait(full + stage * 8, i / STAGES & 1);
-            float d[64];
+        /* While one token's products are weighed, the next one's are made. */
+        float d[PAIR][32], v[2][2];
+        auto ask = [&](int i, float (&to)[32], int t) {
+            uint64_t tile = queries + (uint64_t)(i % STAGES * (STAGE_BYTES >> 4) + t * (HEADS * DIM >> 4));
             wgmma_fence();
 #pragma unroll
-            for (int s = 0; s < 4; s++)
-                wgmma_fp8_n128(d, k[s], queries + (uint64_t)(stage * (STAGE_BYTES >> 4) + s * 2), s > 0);
+            for (int s = 0; s < 4; s++) wgmma_fp8_n64(to, k[s], tile + (uint64_t)(s * 2), s > 0);
             wgmma_commit();
-            wgmma_wait<0>();
-            const float4 *w = reinterpret_cast<const float4 *>(memory + stage * STAGE_BYTES + QUERY_BYTES);
-            float v[2][2];
+        };
+        auto weigh = [&](int stage, const float (&of)[32], int t) {
+            const float4 *w = reinterpret_cast<const float4 *>(memory + stage * STAGE_BYTES + QUERY_BYTES) + t * 16 + q * 4;
+            float sum[2][2] = {};
 #pragma unroll
-            for (int t = 0; t < PAIR; t++) {
-                float sum[2][2] = {};
+            for (int j = 0; j < 4; j++) {
+                float4 w4 = w[j];
+                const float by[4] = {w4.x, w4.y, w4.z, w4.w};
 #pragma unroll
-                for (int j = 0; j < 4; j++) {
-                    float4 w4 = w[t * 16 + q * 4 + j];
-                    const float of[4] = {w4.x, w4.y, w4.z, w4.w};
+                for (int e = 0; e < 4; e++)
 #pragma unroll
-                    for (int e = 0; e < 4; e++)
-#pragma unroll
-                        for (int r = 0; r < 2; r++) {
-                            float x = d[(t * 8 + j * 2 + (e >> 1)) * 4 + r * 2 + (e & 1)];
-                            sum[r][e & 1] = __fmaf_rn(of[e], fmaxf(x, 0.0f), sum[r][e & 1]);
-                        }
-                }
-                v[t][0] = sum[0][0] + sum[0][1];
-                v[t][1] = sum[1][0] + sum[1][1];
+                    for (int r = 0; r < 2; r++) {
+                        float x = of[(j * 2 + (e >> 1)) * 4 + r * 2 + (e & 1)];
+                        sum[r][e & 1] = __fmaf_rn(by[e], fmaxf(x, 0.0f), sum[r][e & 1]);
+                    }
             }
-            barrier_arrive_warp(empty + stage * 8);
+            v[t][0] = sum[0][0] + sum[0][1];
+            v[t][1] = sum[1][0] + sum[1][1];
+        };
+        auto finish = [&](int i) {
+            barrier_arrive_warp(empty + i % STAGES * 8);
             float x = sum_quad(v, q) * scale;
             int token = start + i * PAIR + (q >> 1);
             if (token < end && own < a.n_key && own <= a.pos0 + token) a.score[token * a.score_stride + own] = x;
+        };
+        barrier_wait(full, 0);
+        ask(0, d[0], 0);
+        for (int i = 0; i + 1 < n; i++) { /* the last stage by itself: a choice in here would stop the overlap */
+            ask(i, d[1], 1);
+            wgmma_wait<1>();
+            weigh(i % STAGES, d[0], 0);
+            barrier_wait(full + (i + 1) % STAGES * 8, (i + 1) / STAGES & 1);
+            ask(i + 1, d[0], 0);
+            wgmma_wait<1>();
+            weigh(i % STAGES, d[1], 1);
+            finish(i);
         }
+        ask(n - 1, d[1], 1);
+        wgmma_wait<1>();
+        weigh((n - 1) % STAGES, d[0], 0);
+        wgmma_wait<0>();
+        weigh((n - 1) % STAGES, d[1], 1);
+        finish(n - 1);
     }
 #else
     __trap();
@@ -251,7 +268,7 @@ static __global__ void __launch_bounds__(FEW_WARPS * 32, 1) index_few(const v32_
 /* The same by single warps: a warp has 32 keys, two buffers hold a token's queries each. */
 static __global__ void __launch_bounds__(SYNC_THREADS) index_sync(const v32_index a) {
     extern __shared__ __align__(1024) unsigned char memory[];
-    int64_t block_key = (int64_t)blockIdx.x * KEYS;
+    int64_t block_key = (int64_t)blockIdx.x * SYNC_KEYS;
     int chunk = blockIdx.y * a.tokens_each, end = chunk + a.tokens_each < a.n_tok ? chunk + a.tokens_each : a.n_tok;
     int start = first_token(a, block_key, chunk);
     if (start >= end) return;
@@ -323,7 +340,7 @@ cudaError_t v32_index_launch(const v32_index *given, v32_variant variant, cudaSt
     if (error == cudaSuccess) error = cudaDeviceGetAttribute(&n_sm, cudaDevAttrMultiProcessorCount, device);
     if (error != cudaSuccess) return error;
     int64_t sees = a.pos0 + a.n_tok < a.n_key ? a.pos0 + a.n_tok : a.n_key;
-    int64_t tiles = (sees + KEYS - 1) / KEYS;
+    int64_t keys = variant == V32_WGMMA ? KEYS : SYNC_KEYS, tiles = (sees + keys - 1) / keys;
     if (a.tokens_each < 1) { /* four blocks for each multiprocessor, but 32 to 512 tokens */
         int64_t each = tiles * a.n_tok / (4 * (int64_t)n_sm) / 32 * 32;
         a.tokens_each = each < 32 ? 32 : each > 512 ? 512 : (int)each;
