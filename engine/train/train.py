@@ -258,6 +258,8 @@ class Trainer:
         if not stage.get("check", True):
             return
         self.model.set_dropout(0.0)
+        if stage.get("rounded"):  # the last stage: what is checked are the weights as they will be shipped
+            export.round_model(self.model)
         table = evaluate.run(self.model, self.tok, self.args.corpus, stage.get("checks") or evaluate.QUICK[stage["kind"]],
                              self.rank, self.world, toy=self.args.toy)
         self.log(checks=table, after=stage["name"])

@@ -108,7 +108,7 @@ def prepare(data, tok_dir, out, procs, limit=None):
         path = os.path.join(data, name + ".jsonl.xz")
         sets[name] = [d for i, d in enumerate(tk.lines(path)) if limit is None or i < 4 * limit] if os.path.exists(path) else []
     for more in sorted(glob.glob(os.path.join(os.path.dirname(os.path.abspath(__file__)), "written_more*.jsonl.xz"))):
-        sets["qa_written_train"] += [d for i, d in enumerate(tk.lines(more)) if limit is None or i < 4 * limit]
+        sets["qa_written_train"] += [dict(d, pool=os.path.basename(more).split(".")[0]) for i, d in enumerate(tk.lines(more)) if limit is None or i < 4 * limit]
     json.dump(sets, open(os.path.join(out, "passages.json"), "w"))
     for source in (data, EXTRA):
         path = os.path.join(source, "wordnet.jsonl.xz")

@@ -154,7 +154,7 @@ def exchange_words(r, lex, text, qas):
 def prepare(r, stock, passage, augment=True, most=99, answers=None, lex=None):
     """(name, text, [(kind, question, answer, evidence)]) of one passage, with at most `most` of its questions."""
     name, text = passage["name"], passage["text"]
-    qas = [(q["question"], q["answer"]) for q in passage["qas"]]
+    qas = [(q["question"], q["answer"]) for q in passage["qas"] if q["answer"] or not augment or r.random() < 0.6]
     how = r.random() if augment else 1.0
     if how < 0.6:
         table = exchange(r, stock, text, r.choice((0.5, 0.8, 1.0)), r.choice((0.0, 0.5, 0.9)))
@@ -178,7 +178,7 @@ def prepare(r, stock, passage, augment=True, most=99, answers=None, lex=None):
             shorter = " ".join(p for i, p in enumerate(parts) if i not in gone)
             if all(a is None or a in shorter for _, a in qas):
                 text = shorter
-    if augment and r.random() < 0.08 and qas:
+    if augment and r.random() < 0.04 and qas:
         q, a = r.choice(qas)
         if a:
             parts = SENT.split(text)

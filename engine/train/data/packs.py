@@ -24,7 +24,7 @@ MAX_POSITION = 131072
 # chance of each kind of sample by length, and of each passage set; published in the model card
 FLAVOURS = {"short": (("natural", 34), ("prose", 26), ("mixed", 32), ("records", 8)),
             "long": (("mixed", 64), ("natural", 24), ("prose", 8), ("records", 4))}
-PASSAGES = (("written", 58), ("qed", 14), ("squad", 14), ("fairytaleqa", 8), ("covid-qa", 3), ("qamr", 3))
+PASSAGES = (("written", 18), ("written_more", 24), ("written_more_2", 16), ("qed", 14), ("squad", 14), ("fairytaleqa", 8), ("covid-qa", 3), ("qamr", 3))
 
 
 MIXED = (5, 4, 1)  # chances of a passage, a prose section, records for the next document of a mixed sample
@@ -67,7 +67,8 @@ class Builder:
         self.mixed, self.shown, self.asked = mix.get("mixed", MIXED), mix.get("shown", SHOWN), mix.get("asked", 0.6)
         self.pools, self.lex = {}, corpus.lexicon
         if split == "train":
-            self.pools["written"] = corpus.sets["qa_written_train"]
+            for p in corpus.sets["qa_written_train"]:
+                self.pools.setdefault(p.get("pool", "written"), []).append(p)
             for p in corpus.sets["qa_train"]:
                 self.pools.setdefault(p["source"], []).append(p)
         self.stock.lexicon = corpus.lexicon if split == "train" else None
@@ -343,7 +344,7 @@ class Builder:
             qs += self.fact_questions(r, docs, room)
         removed = self.prose_questions(r, docs, want if flavour == "prose" else int(want * 0.6))
         qs += removed
-        qs += self.foreign_questions(r, docs, max(r.random() < 0.25, want // 40), length > 4096)
+        qs += self.foreign_questions(r, docs, max(r.random() < 0.15, want // 60), length > 4096)
         r.shuffle(qs)
         return self.assemble(r, docs, qs, length)
 

@@ -77,6 +77,12 @@ SMALL = """zero one two three four five six seven eight nine ten eleven twelve t
 eighteen nineteen twenty""".split()
 
 
+ACT = """add balance beat bend blow boil borrow bow break brush build burn bury buy call catch chase choose clean clap collect cook copy count cover cut decorate dig draw drag dress drop dry empty
+examine fill find fix fold follow gather give greet guard guess hang hear hide hold hum hunt imitate jump keep kick kiss knit knock lay learn lift light look lock make mark measure milk mix move nail
+name obey offer open order pack paint pick plant play polish pour praise press print pull push race read remember repeat roast roll rub save search sell send sew shake sharpen shout sing sit skip
+sleep smell sort spin spread stand steal stir study sweep tear tell test thank throw tie touch trade train trim turn unlock wait wake warn water wave wear weigh wind wipe wrap write""".split()
+
+
 def part(words, split):
     """The words of one split: every fifth is kept for checking."""
     return [w for i, w in enumerate(words) if (i % 5 == 0) == (split == "check")]
@@ -205,8 +211,13 @@ class Stock:
         return f"{r.choice(self.first).lower()}.{r.choice(self.last).lower()}@{self.town(r).lower()}.{r.choice(('com', 'org', 'net'))}"
 
     def phrase(self, r):
-        if self.vocabulary and r.random() < 0.3:
+        if self.vocabulary and r.random() < 0.2:
             return " ".join(self.any_word(r) for _ in range(r.randint(3, 9)))
+        if self.split == "train" and r.random() < 0.45:  # one act, put together from its parts
+            s = f"{r.choice(ACT)} {r.choice(('the', 'the', 'a', 'some', 'three', 'their'))} {r.choice((r.choice(self.adj) + ' ', ''))}{self.any_word(r)}"
+            for _ in range(r.choice((0, 1, 1, 2))):
+                s += f" {r.choice(('of', 'in', 'on', 'with', 'from', 'at', 'under', 'behind', 'through', 'to', 'for', 'around', 'beside'))} {r.choice(('the', 'the', 'a', 'an old'))} {self.any_word(r)}"
+            return s
         s = r.choice(self.verb)
         if r.random() < .7:
             s += " and " + r.choice(self.verb)
