@@ -87,8 +87,8 @@ static __global__ void __launch_bounds__(HOPPER_THREADS, 1) index_wgmma(const v3
     if (threadIdx.x == 0) {
         if (shared & 1023) __trap();
         for (int i = 0; i < STAGES; i++) {
-            barrier_init(full + i * 8, 1);
-            barrier_init(empty + i * 8, MATH_WARPS);
+            barrier_init_warps(full + i * 8, 1);
+            barrier_init_warps(empty + i * 8, MATH_WARPS);
         }
         fence_async_proxy();
     }

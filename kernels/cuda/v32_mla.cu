@@ -6,6 +6,9 @@
  * one before are summed. A tile is read twice, with rows along the sum for scores and across it for values, so keys
  * are never transposed. Items follow each other without a pause: the next item's first keys come while the last values
  * of this one are summed and written.
+ *
+ * With 128 heads the two items of a token go to the two blocks of a cluster: each gathers (and converts) half of the
+ * keys and copies them into the other's tile, so that a key leaves the L2 once for all heads.
  */
 #include "kernels/cuda/v32_mla.cuh"
 #include "kernels/cuda/v32_wgmma.cuh"
@@ -23,8 +26,8 @@ enum {
 
 #ifdef V32_HOPPER
 
-/* The barriers. full: keys of a slot, in two parts (chunks 0-3; the rest and the query); empty: values summed; p_full:
- * probabilities there; p_empty: they have been taken; q_empty: the item's last scores made. */
+/* The barriers. full: keys of a slot, in two parts (chunks 0-3; the rest and the query); empty: values summed, in both
+ * blocks of a pair; p_full: probabilities there; p_empty: they have been taken; q_empty: the item's last scores made. */
 struct mla_barriers {
     uint32_t at;
     __device__ uint32_t full(int slot, int part) const { return at + (uint32_t)(slot * 2 + part) * 8; }
@@ -36,63 +39,97 @@ struct mla_barriers {
 
 /* ---- loading ---- */
 
-/* Chunks [FROM, TO) of four rows, one 16-byte part of each chunk by this thread. */
-template <int FROM, int TO>
-static __device__ __forceinline__ void copy_rows(uint32_t to, const char *const (&from)[4], const bool (&valid)[4]) {
+/* Chunks [FROM, TO) of some rows, one 16-byte part of each chunk by this thread. */
+template <int FROM, int TO, int ROWS>
+static __device__ __forceinline__ void copy_rows(const uint32_t (&to)[ROWS], const char *const (&from)[ROWS],
+                                                 const bool (&valid)[ROWS]) {
 #pragma unroll
     for (int c = FROM; c < TO; c++)
 #pragma unroll
-        for (int p = 0; p < 4; p++)
-            copy_async16_to(to + c * V32_CHUNK + p * 16 * 128, from[p] + c * 128, valid[p]);
+        for (int p = 0; p < ROWS; p++) copy_async16_to(to[p] + c * V32_CHUNK, from[p] + c * 128, valid[p]);
 }
 
-/* bf16: eight lanes have a row's 128 bytes of a chunk, a thread four rows. */
-template <bool PREFETCH>
+/* The warp's part of chunks [FROM, TO) of a slot is written: tells the barrier, and in a pair copies the warp's eight
+ * rows to the other block and waits for as much from there. */
+template <int FROM, int TO, bool PAIR>
+static __device__ __forceinline__ void hand_over(uint32_t shared, mla_barriers bar, int slot) {
+    uint32_t full = bar.full(slot, FROM > 0);
+    fence_async_proxy();
+    if (!PAIR) {
+        barrier_arrive_warp(full);
+        return;
+    }
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3, rank = blockIdx.x & 1;
+    __syncwarp();
+    if (lane < TO - FROM) {
+        uint32_t rows = shared + K_AT + slot * V32_TILE + (FROM + lane) * V32_CHUNK + (rank * 32 + warp * 8) * 128;
+        copy_bulk(cluster_address(rows, rank ^ 1), rows, 8 * 128, cluster_address(full, rank ^ 1));
+    }
+    if (lane == 0) barrier_arrive_expect(full, (TO - FROM) * 8 * 128);
+    else if (lane_arrives()) barrier_arrive(full);
+}
+template <bool PAIR> static __device__ __forceinline__ void wait_empty(mla_barriers bar, int slot, int parity) {
+    if (PAIR) barrier_wait_cluster(bar.empty(slot), parity);
+    else barrier_wait(bar.empty(slot), parity);
+}
+
+/* bf16: eight lanes have a row's 128 bytes of a chunk, a thread four rows; in a pair two, of the block's half of the
+ * keys. */
+template <bool PREFETCH, bool PAIR>
 static __device__ __forceinline__ void load_bf16(const v32_mla &a, uint32_t shared, mla_barriers bar, int n_item) {
-    int thread = threadIdx.x & 127, part = thread & 7, row = thread >> 3;
-    uint32_t place = (uint32_t)(row * 128 + ((part ^ (row & 7)) << 4));
+    constexpr int ROWS = PAIR ? 2 : 4;
+    int thread = threadIdx.x & 127, part = thread & 7, row[ROWS];
+    uint32_t place[ROWS];
+#pragma unroll
+    for (int p = 0; p < ROWS; p++) {
+        row[p] = PAIR ? (int)(blockIdx.x & 1) * 32 + (thread >> 5) * 8 + p * 4 + (thread >> 3 & 3) : p * 16 + (thread >> 3);
+        place[p] = shared + K_AT + (uint32_t)(row[p] * 128 + ((part ^ (row[p] & 7)) << 4));
+    }
     const char *cache = static_cast<const char *>(a.cache) + part * 16;
     int n = 0, seen = 0; /* blocks and items so far */
     for (int number = blockIdx.x; number < n_item; number += gridDim.x) {
         v32_item item = v32_item_of(a, number);
         if (item.n_block == 0) continue;
-        int32_t now[4], next[4], later[4]; /* rows of this block and of the two after it: asked for long before use */
+        int32_t now[ROWS], next[ROWS], later[ROWS]; /* rows of this block and of the two after it: asked for long before use */
 #pragma unroll
-        for (int p = 0; p < 4; p++) {
-            now[p] = v32_place(a, item, 0, p * 16 + row);
-            next[p] = v32_place(a, item, 1, p * 16 + row);
+        for (int p = 0; p < ROWS; p++) {
+            now[p] = v32_place(a, item, 0, row[p]);
+            next[p] = v32_place(a, item, 1, row[p]);
         }
-        const char *from[4];
-        bool valid[4];
         barrier_wait(bar.q_empty(), (seen & 1) ^ 1);
         seen++;
-        const char *q = reinterpret_cast<const char *>(a.q + ((int64_t)item.token * a.n_head + item.head) * V32_KEY);
+        {
+            int q_row = thread >> 3;
+            const char *q = reinterpret_cast<const char *>(
+                                a.q + ((int64_t)item.token * a.n_head + item.head + q_row) * V32_KEY) + part * 16;
+            uint32_t to = shared + Q_AT + (uint32_t)(q_row * 128 + ((part ^ (q_row & 7)) << 4));
+            for (int p = 0; p < 4; p++)
 #pragma unroll
-        for (int p = 0; p < 4; p++) {
-            from[p] = q + (p * 16 + row) * (V32_KEY * 2) + part * 16;
-            valid[p] = true;
+                for (int c = 0; c < 9; c++)
+                    copy_async16_to(to + c * V32_CHUNK + p * 16 * 128, q + p * 16 * (V32_KEY * 2) + c * 128, true);
         }
-        copy_rows<0, 9>(shared + Q_AT + place, from, valid);
         for (int b = 0; b < item.n_block; b++, n++) {
             int slot = n & 1;
-            uint32_t to = shared + K_AT + slot * V32_TILE + place;
+            uint32_t to[ROWS];
+            const char *from[ROWS];
+            bool valid[ROWS];
 #pragma unroll
-            for (int p = 0; p < 4; p++) {
+            for (int p = 0; p < ROWS; p++) {
+                to[p] = place[p] + slot * V32_TILE;
                 valid[p] = now[p] >= 0;
                 from[p] = cache + (int64_t)(valid[p] ? now[p] : 0) * (V32_KEY * 2);
-                later[p] = v32_place(a, item, b + 2, p * 16 + row);
+                later[p] = v32_place(a, item, b + 2, row[p]);
             }
-            barrier_wait(bar.empty(slot), (n >> 1 & 1) ^ 1);
-            copy_rows<0, 4>(to, from, valid);
+            wait_empty<PAIR>(bar, slot, (n >> 1 & 1) ^ 1);
+            copy_rows<0, 4, ROWS>(to, from, valid);
             copy_commit();
-            copy_rows<4, 9>(to, from, valid);
+            copy_rows<4, 9, ROWS>(to, from, valid);
             copy_commit();
             copy_wait<1>();
-            fence_async_proxy();
-            barrier_arrive_warp(bar.full(slot, 0));
+            hand_over<0, 4, PAIR>(shared, bar, slot);
             if (PREFETCH) {
 #pragma unroll
-                for (int p = 0; p < 4; p++) {
+                for (int p = 0; p < ROWS; p++) {
                     if (next[p] < 0) continue;
                     const char *line = static_cast<const char *>(a.cache) + (int64_t)next[p] * (V32_KEY * 2);
                     prefetch_l2(line + part * 128);
@@ -100,10 +137,9 @@ static __device__ __forceinline__ void load_bf16(const v32_mla &a, uint32_t shar
                 }
             }
             copy_wait<0>();
-            fence_async_proxy();
-            barrier_arrive_warp(bar.full(slot, 1));
+            hand_over<4, 9, PAIR>(shared, bar, slot);
 #pragma unroll
-            for (int p = 0; p < 4; p++) {
+            for (int p = 0; p < ROWS; p++) {
                 now[p] = next[p];
                 next[p] = later[p];
             }
@@ -113,6 +149,31 @@ static __device__ __forceinline__ void load_bf16(const v32_mla &a, uint32_t shar
 
 static __device__ __forceinline__ uint4 load16(const uint8_t *from, bool valid) {
     return valid ? __ldg(reinterpret_cast<const uint4 *>(from)) : make_uint4(0, 0, 0, 0);
+}
+
+/* The query of an item: latent part to fp16, rotated part as it is. */
+static __device__ __forceinline__ void load_query_f16(const v32_mla &a, const v32_item &item, uint32_t shared) {
+    int thread = threadIdx.x & 127, q_part = thread & 7, q_row = thread >> 3;
+    uint32_t place = shared + Q_AT + (uint32_t)(q_row * 128 + ((q_part ^ (q_row & 7)) << 4));
+    const __nv_bfloat16 *q = a.q + ((int64_t)item.token * a.n_head + item.head + q_row) * V32_KEY + q_part * 8;
+    for (int p = 0; p < 4; p++) {
+        const uint4 *at = reinterpret_cast<const uint4 *>(q + p * 16 * V32_KEY);
+        copy_async16_to(place + V32_VALUE_CHUNKS * V32_CHUNK + p * 16 * 128, at + V32_VALUE_CHUNKS * 8, true);
+#pragma unroll
+        for (int c = 0; c < V32_VALUE_CHUNKS; c += 4) {
+            uint4 v[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) v[i] = __ldg(at + (c + i) * 8);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                v[i].x = f16_of_bf16(v[i].x);
+                v[i].y = f16_of_bf16(v[i].y);
+                v[i].z = f16_of_bf16(v[i].z);
+                v[i].w = f16_of_bf16(v[i].w);
+                store_shared16(place + (c + i) * V32_CHUNK + p * 16 * 128, v[i]);
+            }
+        }
+    }
 }
 
 /* FP8: four lanes have 64 codes of a row, a thread two rows. Eight loads are always under way; a row's lines are asked
@@ -146,32 +207,9 @@ static __device__ __forceinline__ void load_fp8(const v32_mla &a, uint32_t share
             factor[r] = valid[r] ? __ldg(reinterpret_cast<const float2 *>(from[r] + V32_LATENT)) : make_float2(0, 0);
         }
 
-        /* the query: latent part to fp16, rotated part as it is */
         barrier_wait(bar.q_empty(), (seen & 1) ^ 1);
         seen++;
-        {
-            int q_part = thread & 7, q_row = thread >> 3;
-            uint32_t place = shared + Q_AT + (uint32_t)(q_row * 128 + ((q_part ^ (q_row & 7)) << 4));
-            const __nv_bfloat16 *q = a.q + ((int64_t)item.token * a.n_head + item.head + q_row) * V32_KEY + q_part * 8;
-            for (int p = 0; p < 4; p++) {
-                const uint4 *at = reinterpret_cast<const uint4 *>(q + p * 16 * V32_KEY);
-                copy_async16_to(place + V32_VALUE_CHUNKS * V32_CHUNK + p * 16 * 128, at + V32_VALUE_CHUNKS * 8, true);
-#pragma unroll
-                for (int c = 0; c < V32_VALUE_CHUNKS; c += 4) {
-                    uint4 v[4];
-#pragma unroll
-                    for (int i = 0; i < 4; i++) v[i] = __ldg(at + (c + i) * 8);
-#pragma unroll
-                    for (int i = 0; i < 4; i++) {
-                        v[i].x = f16_of_bf16(v[i].x);
-                        v[i].y = f16_of_bf16(v[i].y);
-                        v[i].z = f16_of_bf16(v[i].z);
-                        v[i].w = f16_of_bf16(v[i].w);
-                        store_shared16(place + (c + i) * V32_CHUNK + p * 16 * 128, v[i]);
-                    }
-                }
-            }
-        }
+        load_query_f16(a, item, shared);
 
         for (int b = 0; b < item.n_block; b++, n++) {
             int slot = n & 1;
@@ -235,6 +273,75 @@ static __device__ __forceinline__ void load_fp8(const v32_mla &a, uint32_t share
                 next[r] = later[r];
                 later[r] = last[r];
             }
+        }
+    }
+}
+
+/* The same for a pair: the block's 32 of the keys, a thread one row, so that all of a row's codes are held. */
+static __device__ __forceinline__ void load_fp8_pair(const v32_mla &a, uint32_t shared, mla_barriers bar, int n_item) {
+    int thread = threadIdx.x & 127, quarter = thread & 3, low_row = (thread & 31) >> 2;
+    int row = (int)(blockIdx.x & 1) * 32 + (thread >> 5) * 8 + low_row;
+    uint32_t part[2];
+#pragma unroll
+    for (int e = 0; e < 2; e++) part[e] = (uint32_t)(row * 128 + (((quarter * 2 + e) ^ low_row) << 4));
+    const uint8_t *cache = static_cast<const uint8_t *>(a.cache);
+    int n = 0, seen = 0;
+    for (int number = blockIdx.x; number < n_item; number += gridDim.x) {
+        v32_item item = v32_item_of(a, number);
+        if (item.n_block == 0) continue;
+        int32_t now = v32_place(a, item, 0, row), next = v32_place(a, item, 1, row), later = v32_place(a, item, 2, row);
+        bool valid = now >= 0;
+        const uint8_t *from = cache + (int64_t)(valid ? now : 0) * V32_FP8_ROW;
+        uint4 codes[8];
+#pragma unroll
+        for (int c = 0; c < 8; c++) codes[c] = load16(from + c * 64 + quarter * 16, valid);
+        uint4 factors = load16(from + V32_LATENT, valid);
+        barrier_wait(bar.q_empty(), (seen & 1) ^ 1);
+        seen++;
+        load_query_f16(a, item, shared);
+        for (int b = 0; b < item.n_block; b++, n++) {
+            int slot = n & 1;
+            uint32_t to = shared + K_AT + slot * V32_TILE;
+            if (later >= 0) {
+                const uint8_t *line = cache + (int64_t)later * V32_FP8_ROW + quarter * 128;
+                prefetch_l2(line);
+                if (quarter < 2) prefetch_l2(quarter ? line + V32_FP8_ROW - 1 - 128 : line + 512);
+            }
+            int32_t last = v32_place(a, item, b + 3, row);
+            const uint8_t *rotated = from + V32_LATENT + 16;
+            bool have = valid;
+            valid = next >= 0;
+            from = cache + (int64_t)(valid ? next : 0) * V32_FP8_ROW;
+            const uint32_t bits[4] = {factors.x, factors.y, factors.z, factors.w};
+            __half2 factor[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) factor[i] = __float2half2_rn(__uint_as_float(bits[i]));
+            factors = load16(from + V32_LATENT, valid);
+            wait_empty<true>(bar, slot, (n >> 1 & 1) ^ 1);
+#pragma unroll
+            for (int e = 0; e < 2; e++)
+                copy_async16_to(to + V32_VALUE_CHUNKS * V32_CHUNK + part[e], rotated + (quarter * 2 + e) * 16, have);
+            copy_commit();
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+#pragma unroll
+                for (int c = half * 4; c < half * 4 + 4; c++) {
+                    uint4 low, high;
+                    f16_of_row(codes[c], factor[c >> 1], low, high);
+                    store_shared16(to + c * V32_CHUNK + part[0], low);
+                    store_shared16(to + c * V32_CHUNK + part[1], high);
+                    codes[c] = load16(from + c * 64 + quarter * 16, valid);
+                }
+                if (half == 0) {
+                    if (b == 0) copy_wait<0>(); /* the query's rotated part */
+                    hand_over<0, 4, true>(shared, bar, slot);
+                } else {
+                    copy_wait<0>();
+                    hand_over<4, 9, true>(shared, bar, slot);
+                }
+            }
+            next = later;
+            later = last;
         }
     }
 }
@@ -369,7 +476,7 @@ static __device__ __forceinline__ void make_scores(const v32_mla &a, uint32_t sh
 /* ---- values ---- */
 
 /* The warpgroup's 256 of the 512 values: columns from half * 256. */
-template <bool FP8>
+template <bool FP8, bool PAIR>
 static __device__ __forceinline__ void sum_values(const v32_mla &a, uint32_t shared, const unsigned char *memory,
                                                   mla_barriers bar, int n_item, int half) {
     int lane = threadIdx.x & 31, g = lane >> 2, q = lane & 3;
@@ -419,6 +526,7 @@ static __device__ __forceinline__ void sum_values(const v32_mla &a, uint32_t sha
             wgmma_commit();
             wgmma_wait<0>();
             barrier_arrive_warp(bar.empty(slot));
+            if (PAIR && lane_arrives()) barrier_arrive_cluster(cluster_address(bar.empty(slot), (int)(blockIdx.x & 1) ^ 1));
         }
         int64_t at = ((int64_t)item.token * a.n_head + item.head + row) * V32_LATENT + half * 256 + q * 2;
 #pragma unroll
@@ -445,34 +553,42 @@ static __device__ __forceinline__ void sum_values(const v32_mla &a, uint32_t sha
 
 #endif
 
-template <bool FP8, bool PREFETCH>
+template <bool FP8, bool PREFETCH, bool PAIR>
 static __global__ void __launch_bounds__(THREADS, 1) mla_wgmma(const v32_mla a) {
 #ifdef V32_HOPPER
-    extern __shared__ __align__(1024) unsigned char memory[];
+    V32_SHARED(memory);
     uint32_t shared = shared_address(memory);
     mla_barriers bar = {shared + BARRIER_AT};
     if (threadIdx.x == 0) {
         if (shared & 1023) __trap();
-        for (int i = 0; i < 4; i++) barrier_init(bar.at + i * 8, 4); /* the loading warps */
-        barrier_init(bar.empty(0), 8);
-        barrier_init(bar.empty(1), 8);
-        barrier_init(bar.p_full(), 4);
-        barrier_init(bar.p_empty(), 8);
-        barrier_init(bar.q_empty(), 4);
+        for (int i = 0; i < 4; i++) barrier_init_warps(bar.at + i * 8, 4); /* the loading warps */
+        barrier_init_warps(bar.empty(0), PAIR ? 16 : 8);
+        barrier_init_warps(bar.empty(1), PAIR ? 16 : 8);
+        barrier_init_warps(bar.p_full(), 4);
+        barrier_init_warps(bar.p_empty(), 8);
+        barrier_init_warps(bar.q_empty(), 4);
         fence_async_proxy();
     }
-    __syncthreads();
+    if (PAIR) {
+        cluster_arrive();
+        cluster_wait();
+    } else __syncthreads();
     int n_item = v32_items(a), group = threadIdx.x >> 7;
     if (group == 3) {
         registers_fewer<80>();
-        if (FP8) load_fp8(a, shared, bar, n_item);
-        else load_bf16<PREFETCH>(a, shared, bar, n_item);
+        if (!FP8) load_bf16<PREFETCH, PAIR>(a, shared, bar, n_item);
+        else if (PAIR) load_fp8_pair(a, shared, bar, n_item);
+        else load_fp8(a, shared, bar, n_item);
     } else if (group == 2) {
         registers_fewer<80>();
         make_scores<FP8>(a, shared, memory, bar, n_item);
     } else {
         registers_more<176>();
-        sum_values<FP8>(a, shared, memory, bar, n_item, group);
+        sum_values<FP8, PAIR>(a, shared, memory, bar, n_item, group);
+    }
+    if (PAIR) { /* the other block still tells this one's barriers */
+        cluster_arrive();
+        cluster_wait();
     }
 #else
     __trap();
@@ -510,10 +626,14 @@ static __global__ void __launch_bounds__(128) merge_parts(const v32_mla a) {
 }
 
 template <class kernel>
-static cudaError_t launch_wgmma(kernel *run, const v32_mla *a, int n_sm, cudaStream_t stream) {
+static cudaError_t launch_wgmma(kernel *run, const v32_mla *a, int n_sm, bool pair, cudaStream_t stream) {
     cudaError_t error = cudaFuncSetAttribute(run, cudaFuncAttributeMaxDynamicSharedMemorySize, SHARED_BYTES);
     if (error != cudaSuccess) return error;
     int items = v32_items(*a);
+    if (pair) {
+        n_sm &= ~1;
+        return V32_LAUNCH_CLUSTER(run, items < n_sm ? items : n_sm, 2, THREADS, SHARED_BYTES, stream, *a);
+    }
     V32_LAUNCH(run, items < n_sm ? items : n_sm, THREADS, SHARED_BYTES, stream, *a);
     return cudaGetLastError();
 }
@@ -529,8 +649,12 @@ cudaError_t v32_mla_launch(const v32_mla *a, v32_variant variant, cudaStream_t s
     if (error != cudaSuccess) return error;
     if (variant == V32_WGMMA) {
         if (major != 9) return cudaErrorNotSupported;
-        error = a->fp8 ? launch_wgmma(mla_wgmma<true, false>, a, n_sm, stream)
-                       : launch_wgmma(mla_wgmma<false, true>, a, n_sm, stream);
+        if (a->n_head % (2 * V32_HEADS) == 0 && !a->alone)
+            error = a->fp8 ? launch_wgmma(mla_wgmma<true, false, true>, a, n_sm, true, stream)
+                           : launch_wgmma(mla_wgmma<false, true, true>, a, n_sm, true, stream);
+        else
+            error = a->fp8 ? launch_wgmma(mla_wgmma<true, false, false>, a, n_sm, false, stream)
+                           : launch_wgmma(mla_wgmma<false, true, false>, a, n_sm, false, stream);
     } else error = v32_mla_launch_sync(a, stream);
     if (error != cudaSuccess || a->n_split == 1) return error;
     V32_LAUNCH(merge_parts, (unsigned)((int64_t)a->n_tok * a->n_head), 128, 0, stream, *a);

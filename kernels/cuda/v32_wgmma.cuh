@@ -38,10 +38,67 @@ static __device__ __forceinline__ void barrier_wait(uint32_t barrier, int parity
     while (!barrier_passed(barrier, parity))
         if (clock64() - start > 4000000000LL) __trap();
 }
-/* One arrival for the whole warp, after all its lanes' writes. */
+/* ---- the same between the two blocks of a cluster ---- */
+
+/* The address that `address` of this block's shared memory has in block `rank` of the cluster. */
+static __device__ __forceinline__ uint32_t cluster_address(uint32_t address, int rank) {
+    uint32_t there = 0;
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+#endif
+    return there;
+}
+static __device__ __forceinline__ void barrier_arrive_cluster(uint32_t there) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(there) : "memory");
+#endif
+}
+/* Arrives, and lets the phase wait for so many bytes of bulk copies too. */
+static __device__ __forceinline__ void barrier_arrive_expect(uint32_t barrier, uint32_t bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+#endif
+}
+/* Waits for arrivals of both blocks. */
+static __device__ __forceinline__ void barrier_wait_cluster(uint32_t barrier, int parity) {
+#if __CUDA_ARCH__ >= 900
+    long long start = 0;
+    for (;;) {
+        uint32_t done;
+        asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
+                     "selp.u32 %0, 1, 0, p;\n}\n"
+                     : "=r"(done)
+                     : "r"(barrier), "r"(parity)
+                     : "memory");
+        if (done) return;
+        if (!start) start = clock64();
+        else if (clock64() - start > 4000000000LL) __trap();
+    }
+#endif
+}
+/* This block's shared memory to another's, without waiting; `barrier`, in the same block as `to`, hears of the bytes. */
+static __device__ __forceinline__ void copy_bulk(uint32_t to, uint32_t from, uint32_t bytes, uint32_t barrier) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+                 "r"(from), "r"(bytes), "r"(barrier)
+                 : "memory");
+#endif
+}
+
+/* Lanes that arrive for a warp: one, after __syncwarp has ordered the others' writes. compute-sanitizer's racecheck knows
+ * a barrier's order for the arriving thread alone and reports the others; built with V32_LANES=32 all arrive. */
+#ifndef V32_LANES
+#define V32_LANES 1
+#endif
+static __device__ __forceinline__ void barrier_init_warps(uint32_t barrier, int warps) {
+    barrier_init(barrier, warps * V32_LANES);
+}
+static __device__ __forceinline__ bool lane_arrives() {
+    return (int)(threadIdx.x & 31) < V32_LANES;
+}
 static __device__ __forceinline__ void barrier_arrive_warp(uint32_t barrier) {
     __syncwarp();
-    if ((threadIdx.x & 31) == 0) barrier_arrive(barrier);
+    if (lane_arrives()) barrier_arrive(barrier);
 }
 /* Ordinary writes to shared memory before this are seen by matrix instructions after the next barrier. */
 static __device__ __forceinline__ void fence_async_proxy() {

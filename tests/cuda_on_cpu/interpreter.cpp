@@ -27,6 +27,7 @@ ucontext_t between;
 const std::function<void()> *body;
 long progress;
 std::vector<int> asleep; /* rounds, of a warp */
+std::vector<std::function<void()>> to_do;
 uint32_t chance = 1;
 
 uint32_t draw() {
@@ -70,6 +71,9 @@ void cpu_warp_barrier() {
 void cpu_block_barrier() {
     wait_at(blocks[(size_t)cpu_current->number / cpu_block_dim.x], (int)cpu_block_dim.x);
 }
+void cpu_later(std::function<void()> what) {
+    to_do.push_back(std::move(what));
+}
 void cpu_cluster_arrive() {
     cpu_current->cluster_passed = cluster.passed;
     if (++cluster.waiting < (int)threads.size()) return;
@@ -95,6 +99,7 @@ void cpu_fault(const char *what) {
 /* The blocks from (x, y) of a cluster. */
 static void run_blocks(int each, int cluster_size, unsigned x, unsigned y) {
     int n = each * cluster_size;
+    to_do.clear();
     memset(memory, 0xff, (size_t)CPU_SHARED_STEP * (size_t)cluster_size);
     threads.assign((size_t)n, cpu_thread());
     warps.assign((size_t)n / 32, {0, 0});
@@ -116,6 +121,15 @@ static void run_blocks(int each, int cluster_size, unsigned x, unsigned y) {
     for (int left = n; left > 0;) {
         long before = progress;
         left = 0;
+        for (size_t i = 0; i < to_do.size();) {
+            if (draw() % 8) {
+                i++;
+                continue;
+            }
+            to_do[i]();
+            to_do.erase(to_do.begin() + (long)i);
+            progress++;
+        }
         for (int i = 0; i < n; i++) {
             int &sleep = asleep[(size_t)i / 32];
             if (i % 32 == 0 && (sleep > 0 ? --sleep : draw() % 16) == 0 && draw() % 2) sleep = (int)(draw() % 64);

@@ -50,6 +50,8 @@ void cpu_yield();
 void cpu_progress();
 void cpu_warp_barrier();
 void cpu_block_barrier();
+/* Does it some time soon, whoever's turn it is then. */
+void cpu_later(std::function<void()> what);
 void cpu_cluster_arrive();
 void cpu_cluster_wait();
 /* The thread's block's shared memory, or that of block `rank` of its cluster. */

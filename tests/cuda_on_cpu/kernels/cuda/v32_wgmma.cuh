@@ -8,27 +8,61 @@
 #define V32_HOPPER 1
 
 struct cpu_mbarrier { /* in the 8 bytes of the real one */
-    int16_t arrivals, left;
-    int32_t phase;
+    int8_t arrivals, left;
+    int16_t phase;
+    int32_t bytes; /* that copies still have to bring */
 };
 static inline cpu_mbarrier *cpu_mbarrier_at(uint32_t barrier) {
     if (barrier % 8) cpu_fault("a barrier is not aligned");
     return reinterpret_cast<cpu_mbarrier *>(memory + barrier);
 }
 static inline void barrier_init(uint32_t barrier, int arrivals) {
-    *cpu_mbarrier_at(barrier) = {(int16_t)arrivals, (int16_t)arrivals, 0};
+    *cpu_mbarrier_at(barrier) = {(int8_t)arrivals, (int8_t)arrivals, 0, 0};
 }
-static inline void barrier_arrive(uint32_t barrier) {
-    cpu_mbarrier *b = cpu_mbarrier_at(barrier);
-    if (b->left < 1) cpu_fault("arrives at what is no barrier");
-    if (--b->left == 0) {
+static inline void cpu_mbarrier_look(cpu_mbarrier *b) {
+    if (b->left == 0 && b->bytes == 0) {
         b->left = b->arrivals;
         b->phase++;
     }
     cpu_progress();
 }
+static inline void barrier_arrive(uint32_t barrier) {
+    cpu_mbarrier *b = cpu_mbarrier_at(barrier);
+    if (b->left < 1) cpu_fault("arrives at what is no barrier");
+    b->left--;
+    cpu_mbarrier_look(b);
+}
+static inline void barrier_arrive_expect(uint32_t barrier, uint32_t bytes) {
+    cpu_mbarrier_at(barrier)->bytes += (int32_t)bytes;
+    barrier_arrive(barrier);
+}
+static inline uint32_t cluster_address(uint32_t address, int rank) {
+    return address % CPU_SHARED_STEP + (uint32_t)(cpu_shared_of(rank) - memory);
+}
+static inline void barrier_arrive_cluster(uint32_t there) {
+    barrier_arrive(there);
+}
+static inline void copy_bulk(uint32_t to, uint32_t from, uint32_t bytes, uint32_t barrier) {
+    if (to % 16 || from % 16 || bytes % 16 || to / CPU_SHARED_STEP != barrier / CPU_SHARED_STEP)
+        cpu_fault("a bulk copy is not aligned, or its barrier is elsewhere");
+    cpu_later([=] {
+        memcpy(memory + to, memory + from, bytes);
+        cpu_mbarrier *b = cpu_mbarrier_at(barrier);
+        b->bytes -= (int32_t)bytes;
+        cpu_mbarrier_look(b);
+    });
+}
 static inline void barrier_wait(uint32_t barrier, int parity) {
     while ((cpu_mbarrier_at(barrier)->phase & 1) == parity) cpu_yield();
+}
+static inline void barrier_wait_cluster(uint32_t barrier, int parity) {
+    barrier_wait(barrier, parity);
+}
+static inline void barrier_init_warps(uint32_t barrier, int warps) {
+    barrier_init(barrier, warps);
+}
+static inline bool lane_arrives() {
+    return cpu_lane() == 0;
 }
 static inline void barrier_arrive_warp(uint32_t barrier) {
     cpu_warp_barrier();
@@ -50,7 +84,7 @@ static inline const void *cpu_tile(uint64_t tile, uint32_t offset) {
     uint32_t at = (uint32_t)((tile & 0x3fff) << 4) + offset;
     at ^= (at >> 7 & 7) << 4;
     if (at >= 232448) cpu_fault("a tile is beyond shared memory");
-    return memory + at;
+    return cpu_shared() + at;
 }
 static inline const void *cpu_along_sum(uint64_t tile, int row, int byte) {
     uint32_t stride = (uint32_t)(tile >> 32 & 0x3fff) << 4;
