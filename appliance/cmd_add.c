@@ -65,6 +65,7 @@ typedef struct report {
     progress line;
     json_t *rows, *read;
     int added, known, updated, failed, skipped;
+    engine *engine; /* NULL until it is needed */
 } report;
 
 static void say(report *r, const char *text) {
@@ -138,12 +139,18 @@ static void pack_was_read(void *user, int64_t pack, int64_t tokens, int64_t cach
 }
 
 static int pack_and_read(store *s, report *r, ph_error *err) {
-    engine *e = NULL;
-    int code = open_engine(&e, &r->options->common, err);
-    if (!code) code = library_pack(s, e, NULL, err);
-    if (!code && !r->options->no_read) code = library_read(s, e, &(library_reading){show_reading, pack_was_read, r}, err);
-    engine_close(e);
+    int code = r->engine ? PH_OK : open_engine(&r->engine, &r->options->common, err);
+    if (!code) code = library_pack(s, r->engine, NULL, err);
+    if (!code && !r->options->no_read)
+        code = library_read(s, r->engine, &(library_reading){show_reading, pack_was_read, r}, err);
     return code;
+}
+
+/* The older version of a file that was changed. The model is opened for the first of them. */
+static int erase(void *user, store *s, int64_t document, ph_error *err) {
+    report *r = user;
+    int code = r->engine ? PH_OK : open_engine(&r->engine, &r->options->common, err);
+    return code ? code : library_erase(s, r->engine, document, NULL, err);
 }
 
 int cmd_add(int argc, char **argv) {
@@ -155,10 +162,11 @@ int cmd_add(int argc, char **argv) {
     progress_start(&r.line, o.common.quiet || o.common.json);
     int code = open_store(&s, &o.common, &err);
     intake_options intake = {
-        .stdin_name = o.name, .event = intake_event, .progress = intake_progress, .user = &r};
+        .stdin_name = o.name, .event = intake_event, .progress = intake_progress, .erase = erase, .user = &r};
     for (int i = 0; i < o.n_paths && !code; i++) code = intake_path(s, o.paths[i], &intake, &err);
     progress_end(&r.line);
     if (!code) code = pack_and_read(s, &r, &err);
+    engine_close(r.engine);
     store_close(s);
     progress_end(&r.line);
     if (code) {

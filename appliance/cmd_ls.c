@@ -1,5 +1,6 @@
 /* cmd_ls.c - `pharos ls` and `pharos rm`: what is there, and erasing it. */
 #include "appliance/command.h"
+#include "appliance/library.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -145,7 +146,10 @@ int cmd_rm(int argc, char **argv) {
     ph_error err = {0};
     store *s = NULL;
     store_receipt sum = {0};
+    engine *e = NULL;
     int code = open_store(&s, &o.common, &err), missing = 0;
+    /* It keeps what can stay of a pack. Where there is no model, packs go whole. */
+    if (!code && !o.common.remote) open_engine(&e, &o.common, NULL);
     for (int i = 0; i < o.n_keys && !code; i++) {
         store_document d = {0};
         store_receipt r = {0};
@@ -156,10 +160,11 @@ int cmd_rm(int argc, char **argv) {
             code = PH_OK;
             continue;
         }
-        if (!code) code = store_document_delete(s, d.id, &r, &err);
+        if (!code) code = library_erase(s, e, d.id, &r, &err);
         if (!code) add_receipt(&sum, &r);
         store_document_free(&d);
     }
+    engine_close(e);
     store_close(s);
     if (code) return command_failed("rm", &o.common, &err);
     code = print_receipt(&o.common, &sum);

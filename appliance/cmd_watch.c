@@ -16,6 +16,7 @@ typedef struct watch_command {
     bool once, no_read;
     progress line;
     int failed;
+    engine *engine;
 } watch_command;
 
 enum { OPTION_EVERY = 5000, OPTION_ONCE };
@@ -131,6 +132,10 @@ static void was_read(void *user, int64_t pack, int64_t tokens, int64_t cached) {
     tell(user, stdout, "read", name, detail, 0);
 }
 
+static int erase(void *user, store *s, int64_t document, ph_error *err) {
+    return library_erase(s, ((watch_command *)user)->engine, document, NULL, err);
+}
+
 /* In pieces, so that a signal ends it at once. */
 static void wait_for(int seconds) {
     for (int i = 0; i < seconds * 10 && !interrupted; i++)
@@ -138,7 +143,7 @@ static void wait_for(int seconds) {
 }
 
 static int keep_equal(watch_command *o, store *s, engine *e, watch *w, ph_error *err) {
-    watch_options look = {.intake = {.event = taken, .progress = taking, .user = o},
+    watch_options look = {.intake = {.event = taken, .progress = taking, .erase = erase, .user = o},
                           .removed = removed,
                           .missing = missing,
                           .settled = o->once};
@@ -170,6 +175,7 @@ int cmd_watch(int argc, char **argv) {
     int code = watch_open(&w, o.folders, (size_t)o.n_folders, &err);
     if (!code) code = open_store(&s, &o.common, &err);
     if (!code) code = open_engine(&e, &o.common, &err);
+    o.engine = e;
     if (!code) code = keep_equal(&o, s, e, w, &err);
     progress_end(&o.line);
     engine_close(e);

@@ -94,6 +94,10 @@ static const char *without_name(const char *sentence, const char *name) {
     return sentence;
 }
 
+int intake_erase(store *s, int64_t document, const intake_options *o, ph_error *err) {
+    return o->erase ? o->erase(o->user, s, document, err) : store_document_delete(s, document, NULL, err);
+}
+
 /* Hash, notice, extract, store. What is wrong with this file is an event; what is wrong with the store is a
  * code. */
 static int take_file(intake *in, const char *path, const char *name, const char *source) {
@@ -130,7 +134,7 @@ static int take_file(intake *in, const char *path, const char *name, const char 
     store_segment *segments = store_segments(&text);
     code = pictures && segments ? PH_OK : ph_fail(in->err, PH_MEMORY, "no memory for %s", name);
     if (!code) code = older_version(in, source, &old);
-    if (!code && old) code = store_document_delete(in->store, old, NULL, in->err);
+    if (!code && old) code = intake_erase(in->store, old, in->options, in->err);
     d = (store_document){.name = (char *)name,
                          .source = (char *)source,
                          .media_type = text.media_type,

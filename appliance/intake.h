@@ -30,6 +30,8 @@ typedef struct intake_options {
     void (*event)(void *user, const intake_result *result);
     int (*progress)(void *user, const char *name, uint64_t done, uint64_t total,
                     const char *unit); /* non-zero stops */
+    /* Erases the older version of a document; NULL = store_document_delete, with which packs go whole. */
+    int (*erase)(void *user, store *s, int64_t document, ph_error *err);
     void *user;
 } intake_options;
 
@@ -40,5 +42,8 @@ int intake_path(store *s, const char *path, const intake_options *o, ph_error *e
 /* One file that has a name and a source of its own ("" = none): what came in by upload. */
 int intake_file(store *s, const char *path, const char *name, const char *source, const intake_options *o,
                 ph_error *err);
+
+/* By the options' erase. */
+int intake_erase(store *s, int64_t document, const intake_options *o, ph_error *err);
 
 #endif

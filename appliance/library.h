@@ -18,6 +18,12 @@ int64_t library_reserve(const engine *e);
  * documents placed. */
 int library_pack(store *s, engine *e, int *added, ph_error *err);
 
+/* Erases a document as store_document_delete does, all that it promises; but of a pack of this engine's key what was
+ * read of the documents before it stays: they go on in a new pack. Those behind it stand in no pack then
+ * (library_pack), since what was read of them had read it. Without an engine (NULL), or where the snapshot is in use,
+ * packs go whole. */
+int library_erase(store *s, engine *e, int64_t document, store_receipt *receipt, ph_error *err);
+
 /* A document, or a part of one, inside a loaded pack. */
 typedef struct pack_text {
     int64_t document;

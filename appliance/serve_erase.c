@@ -1,6 +1,8 @@
 /* serve_erase.c - see serve_erase.h. */
 #include "appliance/serve_erase.h"
 
+#include "appliance/library.h"
+
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -30,8 +32,7 @@ bool erasure_done(void *user) {
 static int run(job *j, void *user, store *s, engine *e, ph_error *err) {
     erasure *x = user;
     (void)j;
-    (void)e;
-    return store_document_delete(s, x->document, &x->receipt, err);
+    return library_erase(s, e, x->document, &x->receipt, err);
 }
 
 static void finished(job *j, void *user, const ph_error *err) {

@@ -76,10 +76,10 @@ static void look(watching *w) {
     watch_options o = {.intake = {.limits = {.file_bytes = w->options.file_bytes},
                                   .event = taken,
                                   .progress = progress,
+                                  .erase = erase,
                                   .user = w},
                        .removed = removed,
-                       .missing = missing,
-                       .erase = erase};
+                       .missing = missing};
     bool changed = false;
     ph_error err = {0};
     int code = watch_look(w->watch, w->store, &o, &changed, &err);

@@ -132,6 +132,10 @@ static int progress(void *user, const char *name, uint64_t done, uint64_t total,
     return o->progress ? o->progress(o->user, name, done, total, unit) : 0;
 }
 
+static int erase(void *user, store *s, int64_t document, ph_error *err) {
+    return intake_erase(s, document, &((look *)user)->options->intake, err);
+}
+
 static int visit(void *user, const char *path, const char *name) {
     look *l = user;
     char absolute[PATH_MAX];
@@ -199,8 +203,7 @@ static int compare(look *l) {
             continue;
         }
         if (errno != ENOENT && errno != ENOTDIR) continue; /* not readable is not gone */
-        code = l->options->erase ? l->options->erase(l->options->intake.user, l->s, d->id, l->err)
-                                 : store_document_delete(l->s, d->id, NULL, l->err);
+        code = intake_erase(l->s, d->id, &l->options->intake, l->err);
         if (code == PH_NOT_FOUND) code = PH_OK; /* somebody else was faster */
         if (!code && l->options->removed) l->options->removed(l->options->intake.user, d->id, d->name);
         gone |= !code;
@@ -216,6 +219,7 @@ int watch_look(watch *w, store *s, const watch_options *o, bool *changed, ph_err
     look l = {.w = w, .s = s, .options = o, .intake = o->intake, .err = err};
     l.intake.event = taken;
     l.intake.progress = progress;
+    l.intake.erase = erase;
     l.intake.user = &l;
     look_for_folders(&l);
     int code = compare(&l);

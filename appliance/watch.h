@@ -17,13 +17,11 @@ const char *watch_folder(const watch *w, size_t i); /* absolute; as `missing` is
 bool watch_is_missing(const watch *w, size_t i);    /* at the last look */
 
 typedef struct watch_options {
-    intake_options intake; /* its events tell what became of each file that was taken */
+    intake_options intake; /* its events tell what became of each file that was taken; erases what is gone */
     void (*removed)(void *user, int64_t document, const char *name); /* with intake.user */
     /* A folder that is not there, or empty where it was not: nothing of it is removed, for a disk that is not
      * mounted looks so. Once for each time that it happens. */
     void (*missing)(void *user, const char *folder);
-    /* Erases a document whose file is gone, with intake.user; NULL = store_document_delete. */
-    int (*erase)(void *user, store *s, int64_t document, ph_error *err);
     bool settled; /* take files at once; else those that were written to in the last two seconds wait for the
                      next look */
 } watch_options;

@@ -132,3 +132,17 @@ int context_read(context *c, const int32_t *tokens, int64_t n, engine_progress p
     snapshot_unlock(s);
     return code;
 }
+
+int context_shorten(context *c, int64_t length, ph_error *err) {
+    if (length < 0) return ph_fail(err, PH_USAGE, "a context cannot be shortened to %lld tokens", (long long)length);
+    if (c->sessions) return ph_fail(err, PH_BUSY, "a conversation stands on this context");
+    if (c->engine->remote) {
+        if ((size_t)length < c->sent.n) c->sent.n = (size_t)length;
+        return PH_OK;
+    }
+    int code = snapshot_lock(&c->snapshot, err);
+    if (code) return code;
+    code = snapshot_shorten(&c->snapshot, length, err);
+    snapshot_unlock(&c->snapshot);
+    return code;
+}

@@ -108,6 +108,10 @@ const int32_t *context_tokens(const context *c); /* [context_length], borrowed u
 int context_read(context *c, const int32_t *tokens, int64_t n, engine_progress progress, void *user,
                  int64_t *cached, ph_error *err);
 
+/* Keeps at most the first `length` tokens, in whole blocks of the snapshot, so a little less. What stood behind them
+ * is erased from the file. PH_BUSY when a conversation stands on it or another process has it open. */
+int context_shorten(context *c, int64_t length, ph_error *err);
+
 /* ---- sessions ---- */
 
 /* Where a step's attention went, for one generated token and one layer. */

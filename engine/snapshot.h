@@ -68,6 +68,9 @@ void snapshot_unlock(snapshot *s);
 int snapshot_reserve(snapshot *s, int64_t from, int64_t to, ph_error *err);
 /* Makes [0, length) the valid prefix. `sync` waits for the disk. */
 int snapshot_commit(snapshot *s, int64_t length, bool sync, ph_error *err);
+/* Keeps the whole blocks of the first `length` tokens. Nothing of what stood behind them can be read from the file
+ * afterwards, and its room on the disk is given back. Needs the lock; waits for the disk. */
+int snapshot_shorten(snapshot *s, int64_t length, ph_error *err);
 
 /* A private view for a session, freed by snapshot_view_close: copied on write, or, in a backend's memory, the context's
  * own for one view at a time, whose tail begins where the context ends, and a copy of it for others. */

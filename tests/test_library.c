@@ -302,6 +302,70 @@ static void a_removed_document_leaves_nothing_and_the_rest_is_packed_again(void 
     shelf_free(&y);
 }
 
+static void what_was_read_before_a_removed_document_stays(void **state) {
+    world *w = *state;
+    int64_t id[3], cached = -1;
+    for (int i = 0; i < 3; i++) id[i] = add_text(w->store, (const char *[]){"one", "two", "three"}[i], 700, i);
+    pack_all(w);
+    shelf x = packs_of(w);
+    assert_int_equal(x.n, 1);
+    read_pack(w, x.packs[0].id, &cached);
+    int64_t front = x.packs[0].items[1].token_start / 256 * 256;
+    assert_true(front > 0);
+    store_receipt r;
+    /* Somebody reads it: all of the pack goes, as without a model. */
+    context *busy = NULL;
+    char *path = NULL;
+    MUST(store_pack_snapshot_path(w->store, &x.packs[0], &path, &err));
+    for (int held = 1; held >= 0; held--) {
+        if (held) MUST(context_open(&busy, w->engine, path, 0, NULL, &err));
+        MUST(library_erase(w->store, w->engine, id[1], &r, &err));
+        assert_int_equal(access(path, F_OK), -1);
+        assert_int_equal(r.documents, 1);
+        assert_int_equal(r.packs, 1);
+        assert_int_equal(r.snapshots, 1);
+        assert_true(r.snapshot_bytes > 0);
+        assert_int_equal(library_erase(w->store, w->engine, id[1], &r, NULL), PH_NOT_FOUND);
+        assert_int_equal(r.documents + r.packs + r.snapshots, 0);
+        shelf y = packs_of(w);
+        assert_int_equal(y.n, held ? 0 : 1);
+        if (!held) {
+            assert_int_equal(y.packs[0].n_items, 1);
+            assert_int_equal(y.packs[0].items[0].document, id[0]);
+            assert_int_equal(y.packs[0].read, front);
+        }
+        shelf_free(&y);
+        assert_int_equal(pack_all(w), held ? 2 : 1);
+        y = packs_of(w);
+        assert_int_equal(y.n, 1);
+        assert_int_equal(y.packs[0].items[1].document, id[2]);
+        read_pack(w, y.packs[0].id, &cached);
+        assert_int_equal(cached, held ? 0 : front);
+        shelf_free(&y);
+        if (!held) break;
+        context_close(busy);
+        id[1] = add_text(w->store, "two", 700, 1);
+        pack_all(w);
+        y = packs_of(w);
+        read_pack(w, y.packs[0].id, &cached);
+        /* The one in the middle now. */
+        int64_t middle = id[2];
+        id[2] = id[1];
+        id[1] = middle;
+        front = y.packs[0].items[1].token_start / 256 * 256;
+        free(path);
+        MUST(store_pack_snapshot_path(w->store, &y.packs[0], &path, &err));
+        shelf_free(&y);
+    }
+    free(path);
+    shelf_free(&x);
+    /* The first one leaves nothing to keep. */
+    MUST(library_erase(w->store, w->engine, id[0], &r, &err));
+    x = packs_of(w);
+    assert_int_equal(x.n, 0);
+    shelf_free(&x);
+}
+
 /* A small document stands behind the end of a large one. When it goes, so does their pack, and with it that
  * end. */
 static void the_end_of_a_large_document_survives_its_neighbour(void **state) {
@@ -845,6 +909,7 @@ int main(void) {
         IN_A_WORLD(the_model_reads_every_byte),
         IN_A_WORLD(tokens_and_bytes_find_each_other),
         IN_A_WORLD(a_removed_document_leaves_nothing_and_the_rest_is_packed_again),
+        IN_A_WORLD(what_was_read_before_a_removed_document_stays),
         IN_A_WORLD(the_end_of_a_large_document_survives_its_neighbour),
         IN_A_WORLD(an_added_document_reads_its_own_tokens_only),
         IN_A_WORLD(a_restored_answer_is_the_fresh_one),

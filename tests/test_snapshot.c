@@ -359,6 +359,48 @@ static void a_damaged_commit_falls_back_to_the_one_before(void **state) {
     expect_damage(0, 1100);
 }
 
+/* Whole blocks stay; of the rest no byte is left anywhere in the file. */
+static void what_is_cut_off_is_erased_from_the_file(void **state) {
+    (void)state;
+    static const int64_t cuts[] = {1000, 768, 100, 0};
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        int64_t kept = cuts[i] / 256 * 256;
+        make_file(1500);
+        context *c = open_context(file(), NULL), *other = open_context(file(), NULL);
+        assert_int_equal(context_shorten(c, cuts[i], NULL), PH_BUSY);
+        context_close(other);
+        MUST(context_shorten(c, cuts[i], &err));
+        assert_int_equal(context_length(c), kept);
+        const snapshot *s = &c->snapshot;
+        const snapshot_layout *l = &s->layout;
+        size_t blocks = (size_t)(kept / SNAPSHOT_BLOCK);
+        for (size_t at = l->sums_at + blocks * 8; at < l->region_at[0]; at++) assert_int_equal(s->map[at], 0);
+        for (int r = 0; r < l->n_region; r++)
+            for (size_t at = l->region_at[r] + blocks * l->block_bytes[r];
+                 at < (r + 1 < l->n_region ? l->region_at[r + 1] : l->total); at++)
+                assert_int_equal(s->map[at], 0);
+        context_close(c);
+        const char *reason = NULL;
+        c = open_context(file(), &reason);
+        assert_null(reason);
+        assert_int_equal(read_tokens(c, tokens, 1300), kept);
+        expect_as_fresh(c, tokens, 1300);
+        session *conversation = NULL;
+        MUST(session_open(&conversation, c, &err));
+        assert_int_equal(context_shorten(c, 256, NULL), PH_BUSY);
+        session_close(conversation);
+        assert_int_equal(context_shorten(c, -1, NULL), PH_USAGE);
+        MUST(context_shorten(c, 5000, &err)); /* no more than there is */
+        assert_int_equal(context_length(c), 1280);
+        context_close(c);
+        /* With either commit gone the other one says the same. */
+        flip(file(), 4096 * (1 + i % 2) + 9);
+        c = open_context(file(), NULL);
+        assert_int_equal(context_length(c), 1280);
+        context_close(c);
+    }
+}
+
 static void a_foreign_key_is_a_miss(void **state) {
     (void)state;
     make_file(700);
@@ -542,6 +584,7 @@ int main(void) {
         cmocka_unit_test_setup(a_damaged_header_is_a_miss, no_file),
         cmocka_unit_test_setup(a_damaged_block_ends_what_is_believed, no_file),
         cmocka_unit_test_setup(a_damaged_commit_falls_back_to_the_one_before, no_file),
+        cmocka_unit_test_setup(what_is_cut_off_is_erased_from_the_file, no_file),
         cmocka_unit_test_setup(a_foreign_key_is_a_miss, no_file),
         cmocka_unit_test_setup(one_writes_or_several_read, no_file),
         cmocka_unit_test_setup(another_process_is_told, no_file),
