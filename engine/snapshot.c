@@ -433,6 +433,38 @@ int snapshot_commit(snapshot *s, int64_t length, bool sync, ph_error *err) {
     return PH_OK;
 }
 
+/* Zeros [at, end) of the file, as a hole where the file system knows holes. */
+static int forget(snapshot *s, size_t at, size_t end, ph_error *err) {
+    if (at >= end) return PH_OK;
+    if (!fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)at, (off_t)(end - at))) return PH_OK;
+    if (errno != EOPNOTSUPP && errno != ENOSYS)
+        return ph_fail(err, PH_FAIL, "cannot erase a part of the snapshot: %s", strerror(errno));
+    static const uint8_t zeros[1 << 16];
+    while (at < end) {
+        size_t n = end - at < sizeof zeros ? end - at : sizeof zeros;
+        ssize_t done = pwrite(s->fd, zeros, n, (off_t)at);
+        if (done < 0 && errno == EINTR) continue;
+        if (done <= 0) return ph_fail(err, PH_FAIL, "cannot erase a part of the snapshot: %s", strerror(errno));
+        at += (size_t)done;
+    }
+    return PH_OK;
+}
+
+int snapshot_shorten(snapshot *s, int64_t length, ph_error *err) {
+    const snapshot_layout *l = &s->layout;
+    int64_t blocks = (length < s->length ? length : s->length) / SNAPSHOT_BLOCK;
+    /* Twice: neither slot may vouch for what goes. */
+    int code = snapshot_commit(s, blocks * SNAPSHOT_BLOCK, true, err);
+    if (!code) code = snapshot_commit(s, blocks * SNAPSHOT_BLOCK, true, err);
+    /* Sums and tails hold traces of it too. */
+    if (!code) code = forget(s, l->sums_at + (size_t)blocks * sizeof(uint64_t), l->region_at[0], err);
+    for (int i = 0; i < l->n_region && !code; i++)
+        code = forget(s, l->region_at[i] + (size_t)blocks * l->block_bytes[i],
+                      i + 1 < l->n_region ? l->region_at[i + 1] : l->total, err);
+    if (!code && fsync(s->fd)) code = ph_fail(err, PH_FAIL, "cannot write the snapshot to disk: %s", strerror(errno));
+    return code;
+}
+
 /* ---- private views ---- */
 
 /* A rank's cache in its backend's memory: the snapshot's own, or a copy. The tail's first block is copied whole: what is
