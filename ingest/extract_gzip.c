@@ -9,12 +9,16 @@
 typedef struct growing {
     uint8_t *bytes;
     size_t n, capacity;
-    uint64_t most;
+    uint64_t most, packed;
+    bool bomb; /* what `most` stands for: too many times the packed bytes, or too many */
     text_sink *sink;
 } growing;
 
 static int grow(void *user, const void *bytes, size_t n) {
     growing *g = user;
+    if (g->n + n > g->most && g->bomb)
+        return sink_fail(g->sink, PH_TOO_LARGE, "it unpacks to more than 200 times its %llu bytes (a gzip bomb?)",
+                         (unsigned long long)g->packed);
     if (g->n + n > g->most)
         return sink_fail(g->sink, PH_TOO_LARGE, "it unpacks to more than %llu bytes",
                          (unsigned long long)g->most);
@@ -45,7 +49,13 @@ static void read_inner(const growing *g, text_sink *s) {
 
 int extract_gzip(const uint8_t *bytes, size_t n, const char *extension, text_sink *s) {
     /* Text in another charset may shrink when decoded, so that the bytes may be a few times the text. */
-    growing g = {.most = s->max_text < UINT64_MAX / 4 ? s->max_text * 4 : UINT64_MAX, .sink = s};
+    growing g = {.most = s->max_text < UINT64_MAX / 4 ? s->max_text * 4 : UINT64_MAX, .packed = n, .sink = s};
+    /* As for office files (zip_parts.c): text shrinks to a tenth, a bomb to a thousandth. */
+    uint64_t honest = ((uint64_t)64 << 20) + 200 * (uint64_t)n;
+    if (honest < g.most) {
+        g.most = honest;
+        g.bomb = true;
+    }
     ph_error err = {0};
     (void)extension;
     int code = unpack_gzip(bytes, n, grow, &g, &err);

@@ -83,11 +83,16 @@ static size_t cut_before(const char *text, size_t low, size_t at) {
 /* Where the next part ends so that its text, tokenised on its own, takes at most `room` tokens. */
 static int next_cut(const tokenizer *t, const char *text, size_t start, size_t len, int64_t room, size_t *end,
                     ph_error *err) {
-    /* A token is at least a byte; 64 bytes a token is more than any text reaches on average. */
-    size_t window = len - start;
-    if (window / 64 > (size_t)room) window = (size_t)room * 64;
+    /* Most text has four or five bytes a token: a piece of eight shows where to cut. Where tokens are longer, a
+     * larger one is looked at. */
+    size_t left = len - start, window = left / 8 > (size_t)room ? (size_t)room * 8 : left;
     token_list l = {0};
     int code = tokenizer_encode(t, text + start, window, TOKENIZE_OFFSETS, start, &l, err);
+    while (!code && (int64_t)l.n <= room && window < left) {
+        window = left / 4 > window ? window * 4 : left;
+        l.n = 0;
+        code = tokenizer_encode(t, text + start, window, TOKENIZE_OFFSETS, start, &l, err);
+    }
     size_t at = start + window;
     if (!code && (int64_t)l.n > room) at = (size_t)l.start[room];
     /* Cutting moves a token boundary or two: look again until the part really fits. */

@@ -297,6 +297,8 @@ static void gzip(void **state) {
         print_message("no gzip here: only damaged files were tried\n");
         return;
     }
+    snprintf(command, sizeof command, "cd %s && head -c 150000000 /dev/zero | tr '\\0' a | gzip -c > bomb.gz", folder);
+    if (system(command) == 0) expect_refused("bomb.gz", PH_TOO_LARGE, "gzip bomb");
     d = read_document("two.gz");
     assert_string_equal(d.text, "Compressed text.\n\nTwice.\nCompressed text.\n\nTwice.\n");
     assert_int_equal(d.segments[0].src_end, 0);
