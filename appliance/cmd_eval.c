@@ -72,7 +72,7 @@ static const struct argp_option options[] = {
     {"over", OPTION_OVER, "KIND", 0,
      "Prompts of recall and compare: needle, ruler or qa (qa with --qa, else needle)", 1},
     {NULL, 0, NULL, 0, "Needles:", 2},
-    {"depths", OPTION_DEPTHS, "N", 0, "Depths from 0 to 100% (15)", 2},
+    {"depths", OPTION_DEPTHS, "N|LIST", 0, "So many even depths from 0 to 100% (15), or these: 0,50,100 or 90%", 2},
     {"together", OPTION_TOGETHER, NULL, 0,
      "All depths of a length in one haystack, each needle with its own key: one reading a row; ruler: the "
      "tasks over essays",
@@ -141,6 +141,29 @@ static int number_list(const char *arg, int64_t *out, int most, const char *what
     return n;
 }
 
+/* A number of even depths ("11"), or the depths themselves ("0,50,100", "90%"). */
+static void take_depths(eval_params *p, const char *arg, struct argp_state *state) {
+    int64_t percent[EVAL_MAX_DEPTHS];
+    int n = 0;
+    if (!strpbrk(arg, ",%")) {
+        p->depths = (int)whole(arg, 1, 1000, "number of depths", state);
+        p->named_depths = false;
+        return;
+    }
+    for (const char *at = arg; *at;) {
+        char *end;
+        errno = 0;
+        long v = strtol(at, &end, 10);
+        bool number = end > at && !errno && v >= 0 && v <= 100 && n < EVAL_MAX_DEPTHS;
+        if (*end == '%') end++;
+        if (!number || (*end && *end != ',')) argp_error(state, "%s is no list of depths", arg);
+        percent[n++] = v;
+        at = *end ? end + 1 : end;
+    }
+    ph_error err = {0};
+    if (eval_params_depths(p, percent, n, &err)) argp_error(state, "%s: %s", arg, err.text);
+}
+
 static uint32_t task_list(const char *arg, struct argp_state *state) {
     uint32_t all = 0;
     char list[512];
@@ -193,7 +216,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         o->lengths_given = true;
         break;
     case OPTION_DEPTHS:
-        p->depths = (int)whole(arg, 1, 1000, "number of depths", state);
+        take_depths(p, arg, state);
         o->depths_given = true;
         break;
     case OPTION_SAMPLES:

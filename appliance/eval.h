@@ -26,6 +26,7 @@ int eval_kind_find(const char *name); /* -1 = none */
 enum {
     EVAL_BUFFER = 200, /* tokens of every length that stay free for the answer */
     EVAL_MAX_LENGTHS = 64,
+    EVAL_MAX_DEPTHS = 101, /* that are named one by one */
     EVAL_MAX_KS = 16,
     EVAL_MAX_SPANS = 8,
     EVAL_RULER_TASKS = 13,
@@ -53,7 +54,9 @@ typedef struct eval_params {
     size_t n_files;
     bool documents, generated;
 
-    int depths;    /* needle */
+    int depths;    /* needle: how many, even ones from 0 to 100% */
+    uint8_t depth[EVAL_MAX_DEPTHS]; /* the same one by one, ascending percents: then `depths` counts them */
+    bool named_depths;
     bool together; /* one needle with its own key for each depth, all in one haystack */
     bool reworded; /* the drawn needles are asked for in other words than their own */
     eval_needle *needles;
@@ -80,6 +83,10 @@ typedef struct eval_params {
 } eval_params;
 
 void eval_params_free(eval_params *p);
+/* Takes n depths in percent, in any order, each once or more often; PH_USAGE where one is none. */
+int eval_params_depths(eval_params *p, const int64_t *percent, int n, ph_error *err);
+/* Depth i of `depths`, in percent. */
+double eval_depth(const eval_params *p, int i);
 /* From a request (the members of POST /api/v1/runs in openapi.json), complete with its defaults. Paths cannot
  * come in this way: a run that was asked for reads stored documents, text that it makes, the licences of the
  * machine, and questions that the store keeps. `most` positions of the model, topk its own. PH_USAGE with a
@@ -250,6 +257,10 @@ int eval_report_load(eval_report *r, store *s, int64_t run, ph_error *err); /* 0
 void eval_report_free(eval_report *r);
 json_t *eval_summarise(const json_t *params, const json_t *cells);
 json_t *eval_report_json(const eval_report *r);
+/* BLAKE2b-256 of all cells without their timings, as hexadecimal digits: the same for the same seed. false: out of
+ * memory. */
+bool eval_report_digest(const eval_report *r, char hex[65]);
+/* Without timings, so that the same seed gives the same file; eval_report_json has them. */
 int eval_report_csv(const eval_report *r, FILE *f, ph_error *err);
 int eval_report_html(const eval_report *r, FILE *f, ph_error *err);
 void eval_report_print(const eval_report *r, FILE *f);

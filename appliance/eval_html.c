@@ -319,6 +319,8 @@ int eval_report_html(const eval_report *r, FILE *f, ph_error *err) {
     item(f, "Key (model, tokenizer, template, numeric format, top-k, backend)", key);
     snprintf(text, sizeof text, "%lld", (long long)r->run.seed);
     item(f, "Seed", text);
+    char digest[65];
+    if (eval_report_digest(r, digest)) item(f, "Results (a hash of all cells but their timings)", digest);
     snprintf(text, sizeof text, "%lld of %lld; the longest haystack has %.0f characters",
              (long long)r->run.done, (long long)r->run.cells, real(r->summary, "most_characters"));
     item(f, "Cells", text);

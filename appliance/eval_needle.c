@@ -3,7 +3,6 @@
  * once), or all of a row in one haystack (`together`). */
 #include "appliance/eval_haystack.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -176,10 +175,6 @@ static int draw_needles(drawn *out, int n, const eval_params *p, int64_t length,
     return PH_OK;
 }
 
-static double depth_of(const eval_params *p, int i) {
-    return p->depths > 1 ? round(100.0 * i / (p->depths - 1)) : 50;
-}
-
 int eval_needle_plan(eval_plan *plan, ph_error *err) {
     const eval_params *p = plan->params;
     if (p->depths < 1 || p->depths > 1000)
@@ -272,7 +267,7 @@ int eval_needle_make(eval_haystack *h, const eval_plan *plan, const eval_group *
     if (!code) code = measure(plan, d, n, &taken, err);
     if (!code) code = eval_pieces_fill(&pieces, plan, g->length - taken, g->sample, err);
     for (int i = 0; i < n && !code; i++)
-        eval_pieces_depth(&pieces, depth_of(p, p->together ? i : g->number), &at[i].piece, &at[i].byte);
+        eval_pieces_depth(&pieces, eval_depth(p, p->together ? i : g->number), &at[i].piece, &at[i].byte);
     /* From the last to the first, so that no insertion moves a place that is still to come. */
     for (int i = n; i-- > 0 && !code;) {
         code = eval_pieces_insert(&pieces, at[i].piece, at[i].byte, d[i].needle, &at[i].at, err);
@@ -281,7 +276,7 @@ int eval_needle_make(eval_haystack *h, const eval_plan *plan, const eval_group *
     }
     if (!code) code = eval_haystack_build(h, plan, &pieces, err);
     for (int i = 0; i < n && !code; i++)
-        code = ask(h, &d[i], &at[i], depth_of(p, p->together ? i : g->number), p, err);
+        code = ask(h, &d[i], &at[i], eval_depth(p, p->together ? i : g->number), p, err);
     eval_pieces_free(&pieces);
     free(d);
     free(at);

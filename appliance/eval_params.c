@@ -1,6 +1,7 @@
 /* eval_params.c - what a run is made of, as JSON and back; its random numbers. */
 #include "appliance/eval.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +32,26 @@ void eval_params_free(eval_params *p) {
     memset(p, 0, sizeof *p);
 }
 
+int eval_params_depths(eval_params *p, const int64_t *percent, int n, ph_error *err) {
+    bool named[EVAL_MAX_DEPTHS] = {false};
+    for (int i = 0; i < n; i++) {
+        if (percent[i] < 0 || percent[i] >= EVAL_MAX_DEPTHS)
+            return ph_fail(err, PH_USAGE, "a depth is a whole percentage from 0 to 100, and %lld is none",
+                           (long long)percent[i]);
+        named[percent[i]] = true;
+    }
+    p->depths = 0;
+    for (int i = 0; i < EVAL_MAX_DEPTHS; i++)
+        if (named[i]) p->depth[p->depths++] = (uint8_t)i;
+    p->named_depths = true;
+    return p->depths ? PH_OK : ph_fail(err, PH_USAGE, "no depths are named");
+}
+
+double eval_depth(const eval_params *p, int i) {
+    if (p->named_depths) return p->depth[i];
+    return p->depths > 1 ? round(100.0 * i / (p->depths - 1)) : 50;
+}
+
 json_t *eval_params_json(const eval_params *p) {
     json_t *lengths = json_array(), *files = json_array(), *needles = json_array(), *ks = json_array();
     for (int i = 0; i < p->n_lengths; i++) json_array_append_new(lengths, json_integer(p->lengths[i]));
@@ -40,9 +61,11 @@ json_t *eval_params_json(const eval_params *p) {
                               json_pack("{s:s, s:s, s:s}", "needle", p->needles[i].needle, "question",
                                         p->needles[i].question, "answer", p->needles[i].answer));
     for (int i = 0; i < p->n_ks; i++) json_array_append_new(ks, json_integer(p->ks[i]));
+    json_t *named = p->named_depths ? json_array() : NULL;
+    for (int i = 0; named && i < p->depths; i++) json_array_append_new(named, json_integer(p->depth[i]));
     return json_pack("{s:s, s:s, s:o, s:I, s:i, s:i, s:o, s:b, s:b, s:i, s:b, s:o, s:I, s:b, s:b, s:s*, "
                      "s:s*, s:i, s:i, s:o,"
-                     " s:i, s:b, s:s, s:b, s:b, s:s*, s:I, s:b, s:b}",
+                     " s:i, s:b, s:s, s:b, s:b, s:s*, s:I, s:b, s:b, s:o*}",
                      "kind", eval_kind_name(p->kind), "over", eval_kind_name(p->over), "lengths", lengths,
                      "seed", (json_int_t)p->seed, "samples", p->samples, "max_tokens", p->max_tokens, "files",
                      files, "documents", p->documents, "generated", p->generated, "depths", p->depths,
@@ -51,7 +74,7 @@ json_t *eval_params_json(const eval_params *p) {
                      p->source, "limit", p->limit, "per_haystack", p->per_haystack, "ks", ks, "topk", p->topk,
                      "dense", p->dense, "text_hash", p->text_hash, "reworded", p->reworded, "published", p->published,
                      "words", p->words, "questions", (json_int_t)p->questions, "thinking",
-                     p->thinking == THINK_FIRST, "as_ask", p->as_ask);
+                     p->thinking == THINK_FIRST, "as_ask", p->as_ask, "named_depths", named);
 }
 
 static int64_t number(const json_t *j, const char *key) {
@@ -68,11 +91,20 @@ static char *copy(const json_t *j, const char *key) {
 
 static int parse_lists(eval_params *p, const json_t *j, ph_error *err) {
     const json_t *lengths = json_object_get(j, "lengths"), *files = json_object_get(j, "files"),
-                 *needles = json_object_get(j, "needles"), *ks = json_object_get(j, "ks");
+                 *needles = json_object_get(j, "needles"), *ks = json_object_get(j, "ks"),
+                 *named = json_object_get(j, "named_depths");
     for (size_t i = 0; i < json_array_size(lengths) && i < EVAL_MAX_LENGTHS; i++)
         p->lengths[p->n_lengths++] = json_integer_value(json_array_get(lengths, i));
     for (size_t i = 0; i < json_array_size(ks) && i < EVAL_MAX_KS; i++)
         p->ks[p->n_ks++] = (int)json_integer_value(json_array_get(ks, i));
+    if (named) {
+        int64_t percent[EVAL_MAX_DEPTHS];
+        int n = 0;
+        for (; (size_t)n < json_array_size(named) && n < EVAL_MAX_DEPTHS; n++)
+            percent[n] = json_integer_value(json_array_get(named, (size_t)n));
+        int code = eval_params_depths(p, percent, n, err);
+        if (code) return code;
+    }
     p->files = calloc(json_array_size(files) + 1, sizeof *p->files);
     p->needles = calloc(json_array_size(needles) + 1, sizeof *p->needles);
     if (!p->files || !p->needles) return ph_fail(err, PH_MEMORY, "no memory for a run");

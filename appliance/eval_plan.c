@@ -124,7 +124,7 @@ void eval_plan_tokens(const eval_plan *plan, int64_t *sparse, int64_t *dense) {
             /* The depths of a row come from the deepest up: what stands before a needle is there already. Between
              * variants nothing is. */
             if (p->over == EVAL_NEEDLE && !p->together && plan->n_variants == 1 && g->number < p->depths - 1)
-                tokens -= tokens * g->number / (p->depths - 1);
+                tokens -= (int64_t)((double)tokens * eval_depth(p, g->number) / 100);
             *(plan->variants[v].dense ? dense : sparse) += tokens;
         }
 }

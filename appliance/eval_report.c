@@ -56,14 +56,32 @@ static const char *state_name(const store_run *r) {
     return r->state == RUN_DONE ? "done" : r->state == RUN_FAILED ? "failed" : "unfinished";
 }
 
+bool eval_report_digest(const eval_report *r, char hex[65]) {
+    uint8_t hash[32];
+    crypto_generichash_state state;
+    bool whole = sodium_init() >= 0 && !crypto_generichash_init(&state, NULL, 0, sizeof hash);
+    for (size_t i = 0; i < json_array_size(r->cells) && whole; i++) {
+        json_t *c = json_copy(json_array_get(r->cells, i));
+        if (c) json_object_del(c, "timing");
+        char *text = c ? json_dumps(c, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+        whole = text && !crypto_generichash_update(&state, (const uint8_t *)text, strlen(text) + 1);
+        free(text);
+        json_decref(c);
+    }
+    if (whole) whole = !crypto_generichash_final(&state, hash, sizeof hash);
+    if (whole) sodium_bin2hex(hex, 65, hash, sizeof hash);
+    return whole;
+}
+
 json_t *eval_report_json(const eval_report *r) {
-    char key[65];
+    char key[65], digest[65];
+    if (!eval_report_digest(r, digest)) return NULL;
     sodium_bin2hex(key, sizeof key, r->run.key, sizeof r->run.key);
-    return json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:O, s:O, s:O}", "run",
+    return json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:O, s:O, s:O}", "run",
                      (json_int_t)r->run.id, "kind", r->run.kind, "state", state_name(&r->run), "command",
                      r->run.command, "model", r->run.model, "key", key, "seed", (json_int_t)r->run.seed,
                      "cells", (json_int_t)r->run.cells, "done", (json_int_t)r->run.done, "started_at",
-                     (json_int_t)r->run.started_at, "note", r->run.note, "parameters", r->params, "summary",
+                     (json_int_t)r->run.started_at, "note", r->run.note, "digest", digest, "parameters", r->params, "summary",
                      r->summary, "results", r->cells);
 }
 
@@ -86,11 +104,10 @@ int eval_report_csv(const eval_report *r, FILE *f, ph_error *err) {
     static const char *const numbers[] = {
         "cell",  "length",   "sample", "depth", "prompt_tokens", "characters", "tokens",
         "score", "contains", "exact",  "f1",    "confidence",    "read_rank",  "bm25_rank"};
-    static const char *const times[] = {"prefill_s", "question_s", "answer_s"};
-    enum { TEXTS = 7, NUMBERS = 14, TIMES = 3 };
+    enum { TEXTS = 7, NUMBERS = 14 };
     for (int i = 0; i < NUMBERS; i++) fprintf(f, "%s,", numbers[i]);
     for (int i = 0; i < TEXTS; i++) fprintf(f, "%s,", texts[i]);
-    fputs("expected,first_rank,first_share,first_mass,prefill_s,question_s,answer_s\r\n", f);
+    fputs("expected,first_rank,first_share,first_mass\r\n", f);
     for (size_t i = 0; i < json_array_size(r->cells); i++) {
         const json_t *c = json_array_get(r->cells, i), *expected = json_object_get(c, "expected");
         for (int k = 0; k < NUMBERS; k++) {
@@ -110,8 +127,6 @@ int eval_report_csv(const eval_report *r, FILE *f, ph_error *err) {
             putc(',', f);
             if (step) fprintf(f, "%.9g", json_number_value(json_array_get(step, (size_t)k)));
         }
-        for (int k = 0; k < TIMES; k++)
-            fprintf(f, ",%.6f", json_number_value(json_object_get(json_object_get(c, "timing"), times[k])));
         fputs("\r\n", f);
     }
     return fflush(f) || ferror(f)
@@ -192,6 +207,8 @@ void eval_report_print(const eval_report *r, FILE *f) {
             key, (long long)r->run.seed);
     print_clean(f, r->run.command);
     putc('\n', f);
+    char digest[65];
+    if (eval_report_digest(r, digest)) fprintf(f, "Results %.16s (the same for the same seed)\n", digest);
     if (*r->run.note) fprintf(f, "%s\n", r->run.note);
     const json_t *tables = json_object_get(r->summary, "tables"),
                  *verdicts = json_object_get(r->summary, "verdicts");

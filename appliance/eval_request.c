@@ -211,6 +211,21 @@ static int check_whole(eval_params *p, ph_error *err) {
     return PH_OK;
 }
 
+/* A number of even depths, or the depths themselves. */
+static int take_depths(eval_params *p, const json_t *body, ph_error *err) {
+    const json_t *list = json_object_get(body, "depths");
+    int64_t percent[EVAL_MAX_DEPTHS];
+    p->depths = 11;
+    if (!json_is_array(list)) return small(body, "depths", 1, MOST_DEPTHS, &p->depths, err);
+    size_t n = json_array_size(list);
+    if (n > EVAL_MAX_DEPTHS) return ph_fail(err, PH_USAGE, "depths names more than %d", EVAL_MAX_DEPTHS);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *v = json_array_get(list, i);
+        percent[i] = json_is_integer(v) ? json_integer_value(v) : -1;
+    }
+    return eval_params_depths(p, percent, (int)n, err);
+}
+
 static int take_all(eval_params *p, const json_t *body, int64_t most, int topk, ph_error *err) {
     static const char *const members[] = {
         "kind",    "over",      "text",     "lengths",  "depths",       "samples",   "max_tokens",    "seed",
@@ -227,11 +242,10 @@ static int take_all(eval_params *p, const json_t *body, int64_t most, int topk, 
     if (!code) code = take_ks(p, body, topk, err);
     if (!code && p->over == EVAL_RULER) code = take_tasks(p, body, err);
     if (!code) code = take_needles(p, body, err);
-    p->depths = 11;
     p->samples = p->over == EVAL_RULER ? 5 : 1;
     p->together = p->kind != p->over && p->over == EVAL_NEEDLE && !p->n_needles;
     p->per_haystack = p->kind == EVAL_COMPARE ? 16 : 0;
-    if (!code) code = small(body, "depths", 1, MOST_DEPTHS, &p->depths, err);
+    if (!code) code = take_depths(p, body, err);
     if (!code) code = small(body, "samples", 1, MOST_SAMPLES, &p->samples, err);
     if (!code) code = small(body, "max_tokens", 1, MOST_TOKENS, &p->max_tokens, err);
     if (!code) code = small(body, "limit", 1, MOST_QUESTIONS, &p->limit, err);

@@ -85,6 +85,15 @@ static void runs_are_kept_and_shown(void **state) {
     json_decref(j);
     result_free(&r);
 
+    r = EVAL(p, "needle", "--lengths", "1K", "--depths", "90%,10", "--generated", "--max-tokens", "4", "--csv", "-", "-q");
+    succeeds(&r);
+    assert_non_null(strstr(r.out, ",10,"));
+    assert_non_null(strstr(r.out, ",90,"));
+    result_free(&r);
+    r = EVAL(p, "needle", "--depths", "10,101");
+    assert_int_equal(r.status, PH_USAGE);
+    result_free(&r);
+
     r = EVAL(p, "qa", "--qa", p->questions, "--lengths", "1K", "--max-tokens", "4");
     succeeds(&r);
     assert_non_null(strstr(r.out, "balanced accuracy"));
@@ -94,7 +103,7 @@ static void runs_are_kept_and_shown(void **state) {
     r = EVAL(p, "ls", "--json");
     succeeds(&r);
     j = parse_json(r.out);
-    assert_int_equal(json_array_size(j), 2);
+    assert_int_equal(json_array_size(j), 3);
     json_decref(j);
     result_free(&r);
 

@@ -96,6 +96,33 @@ static eval_params needles(int64_t length, int depths, bool together) {
                          .max_tokens = 6};
 }
 
+/* ---- parameters ---- */
+
+static void depths_are_even_ones_or_named(void **state) {
+    (void)state;
+    eval_params p = needles(1024, 5, true);
+    assert_int_equal((int)eval_depth(&p, 1), 25);
+    assert_int_equal((int)eval_depth(&p, 4), 100);
+    static const int64_t named[] = {90, 0, 33, 90}, wrong[] = {101}, below[] = {-1};
+    OK(eval_params_depths(&p, named, 4, &error));
+    assert_int_equal(p.depths, 3);
+    for (int i = 0; i < 3; i++) assert_int_equal((int)eval_depth(&p, i), i == 0 ? 0 : i == 1 ? 33 : 90);
+    /* A run resumes from its JSON. */
+    json_t *j = eval_params_json(&p);
+    char *text = json_dumps(j, 0);
+    eval_params again;
+    OK(eval_params_parse(&again, text, &error));
+    assert_true(again.named_depths);
+    assert_int_equal(again.depths, 3);
+    assert_int_equal((int)eval_depth(&again, 1), 33);
+    eval_params_free(&again);
+    free(text);
+    json_decref(j);
+    assert_int_equal(eval_params_depths(&p, wrong, 1, &error), PH_USAGE);
+    assert_int_equal(eval_params_depths(&p, below, 1, &error), PH_USAGE);
+    assert_int_equal(eval_params_depths(&p, below, 0, &error), PH_USAGE);
+}
+
 /* ---- prompts ---- */
 
 static int64_t question_tokens(engine *e, const char *question) {
@@ -516,6 +543,15 @@ static char *results(const bench *b, const char *folder, int64_t id) {
     return out;
 }
 
+static char *written(int (*write)(const eval_report *, FILE *, ph_error *), const eval_report *r) {
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    OK(write(r, f, &error));
+    fclose(f);
+    return text;
+}
+
 static void same_seed_same_run(void **state) {
     const bench *b = *state;
     eval_params p = needles(4096, 5, true);
@@ -531,6 +567,23 @@ static void same_seed_same_run(void **state) {
     free(x);
     free(y);
     free(z);
+    /* What leaves the program too: the table byte for byte, the rest by its digest. */
+    store *s = open_runs(b, "threads");
+    eval_report a, c, d;
+    OK(eval_report_load(&a, s, one, &error));
+    OK(eval_report_load(&c, s, three, &error));
+    OK(eval_report_load(&d, s, other, &error));
+    char *csv = written(eval_report_csv, &a), *same = written(eval_report_csv, &c), digest[65], equal[65], not[65];
+    assert_string_equal(csv, same);
+    assert_true(eval_report_digest(&a, digest) && eval_report_digest(&c, equal) && eval_report_digest(&d, not));
+    assert_string_equal(digest, equal);
+    assert_string_not_equal(digest, not);
+    free(csv);
+    free(same);
+    eval_report_free(&a);
+    eval_report_free(&c);
+    eval_report_free(&d);
+    store_close(s);
     eval_params_free(&p);
 }
 
@@ -717,15 +770,6 @@ static void planted_faults(void **state) {
 
 /* ---- reports ---- */
 
-static char *written(int (*write)(const eval_report *, FILE *, ph_error *), const eval_report *r) {
-    char *text = NULL;
-    size_t n = 0;
-    FILE *f = open_memstream(&text, &n);
-    OK(write(r, f, &error));
-    fclose(f);
-    return text;
-}
-
 static void reports(void **state) {
     const bench *b = *state;
     eval_params p = {.kind = EVAL_QA,
@@ -840,6 +884,7 @@ static void deleted_with_its_document(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(depths_are_even_ones_or_named),
         cmocka_unit_test(needle_grid),
         cmocka_unit_test(ruler_prompts),
         cmocka_unit_test(ruler_as_published),

@@ -54,6 +54,8 @@ static void a_run_starts_stops_and_goes_on(void **state) {
         "{\"kind\":\"needle\",\"lengths\":[512,512]}",
         "{\"kind\":\"needle\",\"lengths\":[1.5e3]}",
         "{\"kind\":\"needle\",\"lengths\":[512],\"depths\":1000000}",
+        "{\"kind\":\"needle\",\"lengths\":[512],\"depths\":[]}",
+        "{\"kind\":\"needle\",\"lengths\":[512],\"depths\":[50,101]}",
         "{\"kind\":\"needle\",\"lengths\":[512],\"samples\":-1}",
         "{\"kind\":\"needle\",\"lengths\":[512],\"dense\":1}",
         "{\"kind\":\"needle\",\"lengths\":[512],\"reworded\":true}",
@@ -293,7 +295,7 @@ static void not_one_connection_out(void **state) {
     int64_t id = add_document(w, "light.txt", TEXT);
     document_becomes(w, id, "ready");
     json_decref(POST_JSON(w, "/api/v1/ask", "{\"question\":\"x\",\"max_tokens\":4}", 200));
-    run_whole(w, "{\"kind\":\"needle\",\"lengths\":[1024],\"depths\":1,\"max_tokens\":4}");
+    run_whole(w, "{\"kind\":\"needle\",\"lengths\":[1024],\"depths\":[70],\"max_tokens\":4}");
     assert_int_equal(connected_outside, 0);
     /* and it would have been seen */
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
