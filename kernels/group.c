@@ -18,14 +18,16 @@ int64_t kern_group_room(int size, int64_t n) {
 }
 
 int64_t kern_group_work(int size, int64_t most) {
-    int64_t small = size * (most < KERN_GROUP_SMALL ? most : KERN_GROUP_SMALL), large = kern_group_room(size, most);
+    int64_t small = size * (most < KERN_GROUP_SMALL ? most : KERN_GROUP_SMALL),
+            large = kern_group_room(size, most);
     return small > large ? small : large;
 }
 
 void kern_group_sum(kern_group *g, kern *k, float *part, float *y, int64_t n, float *work) {
     if (n <= KERN_GROUP_SMALL) {
         g->all_gather(g, part, work, (size_t)n * sizeof *part);
-        k->sum(k, &(kern_sum){.parts = work, .y = y, .stride = n, .n = n, .n_part = g->size, .accumulate = true});
+        k->sum(k, &(kern_sum){
+                      .parts = work, .y = y, .stride = n, .n = n, .n_part = g->size, .accumulate = true});
         return;
     }
     int64_t slice = slice_of(g->size, n);
@@ -148,8 +150,8 @@ int kern_group_open(kern_group **out, kern *const *k, int n, ph_error *err) {
     for (int r = 1; r < n; r++)
         if (strcmp(k[r]->name, k[0]->name) || strcmp(k[r]->cache_layout, k[0]->cache_layout))
             return ph_fail(err, PH_UNSUPPORTED,
-                           "ranks 0 and %d are of different kinds (%s %s, %s %s): their results would differ", r, k[0]->name,
-                           k[0]->cache_layout, k[r]->name, k[r]->cache_layout);
+                           "ranks 0 and %d are of different kinds (%s %s, %s %s): their results would differ",
+                           r, k[0]->name, k[0]->cache_layout, k[r]->name, k[r]->cache_layout);
     return k[0]->on_device ? kern_group_open_cuda(out, k, n, err) : open_host(out, n, err);
 }
 

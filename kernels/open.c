@@ -5,7 +5,8 @@
 #include <string.h>
 
 static int no_device(const char *name, ph_error *err) {
-    return ph_fail(err, PH_USAGE, "\"%.40s\" is no device: cuda, cuda:N, or cuda:N,N,... for one model on several", name);
+    return ph_fail(err, PH_USAGE,
+                   "\"%.40s\" is no device: cuda, cuda:N, or cuda:N,N,... for one model on several", name);
 }
 
 /* "cuda", "cuda:2", "cuda:0,1": the numbers, into device[KERN_MAX_RANKS]. */
@@ -20,7 +21,8 @@ static int device_numbers(int *device, int *n, const char *name, ph_error *err) 
         long number = *p >= '0' && *p <= '9' ? strtol(p, &end, 10) : -1;
         if (number < 0 || number > 1023 || (*end && *end != ',')) return no_device(name, err);
         for (int i = 0; i < *n; i++)
-            if (device[i] == number) return ph_fail(err, PH_USAGE, "\"%.40s\" names GPU %ld twice", name, number);
+            if (device[i] == number)
+                return ph_fail(err, PH_USAGE, "\"%.40s\" names GPU %ld twice", name, number);
         device[(*n)++] = (int)number;
         if (!*end) return PH_OK;
         p = end + 1;
@@ -54,15 +56,16 @@ int kern_open_ranks(kern **out, int *n, const char *name, int ranks, int n_threa
             return ph_fail(err, PH_USAGE, "%d ranks do not fit the %d GPUs of \"%.40s\"", ranks, named, name);
         else
             want = named;
-        /* A kernel that is loaded when first used waits for its device, which may be waiting for another rank, whose
-         * launch waits for the driver. */
+        /* A kernel that is loaded when first used waits for its device, which may be waiting for another
+         * rank, whose launch waits for the driver. */
         if (want > 1) setenv("CUDA_MODULE_LOADING", "EAGER", 0);
     } else if (want > 1) {
         int all = n_thread ? n_thread : kern_cpu_count();
         n_thread = all > want ? all / want : 1;
     }
     for (; *n < want && !code; *n += !code)
-        code = is_cuda(name) ? kern_open_cuda(&out[*n], device[*n], err) : kern_open_cpu(&out[*n], name, n_thread, err);
+        code = is_cuda(name) ? kern_open_cuda(&out[*n], device[*n], err)
+                             : kern_open_cpu(&out[*n], name, n_thread, err);
     if (!code) return PH_OK;
     while (*n > 0) {
         --*n;

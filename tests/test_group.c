@@ -1,4 +1,5 @@
-/* test_group.c - what ranks tell each other: gathers, exchanges, sums in a fixed order, opening several backends. */
+/* test_group.c - what ranks tell each other: gathers, exchanges, sums in a fixed order, opening several
+ * backends. */
 #include "kernels/group.h"
 #include "tests/test_kernels.h"
 
@@ -65,11 +66,13 @@ static void tell_each_other(shared *s, int rank) {
             for (size_t j = 0; j < n; j++)
                 s->failed[rank] += all[r * n + j] != ((uint32_t)r << 24 | i << 8 | (uint32_t)j);
         for (size_t r = 0; r < (size_t)s->n; r++)
-            for (size_t j = 0; j < n; j++) out[r * n + j] = (uint32_t)rank << 24 | (uint32_t)r << 16 | (i + (uint32_t)j) % 256;
+            for (size_t j = 0; j < n; j++)
+                out[r * n + j] = (uint32_t)rank << 24 | (uint32_t)r << 16 | (i + (uint32_t)j) % 256;
         g->exchange(g, out, in, n * 4);
         for (size_t r = 0; r < (size_t)s->n; r++)
             for (size_t j = 0; j < n; j++)
-                s->failed[rank] += in[r * n + j] != ((uint32_t)r << 24 | (uint32_t)rank << 16 | (i + (uint32_t)j) % 256);
+                s->failed[rank] +=
+                    in[r * n + j] != ((uint32_t)r << 24 | (uint32_t)rank << 16 | (i + (uint32_t)j) % 256);
         for (size_t j = 0; j < n; j++) out[j] = rank ? ~0u : i + (uint32_t)j;
         g->broadcast(g, out, n * 4);
         for (size_t j = 0; j < n; j++) s->failed[rank] += out[j] != i + (uint32_t)j;
@@ -96,7 +99,8 @@ static void sum_up(shared *s, int rank) {
 
 /* In the order of the ranks, to the bit, whichever way the numbers take. */
 static void sums_have_one_order(void **state) {
-    const int64_t counts[] = {1,  63, 1000, KERN_GROUP_SMALL - 1, KERN_GROUP_SMALL, KERN_GROUP_SMALL + 1, 3 * KERN_GROUP_SMALL + 17};
+    const int64_t counts[] = {
+        1, 63, 1000, KERN_GROUP_SMALL - 1, KERN_GROUP_SMALL, KERN_GROUP_SMALL + 1, 3 * KERN_GROUP_SMALL + 17};
     for (int n = 2; n <= 8; n += n < 4 ? 1 : 4)
         for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
             shared s;
@@ -136,7 +140,9 @@ static void sums_of_every_backend(void **state) {
                 for (int p = 1; p < parts; p++) sum = sum + x[p * stride + j];
                 want[j] = i % 2 ? y[j] + sum : sum;
             }
-            k->sum(k, &(kern_sum){.parts = x, .y = y, .stride = stride, .n = n, .n_part = parts, .accumulate = i % 2});
+            k->sum(k,
+                   &(kern_sum){
+                       .parts = x, .y = y, .stride = stride, .n = n, .n_part = parts, .accumulate = i % 2});
             assert_same_bytes(y, want, (size_t)n * 4);
             free(x), free(y), free(want);
         }
@@ -155,21 +161,40 @@ static void experts_in_parts(void **state) {
             numbers[j] = test_values(EXPERTS * HIDDEN * WIDTH);
             for (int e = 0; e < EXPERTS; e++) {
                 int64_t rows = j < 2 ? WIDTH : HIDDEN, cols = j < 2 ? HIDDEN : WIDTH;
-                kern_matrix_source s = {.rows = rows, .cols = cols, .data = numbers[j] + e * HIDDEN * WIDTH, .stride = cols,
+                kern_matrix_source s = {.rows = rows,
+                                        .cols = cols,
+                                        .data = numbers[j] + e * HIDDEN * WIDTH,
+                                        .stride = cols,
                                         .type = KERN_F32};
                 assert_int_equal(k->matrix_make(k, &w[j][e], &s, KERN_F32, NULL), PH_OK);
             }
         }
         float *x = test_values(N * HIDDEN), *weight = test_values(N * PICKS), *whole = test_array(N * HIDDEN),
               *part = test_array(N * HIDDEN), *sum = test_array(N * HIDDEN), *in = test_array(N * HIDDEN),
-              *out = test_array(N * HIDDEN), *scale = test_array(N), *gate = test_array(N * WIDTH), *up = test_array(N * WIDTH);
+              *out = test_array(N * HIDDEN), *scale = test_array(N), *gate = test_array(N * WIDTH),
+              *up = test_array(N * WIDTH);
         int32_t expert[N * PICKS];
         for (int t = 0; t < N; t++)
-            for (int p = 0; p < PICKS; p++) expert[t * PICKS + p] = (int32_t)((test_random() % 2 + (unsigned)p * 2 + (unsigned)t) % EXPERTS);
-        kern_experts a = {.gate = (const kern_matrix *const *)w[0], .up = (const kern_matrix *const *)w[1],
-                          .down = (const kern_matrix *const *)w[2], .n_expert = EXPERTS, .n_pick = PICKS, .expert = expert,
-                          .weight = weight, .x = x, .y = whole, .n_tok = N, .hidden = HIDDEN, .width = WIDTH, .rows_in = in,
-                          .rows_out = out, .rows_scale = scale, .rows_gate = gate, .rows_up = up};
+            for (int p = 0; p < PICKS; p++)
+                expert[t * PICKS + p] =
+                    (int32_t)((test_random() % 2 + (unsigned)p * 2 + (unsigned)t) % EXPERTS);
+        kern_experts a = {.gate = (const kern_matrix *const *)w[0],
+                          .up = (const kern_matrix *const *)w[1],
+                          .down = (const kern_matrix *const *)w[2],
+                          .n_expert = EXPERTS,
+                          .n_pick = PICKS,
+                          .expert = expert,
+                          .weight = weight,
+                          .x = x,
+                          .y = whole,
+                          .n_tok = N,
+                          .hidden = HIDDEN,
+                          .width = WIDTH,
+                          .rows_in = in,
+                          .rows_out = out,
+                          .rows_scale = scale,
+                          .rows_gate = gate,
+                          .rows_up = up};
         memset(whole, 0, N * HIDDEN * 4);
         memset(sum, 0, N * HIDDEN * 4);
         k->experts(k, &a);
@@ -190,7 +215,8 @@ static void experts_in_parts(void **state) {
             for (int e = 0; e < EXPERTS; e++) k->matrix_free(k, w[j][e]);
             free(numbers[j]);
         }
-        free(x), free(weight), free(whole), free(part), free(sum), free(in), free(out), free(scale), free(gate), free(up);
+        free(x), free(weight), free(whole), free(part), free(sum), free(in), free(out), free(scale),
+            free(gate), free(up);
         k->close(k);
     }
 }
@@ -233,8 +259,8 @@ static void backends_are_opened_together(void **state) {
 int main(void) {
     test_seed_begin();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ranks_hear_each_other), cmocka_unit_test(sums_have_one_order),
-        cmocka_unit_test(sums_of_every_backend), cmocka_unit_test(experts_in_parts),
+        cmocka_unit_test(ranks_hear_each_other),        cmocka_unit_test(sums_have_one_order),
+        cmocka_unit_test(sums_of_every_backend),        cmocka_unit_test(experts_in_parts),
         cmocka_unit_test(backends_are_opened_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -65,7 +65,7 @@ static void spell(int byte, char out[4]) {
     out[n] = 0;
 }
 
-static int write_tokenizer(const char *dir) {
+int tiny_tokenizer_write(const char *dir) {
     static const char *const special[] = {"<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>",
                                           "<｜Assistant｜>", "</think>", "<think>"};
     json_t *vocab = json_object(), *added = json_array();
@@ -206,6 +206,6 @@ static int write_weights(const char *dir, const tiny_options *o) {
 }
 
 int tiny_model_write(const char *dir, const tiny_options *options) {
-    if (write_config(dir, options) || write_tokenizer(dir)) return -1;
+    if (write_config(dir, options) || tiny_tokenizer_write(dir)) return -1;
     return write_weights(dir, options);
 }

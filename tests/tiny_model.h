@@ -28,4 +28,7 @@ typedef struct tiny_options {
  * errno. */
 int tiny_model_write(const char *dir, const tiny_options *options);
 
+/* tokenizer.json alone. */
+int tiny_tokenizer_write(const char *dir);
+
 #endif
