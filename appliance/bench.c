@@ -187,10 +187,10 @@ static int read_in_memory(bench_result *r, engine *e, const int32_t *tokens, con
 static int run_stages(bench_result *r, engine *e, const int32_t *tokens, const bench_options *o, ph_error *err) {
     double with_clocks;
     int code = read_in_memory(r, e, tokens, o, &r->memory_s, err);
-    kernel_times_start(engine_kernels(e));
+    kernel_times_start(engine_kernels(e), engine_group(e));
     if (!code) code = read_in_memory(r, e, tokens, o, &with_clocks, err);
     kernel_times_get(r->stages);
-    kernel_times_stop(engine_kernels(e));
+    kernel_times_stop(engine_kernels(e), engine_group(e));
     return code;
 }
 
@@ -281,19 +281,21 @@ static int run_decode(double *tok_s, engine *e, const char *path, int n, bool de
 
 /* ---- floors ---- */
 
-/* Weights that one prefilled token is multiplied with. */
-static double weights_a_token(const model_config *c) {
+/* Weights that one token is multiplied with on each rank (engine/PARALLEL.md). A prefill's index queries are dealt out by
+ * the row, a written token's are everybody's. */
+static double weights_a_token(const model_config *c, int ranks, bool reading) {
     double n = 0;
     for (int i = 0; i < c->layers; i++) {
-        n += (double)c->hidden * (c->q_lora + c->kv_lora + c->rope) +
-             (double)c->q_lora * c->heads * (c->nope + c->rope);
-        n += (double)c->heads * c->kv_lora * (c->nope + c->v_dim) + (double)c->heads * c->v_dim * c->hidden;
+        double dealt = (double)c->q_lora * c->heads * (c->nope + c->rope) +
+                       (double)c->heads * c->kv_lora * (c->nope + c->v_dim) + (double)c->heads * c->v_dim * c->hidden;
+        n += (double)c->hidden * (c->q_lora + c->kv_lora + c->rope);
         if (c->index_full[i])
-            n += (double)c->q_lora * c->index_heads * c->index_dim +
-                 (double)c->hidden * (c->index_dim + c->index_heads);
+            n += (double)c->hidden * c->index_dim +
+                 ((double)c->q_lora * c->index_dim + c->hidden) * c->index_heads / (reading ? ranks : 1);
         double width = c->moe_layer[i] ? (double)c->expert_width * (c->experts_per_token + c->shared_experts)
                                        : c->dense_width;
-        n += 3.0 * c->hidden * width + (c->moe_layer[i] ? (double)c->hidden * c->experts : 0);
+        dealt += 3.0 * c->hidden * width;
+        n += dealt / ranks + (c->moe_layer[i] ? (double)c->hidden * c->experts : 0);
     }
     return n;
 }
@@ -303,7 +305,8 @@ static void set_floors(bench_result *r, engine *e) {
     const model_config *c = engine_config(e);
     double bf16 = p->bf16_flops > 0 ? p->bf16_flops : p->f32_flops,
            i8 = p->i8_ops > 0 ? p->i8_ops : p->f32_flops;
-    r->stages[STAGE_MATMUL].operations = 2 * weights_a_token(c) * (double)r->length;
+    int ranks = engine_ranks(e);
+    r->stages[STAGE_MATMUL].operations = 2 * weights_a_token(c, ranks, true) * (double)r->length;
     r->floors[STAGE_MATMUL] = r->stages[STAGE_MATMUL].operations / bf16;
     r->floors[STAGE_INDEX] = r->stages[STAGE_INDEX].operations / i8;
     r->floors[STAGE_SPARSE] = r->stages[STAGE_SPARSE].operations / bf16;
@@ -311,7 +314,8 @@ static void set_floors(bench_result *r, engine *e) {
     /* One decoded token reads every weight, the head, and every index key once. */
     double keys = (double)engine_context_bytes(e, r->length) -
                   (double)r->length * c->layers * 2.0 * (c->kv_lora + c->rope);
-    double bytes = engine_weight_bytes(e) * (weights_a_token(c) + (double)c->vocab * c->hidden) + keys;
+    double bytes =
+        engine_weight_bytes(e) * (weights_a_token(c, ranks, false) + (double)c->vocab * c->hidden / ranks) + keys;
     r->decode_floor_tok_s = p->bytes_per_s / bytes;
 }
 
@@ -359,10 +363,10 @@ int bench_run(bench_result *out, engine *e, const bench_options *o, ph_error *er
     if (!code && device) code = warm_up(e, prompt.tokens.ids, out->length, err);
     if (!code) code = context_open(&c, e, path, 0, NULL, err);
     if (!code) {
-        if (!device) kernel_times_start(engine_kernels(e));
+        if (!device) kernel_times_start(engine_kernels(e), engine_group(e));
         code = run_prefill(out, e, c, prompt.tokens.ids, o, err);
         kernel_times_get(out->stages);
-        if (!device) kernel_times_stop(engine_kernels(e));
+        if (!device) kernel_times_stop(engine_kernels(e), engine_group(e));
     }
     context_close(c);
     if (!code) out->anonymous_bytes = anonymous_now();

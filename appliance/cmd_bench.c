@@ -111,7 +111,8 @@ static void print_costs(const bench_result *r, double dollars) {
 static void print_result(const bench_result *r, engine *e, double dollars) {
     const kern_peaks *p = &r->peaks;
     kern *k = engine_kernels(e);
-    printf("model %s, backend %s, %d threads\n", engine_model_name(e), k->name, k->n_thread);
+    printf("model %s, backend %s, %d threads", engine_model_name(e), k->name, k->n_thread);
+    printf(engine_ranks(e) > 1 ? " on each of %d ranks\n" : "\n", engine_ranks(e));
     printf("peaks measured now: %.0f GFLOP/s fp32, %.0f bf16, %.0f GOP/s int8, %.1f GB/s\n\n",
            p->f32_flops / 1e9, p->bf16_flops / 1e9, p->i8_ops / 1e9, p->bytes_per_s / 1e9);
     printf("prefill of %lld tokens (%.0f KB of text): sparse %.2f s, dense %.2f s (%s), ratio %.1f\n",
@@ -170,9 +171,10 @@ static json_t *result_json(const bench_result *r, engine *e) {
                                       r->floors[i], "operations", r->stages[i].operations));
     kern *k = engine_kernels(e);
     return json_pack(
-        "{s:o, s:s, s:i, s:{s:f, s:f, s:f, s:f}, s:I, s:I, s:{s:f, s:f, s:b}, s:o, s:o, s:f, s:f, s:i, "
+        "{s:o, s:s, s:i, s:i, s:{s:f, s:f, s:f, s:f}, s:I, s:I, s:{s:f, s:f, s:b}, s:o, s:o, s:f, s:f, s:i, "
         "s:{s:f, s:f, s:f}, s:f}",
-        "model", json_text(engine_model_name(e)), "backend", k->name, "threads", k->n_thread, "peaks",
+        "model", json_text(engine_model_name(e)), "backend", k->name, "threads", k->n_thread, "ranks",
+        engine_ranks(e), "peaks",
         "f32_flops", r->peaks.f32_flops, "bf16_flops", r->peaks.bf16_flops, "i8_ops", r->peaks.i8_ops,
         "bytes_per_s", r->peaks.bytes_per_s, "tokens", (json_int_t)r->length, "characters",
         (json_int_t)r->characters, "prefill", "sparse_s", r->sparse_s, "dense_s", r->dense_s, "dense_whole",

@@ -3,6 +3,7 @@
 #include "appliance/command.h"
 #include "engine/nano.h"
 #include "ingest/ingest.h"
+#include "kernels/group.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -84,6 +85,39 @@ static void check_processor(doctor *d) {
     k->close(k);
 }
 
+/* What several GPUs talk through: needed by who has several, or asked for them. */
+static void check_nccl(doctor *d, int devices) {
+    const common_options *o = d->options;
+    bool several = o->ranks > 1 || (o->backend && strchr(o->backend, ','));
+    int version;
+    ph_error err = {0};
+    if (devices < 2 && !several) return;
+    if (kern_nccl_find(&version, &err))
+        report(d, "NCCL", several ? CHECK_PROBLEM : CHECK_MISSING, "install libnccl2 to deal one model out to several GPUs",
+               "%s", err.text);
+    else
+        report(d, "NCCL", CHECK_OK, NULL, "%d.%d.%d: one model on several GPUs with --device cuda:0,1", version / 10000,
+               version / 100 % 100, version % 100);
+}
+
+/* The GPUs that were asked for open, and hear each other. */
+static void check_opening(doctor *d, const char *asked) {
+    kern *k[KERN_MAX_RANKS];
+    kern_group *g[KERN_MAX_RANKS];
+    int n = 0;
+    ph_error err = {0};
+    int code = kern_open_ranks(k, &n, asked, d->options->ranks, 0, &err);
+    if (!code && n > 1) {
+        code = kern_group_open(g, k, n, &err);
+        if (!code) kern_group_close(g, n);
+    }
+    if (code)
+        report(d, "GPU", CHECK_PROBLEM, NULL, "%s", err.text);
+    else
+        report(d, "GPU", CHECK_OK, NULL, "%s opens%s", asked, n > 1 ? ", as one group" : "");
+    for (int i = 0; i < n; i++) k[i]->close(k[i]);
+}
+
 /* The GPUs, or why there is none: a problem only for who asked for one. */
 static void check_gpu(doctor *d) {
     enum { MOST = 16 };
@@ -108,14 +142,8 @@ static void check_gpu(doctor *d) {
     report(d, "CUDA", CHECK_OK, asked ? NULL : "use it with --device cuda",
            "%s; driver for CUDA %d.%d, built with %d.%d", text, versions[0] / 1000, versions[0] % 1000 / 10,
            versions[1] / 1000, versions[1] % 1000 / 10);
-    kern *k = NULL;
-    if (!asked) return;
-    if (kern_open(&k, asked, 0, &err)) {
-        report(d, "GPU", CHECK_PROBLEM, NULL, "%s", err.text);
-        return;
-    }
-    report(d, "GPU", CHECK_OK, NULL, "%s opens", asked);
-    k->close(k);
+    check_nccl(d, n);
+    if (asked) check_opening(d, asked);
 }
 
 /* What a container may use, where it is told. */

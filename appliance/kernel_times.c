@@ -4,14 +4,15 @@
 #include <string.h>
 #include <time.h>
 
-static kern original;
+static kern original, *wrapped;
+static kern_group original_group;
 static stage_time times[STAGE_COUNT];
 static bool paused;
 static bool on_device;
 
 const char *stage_name(kernel_stage s) {
     static const char *const names[] = {"matmul", "index + top-k", "sparse MLA", "dense MLA", "append",
-                                        "norms",  "rotations",     "SwiGLU",     "other"};
+                                        "norms",  "rotations",     "SwiGLU",     "exchange",  "other"};
     return names[s];
 }
 
@@ -87,11 +88,31 @@ TIMED(STAGE_ROTATE, rope, 8.0 * a->n_tok * a->n_head * a->n_rot)
 TIMED(STAGE_ROTATE, hadamard, 8.0 * (double)a->n_row * a->dim)
 TIMED(STAGE_SWIGLU, swiglu, 12.0 * (double)a->n)
 TIMED(STAGE_OTHER, add, 12.0 * a->n_tok * a->dim)
+TIMED(STAGE_OTHER, sum, 4.0 * (double)a->n * (a->n_part + 1 + a->accumulate))
 TIMED(STAGE_OTHER, embed, 0)
 TIMED(STAGE_OTHER, route, 0)
 
-void kernel_times_start(kern *k) {
+/* bytes: what this rank receives. */
+static void timed_all_gather(kern_group *g, const void *mine, void *all, size_t bytes) {
+    double t = begin(wrapped);
+    original_group.all_gather(g, mine, all, bytes);
+    add(wrapped, STAGE_EXCHANGE, t, 0, (double)bytes * (g->size - 1));
+}
+
+static void timed_exchange(kern_group *g, const void *out, void *in, size_t bytes) {
+    double t = begin(wrapped);
+    original_group.exchange(g, out, in, bytes);
+    add(wrapped, STAGE_EXCHANGE, t, 0, (double)bytes * (g->size - 1));
+}
+
+void kernel_times_start(kern *k, kern_group *g) {
     original = *k;
+    wrapped = k;
+    if (g) {
+        original_group = *g;
+        g->all_gather = timed_all_gather;
+        g->exchange = timed_exchange;
+    }
     paused = false;
     on_device = k->on_device;
     kernel_times_reset();
@@ -112,11 +133,13 @@ void kernel_times_start(kern *k) {
     k->hadamard = timed_hadamard;
     k->swiglu = timed_swiglu;
     k->add = timed_add;
+    k->sum = timed_sum;
     k->route = timed_route;
 }
 
-void kernel_times_stop(kern *k) {
+void kernel_times_stop(kern *k, kern_group *g) {
     *k = original;
+    if (g) *g = original_group;
 }
 void kernel_times_pause(bool pause) {
     paused = pause;

@@ -3,7 +3,7 @@
 #ifndef PHAROS_KERNEL_TIMES_H
 #define PHAROS_KERNEL_TIMES_H
 
-#include "kernels/kernels.h"
+#include "kernels/group.h"
 
 typedef enum kernel_stage {
     STAGE_MATMUL,
@@ -14,6 +14,7 @@ typedef enum kernel_stage {
     STAGE_NORM,
     STAGE_ROTATE,
     STAGE_SWIGLU,
+    STAGE_EXCHANGE, /* between ranks, rank 0's waiting for the others included */
     STAGE_OTHER,
     STAGE_COUNT
 } kernel_stage;
@@ -28,9 +29,9 @@ typedef struct stage_time {
 
 const char *stage_name(kernel_stage s);
 
-/* Wraps k's table; one table at a time. Stop before closing k. */
-void kernel_times_start(kern *k);
-void kernel_times_stop(kern *k);
+/* Wraps k's table, and its end of a group (NULL = there is none); one table at a time. Stop before closing k. */
+void kernel_times_start(kern *k, kern_group *g);
+void kernel_times_stop(kern *k, kern_group *g);
 
 /* While paused the operations run and do not count. */
 void kernel_times_pause(bool paused);

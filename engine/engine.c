@@ -209,6 +209,9 @@ kern *engine_kernels(engine *e) {
 int engine_ranks(const engine *e) {
     return e->remote ? 1 : e->n_ranks;
 }
+kern_group *engine_group(engine *e) {
+    return e->forward.group;
+}
 bool engine_is_remote(const engine *e) {
     return e->remote != NULL;
 }

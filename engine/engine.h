@@ -15,7 +15,7 @@
 #include "engine/config.h"
 #include "engine/prompt.h"
 #include "engine/tokenizer.h"
-#include "kernels/kernels.h"
+#include "kernels/group.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -33,8 +33,9 @@ typedef enum engine_precision {
     ENGINE_EXACT, /* fp32 throughout: what `pharos model check` holds against a reference */
 } engine_precision;
 
-/* FOR TESTS ONLY: a fault planted into the forward pass, to show that a diagnosis names it. Set by a test's or
- * a debug build's own code; no option, file or environment variable reaches it. */
+/* FOR TESTS ONLY: a fault planted into the forward pass, to show that a diagnosis names it. Set by a test's own code
+ * and by `pharos eval --fault`, which has the verdicts checked; nothing else reaches it, and the engine's key says that
+ * it is there. */
 typedef enum engine_fault {
     ENGINE_FAULT_NONE,
     ENGINE_FAULT_SHUFFLED_SCORES, /* every index score is replaced by noise: what is selected is arbitrary */
@@ -73,6 +74,7 @@ const prompt_tokens *engine_prompt(const engine *e);
 bool engine_thinks(const engine *e);
 kern *engine_kernels(engine *e); /* rank 0's */
 int engine_ranks(const engine *e);
+kern_group *engine_group(engine *e); /* rank 0's end; NULL with one rank */
 /* 32 bytes that identify model, tokenizer, template, numeric format, top-k mode and engine version together.
  */
 const uint8_t *engine_key(const engine *e);

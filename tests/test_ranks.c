@@ -132,7 +132,7 @@ static void released_form(void **state) {
 /* Read in steps of any size, written, restored, shortened and read on: the same bits. */
 static void restored_is_fresh(void **state) {
     static const int chunks[] = {512, 37, 3, 1};
-    static const int64_t lengths[] = {257, 600};
+    static const int64_t lengths[] = {257, 330};
     char path[4096];
     snprintf(path, sizeof path, "%s/snapshot", dir);
     for (int ranks = 2; ranks <= 4; ranks += 2)
