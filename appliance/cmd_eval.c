@@ -38,6 +38,7 @@ enum {
     OPTION_TASKS,
     OPTION_PREFIX,
     OPTION_PLAIN,
+    OPTION_FAULT,
     OPTION_PUBLISHED,
     OPTION_WORDS,
     OPTION_QA,
@@ -71,6 +72,8 @@ static const struct argp_option options[] = {
     {"generated", OPTION_GENERATED, NULL, 0, "Generated sentences are the haystack", 1},
     {"over", OPTION_OVER, "KIND", 0,
      "Prompts of recall and compare: needle, ruler or qa (qa with --qa, else needle)", 1},
+    {"fault", OPTION_FAULT, "FAULT", 0,
+     "Plant one, to see the verdicts name it: shuffled-scores (of the indexer) or zeroed-attention", 1},
     {NULL, 0, NULL, 0, "Needles:", 2},
     {"depths", OPTION_DEPTHS, "N|LIST", 0, "So many even depths from 0 to 100% (15), or these: 0,50,100 or 90%", 2},
     {"together", OPTION_TOGETHER, NULL, 0,
@@ -270,6 +273,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case OPTION_PREFIX:
         p->answer_prefix = true;
+        break;
+    case OPTION_FAULT:
+        p->fault = eval_fault_find(arg);
+        if (!p->fault) argp_error(state, "%s is no fault: shuffled-scores or zeroed-attention", arg);
         break;
     case OPTION_PLAIN:
         p->plain = true;
@@ -526,6 +533,7 @@ static int start(eval_command *o, store *s, const char *line, ph_error *err) {
     if (!code && o->needle) code = add_needle(p, o->needle, o->question, o->answer, err);
     common_options c = o->common;
     c.no_system = true;
+    c.fault = p->fault;
     if (p->n_ks) eval_engine_options(p, &c.topk, &c.dense);
     if (!code) code = open_engine(&e, &c, err);
     if (!code)
@@ -561,6 +569,7 @@ static int resume(eval_command *o, store *s, ph_error *err) {
     int code = store_run_get(s, o->n_runs ? o->runs[0] : 0, &row, err);
     if (!code) code = eval_params_parse(&p, row.parameters, err);
     if (!code) eval_engine_options(&p, &c.topk, &c.dense);
+    c.fault = p.fault;
     if (!code) code = open_engine(&e, &c, err);
     eval_options run_options = {.command = row.command, .progress = show_progress, .user = o};
     if (!code) code = eval_run(s, e, &p, row.id, &run_options, err);

@@ -215,7 +215,8 @@ int open_engine(engine **out, const common_options *o, ph_error *err) {
                               .ranks = o->ranks,
                               .threads = o->threads,
                               .topk = o->topk,
-                              .dense = o->dense};
+                              .dense = o->dense,
+                              .fault = o->fault};
     return engine_open(out, &options, err);
 }
 

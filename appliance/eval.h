@@ -79,8 +79,12 @@ typedef struct eval_params {
     int n_ks;
     int topk; /* 0 = the model's */
     bool dense;
+    engine_fault fault; /* planted, so that the verdicts can be checked; eval_fault_find */
     char text_hash[65]; /* of every text that the run is made of, filled at its start */
 } eval_params;
+
+/* "shuffled-scores" or "zeroed-attention"; ENGINE_FAULT_NONE where it is neither. */
+engine_fault eval_fault_find(const char *name);
 
 void eval_params_free(eval_params *p);
 /* Takes n depths in percent, in any order, each once or more often; PH_USAGE where one is none. */

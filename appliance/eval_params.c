@@ -32,6 +32,15 @@ void eval_params_free(eval_params *p) {
     memset(p, 0, sizeof *p);
 }
 
+static const char *const faults[] = {[ENGINE_FAULT_SHUFFLED_SCORES] = "shuffled-scores",
+                                     [ENGINE_FAULT_ZERO_ATTENTION] = "zeroed-attention"};
+
+engine_fault eval_fault_find(const char *name) {
+    for (int i = 1; i < (int)(sizeof faults / sizeof *faults); i++)
+        if (!strcmp(name, faults[i])) return (engine_fault)i;
+    return ENGINE_FAULT_NONE;
+}
+
 int eval_params_depths(eval_params *p, const int64_t *percent, int n, ph_error *err) {
     bool named[EVAL_MAX_DEPTHS] = {false};
     for (int i = 0; i < n; i++) {
@@ -65,7 +74,7 @@ json_t *eval_params_json(const eval_params *p) {
     for (int i = 0; named && i < p->depths; i++) json_array_append_new(named, json_integer(p->depth[i]));
     return json_pack("{s:s, s:s, s:o, s:I, s:i, s:i, s:o, s:b, s:b, s:i, s:b, s:o, s:I, s:b, s:b, s:s*, "
                      "s:s*, s:i, s:i, s:o,"
-                     " s:i, s:b, s:s, s:b, s:b, s:s*, s:I, s:b, s:b, s:o*}",
+                     " s:i, s:b, s:s, s:b, s:b, s:s*, s:I, s:b, s:b, s:o*, s:s*}",
                      "kind", eval_kind_name(p->kind), "over", eval_kind_name(p->over), "lengths", lengths,
                      "seed", (json_int_t)p->seed, "samples", p->samples, "max_tokens", p->max_tokens, "files",
                      files, "documents", p->documents, "generated", p->generated, "depths", p->depths,
@@ -74,7 +83,7 @@ json_t *eval_params_json(const eval_params *p) {
                      p->source, "limit", p->limit, "per_haystack", p->per_haystack, "ks", ks, "topk", p->topk,
                      "dense", p->dense, "text_hash", p->text_hash, "reworded", p->reworded, "published", p->published,
                      "words", p->words, "questions", (json_int_t)p->questions, "thinking",
-                     p->thinking == THINK_FIRST, "as_ask", p->as_ask, "named_depths", named);
+                     p->thinking == THINK_FIRST, "as_ask", p->as_ask, "named_depths", named, "fault", faults[p->fault]);
 }
 
 static int64_t number(const json_t *j, const char *key) {
@@ -156,6 +165,8 @@ int eval_params_parse(eval_params *p, const char *json, ph_error *err) {
     p->dense = flag(j, "dense");
     p->thinking = flag(j, "thinking") ? THINK_FIRST : THINK_NOT;
     p->as_ask = flag(j, "as_ask");
+    const char *fault = json_string_value(json_object_get(j, "fault"));
+    if (fault) p->fault = eval_fault_find(fault);
     if (hash && strlen(hash) < sizeof p->text_hash) strcpy(p->text_hash, hash);
     if (!code) code = parse_lists(p, j, err);
     if (!code && json_is_string(json_object_get(j, "data")) && !(p->data = copy(j, "data")))

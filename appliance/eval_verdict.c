@@ -56,6 +56,7 @@ int eval_sights_add(eval_sights *s, session *conversation, const generate_step *
     }
     int64_t n = session_length(conversation);
     if (n > s->n_score) return PH_OK;
+    if (s->n_steps == 0) s->chance = n > 0 ? (double)step->layers[0].count / (double)n : 0;
     eval_sight *row = s->at + (size_t)s->n_steps * (size_t)s->layers * (size_t)n_spans;
     for (int l = 0; l < s->layers; l++, row += n_spans) {
         bool own = step->layers[l].score || l == 0;
@@ -188,6 +189,55 @@ static bool selected(const eval_question *q, float share, int first, int last) {
     return share >= least - 1e-4f;
 }
 
+/* Probability that of n tokens at least c are selected, where each is by chance p (binomial). */
+static double at_least(int64_t c, int64_t n, double p) {
+    double sum = 0, term = 0;
+    for (int64_t i = c; i <= n && (i <= c + 1 || term > sum * 1e-12); i++) {
+        term = exp(lgamma((double)n + 1) - lgamma((double)i + 1) - lgamma((double)(n - i) + 1) +
+                   (double)i * log(p) + (double)(n - i) * log1p(-p));
+        sum += term;
+    }
+    return c <= 0 || sum > 1 ? 1 : sum;
+}
+
+/* In a short text a selection covers a large part of everything, and some of the place by chance: it was selected
+ * where that is unlikely, in one step of one layer, in one layer, or in all together; or where its best token stands
+ * among the very first in more layers than chance has it. */
+static bool beyond_chance(const eval_sights *s, int until, int span, int64_t tokens) {
+    enum { LIKELY_ONCE_IN = 100, FIRST_ONCE_IN = 100 };
+    double p = s->chance;
+    int steps = until < s->n_steps ? until : s->n_steps;
+    if (p <= 0 || p >= 1 || steps == 0) return true;
+    int64_t all = 0, most_of_layer = 0, most = 0, n_first = 0;
+    int64_t positions = s->n_score - EVAL_STEPS, first = positions / (FIRST_ONCE_IN * tokens);
+    if (first < 1) first = 1;
+    for (int l = 0; l < s->layers; l++) {
+        int64_t of_layer = 0;
+        for (int t = 0; t < steps; t++) {
+            size_t at = ((size_t)t * (size_t)s->layers + (size_t)l) * (size_t)s->n_spans + (size_t)span;
+            int64_t n = llroundf(s->at[at].share * (float)tokens);
+            of_layer += n;
+            most = n > most ? n : most;
+            n_first += s->at[at].rank && s->at[at].rank <= first;
+        }
+        all += of_layer;
+        most_of_layer = of_layer > most_of_layer ? of_layer : most_of_layer;
+    }
+    double rarest = at_least(all, tokens * steps * s->layers, p);
+    rarest = fmin(rarest, s->layers * at_least(most_of_layer, tokens * steps, p));
+    rarest = fmin(rarest, s->layers * steps * at_least(most, tokens, p));
+    if (positions > first * tokens)
+        rarest = fmin(rarest, at_least(n_first, (int64_t)steps * s->layers,
+                                       (double)(first * tokens) / (double)positions));
+    return rarest * LIKELY_ONCE_IN < 1;
+}
+
+static bool any_beyond_chance(const eval_question *q, const eval_sights *s, int until, int first, int last) {
+    for (int i = first; i < last && i < s->n_spans; i++)
+        if (beyond_chance(s, until, i, q->spans[i].end - q->spans[i].start)) return true;
+    return false;
+}
+
 /* The reference to explain: of several asked for the first that is missing, else the one most like the
  * answer. */
 static int reference_of(const eval_question *q, const eval_score *score, const char *got) {
@@ -231,7 +281,9 @@ eval_verdict eval_judge(const eval_question *q, const eval_answer *a, const eval
     best.share = fmaxf(best.share, before.share);
     best.mass = fmaxf(best.mass, before.mass);
     if (before.rank && (!best.rank || before.rank < best.rank)) best.rank = before.rank;
-    if (!selected(q, best.share, first, last)) {
+    if (!selected(q, best.share, first, last) ||
+        !(any_beyond_chance(q, s, until, first, last) ||
+          any_beyond_chance(q, thought, thought->n_steps, first, last))) {
         snprintf(detail, ROOM, "best rank %lld of %d selected, %.0f%% of its tokens", (long long)best.rank, k,
                  100 * best.share);
         return VERDICT_NOT_SELECTED;

@@ -18,6 +18,7 @@ typedef struct eval_sight {
 typedef struct eval_sights {
     eval_sight *at;
     int n_steps, layers, n_spans;
+    double chance; /* share of all positions that the first step could select; 0 = unknown */
     float *score; /* working memory: index scores of one layer */
     int64_t n_score;
 } eval_sights;
@@ -32,7 +33,7 @@ eval_sight eval_sights_best(const eval_sights *s, int from, int to, int from_lay
 
 typedef enum eval_verdict {
     VERDICT_RIGHT,
-    VERDICT_NOT_SELECTED, /* the indexer missed the place: its best rank is over k */
+    VERDICT_NOT_SELECTED, /* the indexer missed the place: no more of it was selected than chance selects */
     VERDICT_NOT_USED,     /* it was selected, and the answer does not have it: its mass */
     VERDICT_CUT_OFF,      /* the answer was still being given when it had to end */
     VERDICT_WRONG_COPY,   /* the right place, copied wrongly */

@@ -120,6 +120,46 @@ static void verdicts(void **state) {
     assert_int_equal(judge("1234567", "no", STOP_EOS, (sight){0.1f, 0, 400}, d), VERDICT_NOT_SELECTED);
 }
 
+/* Of 2,048 positions 512 are selected: a place of eight tokens has two of them by chance, in some layer of some step
+ * four or five. */
+static void what_chance_selects_is_not_selected(void **state) {
+    (void)state;
+    enum { STEPS = 4, LAYERS = 8, TOKENS = 8 };
+    char *answers[] = {(char *)(uintptr_t) "1234567"}, d[400];
+    eval_question q = {.answers = answers, .n_answers = 1, .all = true, .n_spans = 1};
+    q.spans[0] = (eval_span){100, 100 + TOKENS};
+    eval_score score;
+    assert_int_equal(eval_score_answer(&score, EVAL_NEEDLE, &q, "no", NULL), 0);
+    uint32_t ends[] = {1, 2};
+    eval_answer a = {"no", STOP_EOS, ends, 2};
+    eval_sight at[STEPS * LAYERS];
+    eval_sights sights = {.at = at, .n_steps = STEPS, .layers = LAYERS, .n_spans = 1, .chance = 0.25};
+    eval_random r = eval_stream(1, "selections", 0, 0);
+    int missed = 0;
+    for (int run = 0; run < 200; run++) {
+        for (int i = 0; i < STEPS * LAYERS; i++) {
+            int n = 0;
+            for (int k = 0; k < TOKENS; k++) n += eval_below(&r, 4) == 0;
+            at[i] = (eval_sight){(float)n / TOKENS, 0.01f, 7};
+        }
+        missed += eval_judge(&q, &a, &score, &sights, &(eval_sights){0}, 512, d) == VERDICT_NOT_SELECTED;
+    }
+    assert_true(missed >= 190); /* and not all: chance selects much once in a while */
+    /* One layer that has it all, in the step that counts. */
+    for (int i = 0; i < STEPS * LAYERS; i++) at[i] = (eval_sight){i % LAYERS == 6 ? 1 : 0.25f, 0.4f, 1};
+    assert_int_equal(eval_judge(&q, &a, &score, &sights, &(eval_sights){0}, 512, d), VERDICT_NOT_USED);
+    /* In one step a layer or two that have it all may be chance, but not that it is first in three of them. */
+    for (int i = 0; i < LAYERS; i++) at[i] = (eval_sight){i > 4 ? 0.5f : 0.25f, 0.4f, i > 4 ? 1 : 700};
+    sights.n_steps = 1;
+    sights.n_score = 2048 + EVAL_STEPS;
+    assert_int_equal(eval_judge(&q, &a, &score, &sights, &(eval_sights){0}, 512, d), VERDICT_NOT_USED);
+    for (int i = 0; i < LAYERS; i++) at[i].rank = 60;
+    assert_int_equal(eval_judge(&q, &a, &score, &sights, &(eval_sights){0}, 512, d), VERDICT_NOT_SELECTED);
+    /* Where all positions are selected there is nothing to miss. */
+    sights.chance = 1;
+    assert_int_equal(eval_judge(&q, &a, &score, &sights, &(eval_sights){0}, 512, d), VERDICT_NOT_USED);
+}
+
 static void several_references(void **state) {
     (void)state;
     char *answers[] = {(char *)(uintptr_t) "11", (char *)(uintptr_t) "22", (char *)(uintptr_t) "33",
@@ -178,6 +218,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(normalisation), cmocka_unit_test(f1),       cmocka_unit_test(contains),
         cmocka_unit_test(wilson),        cmocka_unit_test(verdicts), cmocka_unit_test(several_references),
+        cmocka_unit_test(what_chance_selects_is_not_selected),
         cmocka_unit_test(streams),       cmocka_unit_test(words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
