@@ -440,7 +440,7 @@ static void uploads_are_bounded(void **state) {
     raw_write(fd, text, sizeof text - 1);
     usleep(200000);
     close(fd);
-    for (double until = seconds_now() + 3;
+    for (double until = seconds_now() + 60;
          seconds_now() < until && files_holding(shared->dir, "MARKERSHORT", 11);)
         usleep(20000);
     assert_int_equal(files_holding(shared->dir, "MARKERSHORT", 11), 0);
