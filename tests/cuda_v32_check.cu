@@ -92,7 +92,7 @@ struct mla_case {
     bool f32;
     std::vector<int> count;
     float sharp = 1.0f; /* scores' factor: where it is great, the greatest score moves far from block to block */
-    bool alone = false;
+    bool pair = false;
 };
 
 static void check_mla(bool fp8, v32_variant variant, const mla_case &c) {
@@ -145,7 +145,7 @@ static void check_mla(bool fp8, v32_variant variant, const mla_case &c) {
     a.position_stride = c.n_select;
     a.n_tok = c.n_tok, a.n_head = c.n_head, a.n_split = c.n_split;
     a.scale = 0.1352337789f * 0.5f * c.sharp;
-    a.alone = c.alone;
+    a.pair = c.pair && variant == V32_WGMMA;
     if (c.f32) a.out_f32 = to_gpu(out);
     else a.out = to_gpu(half);
     a.lse = to_gpu(lse);
@@ -215,8 +215,8 @@ static void check_all_mla(bool fp8, v32_variant variant, bool small) {
         {1, 64, 1, 64, 1, true, {1}},
         {3, 64, 100, 200, 1, true, {0, 65, 130}},
         {2, 128, 300, 300, 1, false, {100, 193}},
-        {3, 128, 100, 200, 1, true, {0, 65, 130}},
-        {2, 128, 50, 320, 3, true, {300, 1}},
+        {3, 128, 100, 200, 1, true, {0, 65, 130}, 1.0f, true},
+        {2, 128, 50, 320, 3, true, {300, 1}, 1.0f, true},
         {2, 64, 50, 320, 3, true, {300, 1}},
         {5, 64, 80, 130, 2, false, {128, 0, 64, 63, 129}},
         {2, 64, 300, 300, 1, true, {257, 300}, 12.0f},
@@ -227,7 +227,8 @@ static void check_all_mla(bool fp8, v32_variant variant, bool small) {
         cases.push_back({1, 128, 40000, 40000, 1, true, {39999}});
         cases.push_back({3, 128, 9000, 9000, 17, true, {9000, 64, 0}});
         cases.push_back({40, 128, 5000, 2048, 1, true, {2048, 2047, 1, 0, 700, 1985}, 1.0f, true});
-        cases.push_back({70, 256, 3000, 2048, 1, false, {2048, 1000}});
+        cases.push_back({70, 256, 3000, 2048, 1, false, {2048, 1000}, 1.0f, true});
+        cases.push_back({40, 128, 5000, 2048, 1, false, {2048, 2047, 1, 0, 700, 1985}, 1.0f, false});
     }
     for (const auto &c : cases) check_mla(fp8, variant, c);
 }

@@ -5,17 +5,28 @@
 
 enum { MOST_EXPERTS = EXPERT_POINTERS, MOST_PICKS = 64 };
 
-/* The list: pairs of expert first + e stand at start[e] .. start[e + 1], in ascending order of the token; those of an
- * expert that is not here have no place. One block; a warp has an expert at a time. */
-static __global__ void list_pairs(const int32_t *expert, int n_pair, int n_pick, int first_expert, int n_expert,
-                                  int32_t *start, int32_t *list, int32_t *place) {
+/* Which experts are here: first + i * step, for i < n. */
+struct experts_here {
+    int first, step, n;
+};
+
+/* The entry of an expert's number, -1 where it is not here. */
+static __device__ __forceinline__ int entry_of(const experts_here &h, int number) {
+    int i = (number - h.first) / h.step;
+    return number >= h.first && i < h.n && h.first + i * h.step == number ? i : -1;
+}
+
+/* The list: pairs of entry e stand at start[e] .. start[e + 1], in ascending order of the token; those of an expert that
+ * is not here have no place. One block; a warp has an expert at a time. */
+static __global__ void list_pairs(const int32_t *expert, int n_pair, int n_pick, experts_here here, int32_t *start,
+                                  int32_t *list, int32_t *place) {
     __shared__ int count[MOST_EXPERTS + 1];
-    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, n_expert = here.n;
     for (int e = threadIdx.x; e <= n_expert; e += blockDim.x) count[e] = 0;
     __syncthreads();
     for (int i = threadIdx.x; i < n_pair; i += blockDim.x) {
-        int e = expert[i] - first_expert;
-        if (e >= 0 && e < n_expert) atomicAdd(&count[e + 1], 1);
+        int e = entry_of(here, expert[i]);
+        if (e >= 0) atomicAdd(&count[e + 1], 1);
     }
     __syncthreads();
     if (threadIdx.x == 0)
@@ -27,7 +38,7 @@ static __global__ void list_pairs(const int32_t *expert, int n_pair, int n_pick,
         if (count[e + 1] == at) continue;
         for (int first = 0; first < n_pair; first += 32) {
             int i = first + lane;
-            bool mine = i < n_pair && expert[i] - first_expert == e;
+            bool mine = i < n_pair && expert[i] == here.first + e * here.step;
             unsigned mask = __ballot_sync(0xffffffffu, mine);
             if (mine) {
                 int to = at + __popc(mask & ((1u << lane) - 1u));
@@ -63,7 +74,7 @@ static __global__ void swiglu_rows(float *gate, const float *up, int width, cons
 
 /* y[t] += the picks' rows, the lower expert number first; those of experts that are not here are left out. */
 static __global__ void gather_sum(const int32_t *expert, const float *weight, const int32_t *place, const float *rows,
-                                  float *y, int n_pick, int hidden, int first_expert, int n_expert) {
+                                  float *y, int n_pick, int hidden, experts_here set) {
     __shared__ int order[MOST_PICKS];
     __shared__ bool here[MOST_PICKS];
     int64_t t = blockIdx.x;
@@ -71,7 +82,7 @@ static __global__ void gather_sum(const int32_t *expert, const float *weight, co
         int mine = expert[t * n_pick + threadIdx.x], rank = 0;
         for (int i = 0; i < n_pick; i++) rank += expert[t * n_pick + i] < mine;
         order[rank] = threadIdx.x;
-        here[rank] = mine >= first_expert && mine < first_expert + n_expert;
+        here[rank] = entry_of(set, mine) >= 0;
     }
     __syncthreads();
     for (int d = threadIdx.x; d < hidden; d += blockDim.x) {
@@ -100,6 +111,7 @@ static unsigned char *take(unsigned char **at, size_t bytes) {
 static void run_tokens(kern *k, const kern_experts *a) {
     cudaStream_t stream = cuda_stream(k);
     int n_pair = a->n_tok * a->n_pick, n_routed = a->n_routed ? a->n_routed : a->n_expert;
+    experts_here here = {a->first, a->step ? a->step : 1, a->n_expert};
     /* Small tiles while an expert has few rows on average: most of a large one would be empty. */
     int tile_rows = a->gate[0]->type == KERN_F32 || n_pair < 48 * n_routed ? 16 : 128;
     int n_tile = n_pair / tile_rows + (n_pair < a->n_expert ? n_pair : a->n_expert);
@@ -112,8 +124,7 @@ static void run_tokens(kern *k, const kern_experts *a) {
     float *gate = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->width * 4));
     float *up = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->width * 4));
     float *rows = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->hidden * 4));
-    list_pairs<<<1, 1024, 0, stream>>>(a->expert, n_pair, a->n_pick, a->first, a->n_expert, start, list,
-                                       place);
+    list_pairs<<<1, 1024, 0, stream>>>(a->expert, n_pair, a->n_pick, here, start, list, place);
     list_tiles<<<1, 32, 0, stream>>>(start, a->n_expert, tile_rows, tile_expert, tile_first, n_tile);
     expert_tiles tiles = {tile_expert, tile_first, start, n_tile};
     expert_pointers w = pointers_of(a->gate, a->n_expert);
@@ -125,7 +136,7 @@ static void run_tokens(kern *k, const kern_experts *a) {
     w = pointers_of(a->down, a->n_expert);
     cuda_grouped_product(k, &w, a->down[0], gate, a->width, nullptr, rows, a->hidden, &tiles, tile_rows);
     gather_sum<<<a->n_tok, 256, 0, stream>>>(a->expert, a->weight, place, rows, a->y, a->n_pick, a->hidden,
-                                             a->first, a->n_expert);
+                                             here);
     cuda_launched(k, "experts");
 }
 

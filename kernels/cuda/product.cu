@@ -201,8 +201,7 @@ static __global__ void __launch_bounds__(256, 2) product_tile(product p, const p
 /* ---- few rows: a warp has 16 rows and 8 of W's. W goes from memory to registers, 512 columns ahead of their use; the
  * block's rows of x, as bf16, through shared memory, so that no product waits for a load of its own ---- */
 
-enum { PIECE = 512, PIECE_STEPS = PIECE / TILE_K, PIECE_STRIDE = PIECE / 8 + 4 /* uint4; 4 more spread the banks */,
-       AHEAD_ROWS = 2 };
+enum { PIECE = 512, PIECE_STEPS = PIECE / TILE_K, PIECE_STRIDE = PIECE / 8 + 4 /* uint4; 4 more spread the banks */ };
 
 /* Eight weights as they come from memory, and as bf16; `at`: their place in the piece, counted from the first block of
  * factors on. */
@@ -238,8 +237,8 @@ static __global__ void __launch_bounds__(128) product_few(product p, const point
                                 ((int64_t)w_row * p.w_stride + q * 8) * (FP8 ? 1 : 2);
     int n_step = (p.cols + TILE_K - 1) / TILE_K;
     /* A lane's columns of a piece lie in at most PIECE / 128 + 1 blocks of factors. */
-    constexpr int FACTORS = PIECE / 128 + 1, PIECES = FP8 ? 3 : 2;
-    auto load_w = [&](int first, chunk (&b)[PIECE_STEPS], float (&factor)[FACTORS]) {
+    constexpr int FACTORS = PIECE / 128 + 1;
+    auto load_w = [&](int first, chunk b[PIECE_STEPS], float factor[FACTORS]) {
 #pragma unroll
         for (int i = 0; i < PIECE_STEPS; i++)
             b[i] = first + i < n_step
@@ -253,43 +252,14 @@ static __global__ void __launch_bounds__(128) product_few(product p, const point
                 factor[i] = c < p.cols ? factor_at(at.w, w_row, c) : 0.0f;
             }
     };
-    /* One or two rows of x come like W, a piece ahead of their use: without that each piece would cost a memory latency
-     * of its own. */
-    bool ahead = n_row <= AHEAD_ROWS && p.vector;
-    auto x_row = [&](int r) {
-        int row = at.row0 + r;
-        return at.x + (int64_t)(EXPERTS && p.list ? p.list[row] : row) * p.x_stride;
-    };
-    const float *x_ahead[AHEAD_ROWS];
-    float4 coming[AHEAD_ROWS];
-#pragma unroll
-    for (int r = 0; r < AHEAD_ROWS; r++) x_ahead[r] = x_row(ahead && r < n_row ? r : 0);
-    auto ask_x = [&](int first) {
-        int c = first * TILE_K + threadIdx.x * 4;
-#pragma unroll
-        for (int r = 0; r < AHEAD_ROWS; r++)
-            coming[r] = r < n_row && c < p.cols ? *reinterpret_cast<const float4 *>(x_ahead[r] + c)
-                                                : make_float4(0, 0, 0, 0);
-    };
-    auto keep_x = [&](int r, float4 v) {
-        reinterpret_cast<uint2 *>(xs + r * PIECE_STRIDE)[threadIdx.x] =
-            make_uint2(pack_bf16(v.x, v.y), pack_bf16(v.z, v.w));
-    };
     float sum[4] = {};
-    chunk b[PIECES][PIECE_STEPS]; /* this piece and those after it */
-    float factor[PIECES][FACTORS] = {};
-#pragma unroll
-    for (int i = 0; i < PIECES - 1; i++) load_w(i * PIECE_STEPS, b[i], factor[i]);
-    if (ahead) ask_x(0);
+    chunk b[PIECE_STEPS], next[PIECE_STEPS];
+    float factor[FACTORS] = {}, next_factor[FACTORS] = {};
+    load_w(0, b, factor);
     for (int first = 0; first < n_step; first += PIECE_STEPS) {
-        if (ahead) {
-#pragma unroll
-            for (int r = 0; r < AHEAD_ROWS; r++)
-                if (r < n_row) keep_x(r, coming[r]);
-        }
-        for (int r = 0; r < n_row && !ahead; r++) {
-            int c = first * TILE_K + threadIdx.x * 4;
-            const float *x = x_row(r);
+        for (int r = 0; r < n_row; r++) {
+            int row = at.row0 + r, c = first * TILE_K + threadIdx.x * 4;
+            const float *x = at.x + (int64_t)(EXPERTS && p.list ? p.list[row] : row) * p.x_stride;
             float4 v = make_float4(0, 0, 0, 0);
             if (p.vector) {
                 if (c < p.cols) v = *reinterpret_cast<const float4 *>(x + c);
@@ -299,29 +269,26 @@ static __global__ void __launch_bounds__(128) product_few(product p, const point
                 if (c + 2 < p.cols) v.z = x[c + 2];
                 if (c + 3 < p.cols) v.w = x[c + 3];
             }
-            keep_x(r, v);
+            reinterpret_cast<uint2 *>(xs + r * PIECE_STRIDE)[threadIdx.x] =
+                make_uint2(pack_bf16(v.x, v.y), pack_bf16(v.z, v.w));
         }
         __syncthreads();
-        load_w(first + (PIECES - 1) * PIECE_STEPS, b[PIECES - 1], factor[PIECES - 1]);
-        if (ahead) ask_x(first + PIECE_STEPS);
+        load_w(first + PIECE_STEPS, next, next_factor);
 #pragma unroll
         for (int i = 0; i < PIECE_STEPS; i++) {
             if (first + i >= n_step) break;
             uint4 low = make_uint4(0, 0, 0, 0), high = low;
             if (g < n_row) low = xs[g * PIECE_STRIDE + i * 4 + q];
             if (g + 8 < n_row) high = xs[(g + 8) * PIECE_STRIDE + i * 4 + q];
-            uint4 v = expand(b[0][i], factor[0], i * TILE_K + q * 8 + at.w.col0);
+            uint4 v = expand(b[i], factor, i * TILE_K + q * 8 + at.w.col0);
             mma_bf16(sum, low.x, high.x, low.y, high.y, v.x, v.y);
             mma_bf16(sum, low.z, high.z, low.w, high.w, v.z, v.w);
         }
         __syncthreads();
 #pragma unroll
-        for (int n = 0; n < PIECES - 1; n++) {
+        for (int i = 0; i < PIECE_STEPS; i++) b[i] = next[i];
 #pragma unroll
-            for (int i = 0; i < PIECE_STEPS; i++) b[n][i] = b[n + 1][i];
-#pragma unroll
-            for (int i = 0; i < FACTORS; i++) factor[n][i] = factor[n + 1][i];
-        }
+        for (int i = 0; i < FACTORS; i++) factor[i] = next_factor[i];
     }
 #pragma unroll
     for (int half = 0; half < 2; half++) {

@@ -21,7 +21,8 @@ enum {
     STAGES = 4,
     LAG = 2,                                 /* stages under way */
     MATH_WARPS = KEYS / 16,
-    HOPPER_THREADS = (MATH_WARPS + 4) * 32,  /* of the loading warpgroup one warp works */
+    LOAD_WARPS = 4,
+    HOPPER_THREADS = (MATH_WARPS + LOAD_WARPS) * 32,
     HOPPER_SHARED = STAGES * STAGE_BYTES + STAGES * 16,
     FEW = 4,                                 /* tokens that share keys */
     FEW_WARPS = 16,
@@ -59,18 +60,20 @@ static __device__ __forceinline__ uint32_t key_word(const v32_index &a, int64_t 
 
 #ifdef V32_HOPPER
 /* A stage's queries: row `nn * 8 + 2 * qq + e` of a token's 64 holds head qq * 16 + nn * 2 + e, so that the columns of
- * lane qq are sixteen heads in a row and their weights four 16-byte loads. */
-static __device__ __forceinline__ void load_stage(const v32_index &a, uint32_t to, int token, int end) {
+ * lane qq are sixteen heads in a row and their weights four 16-byte loads. Warp `warp` of four has heads 16 * warp on. */
+static __device__ __forceinline__ void load_stage(const v32_index &a, uint32_t to, int token, int end, int warp) {
     int lane = threadIdx.x & 31, part = lane & 7, sub = lane >> 3;
-    const uint8_t *from = a.q + ((int64_t)token * HEADS + sub) * DIM + part * 16;
-    uint32_t row0 = to + (uint32_t)(((sub >> 1) * 8 + (sub & 1)) * 128), part0 = (uint32_t)(part ^ (sub & 1));
+    const uint8_t *from = a.q + ((int64_t)token * HEADS + warp * 16 + sub) * DIM + part * 16;
+    uint32_t row0 = to + (uint32_t)(((sub >> 1) * 8 + (sub & 1) + 2 * warp) * 128);
+    uint32_t part0 = (uint32_t)(part ^ (sub & 1) ^ (2 * warp)) << 4;
     bool valid[PAIR] = {token < end, token + 1 < end};
 #pragma unroll
-    for (int i = 0; i < 32; i++) {
-        int t = i >> 4, qq = (i & 15) >> 2;
-        uint32_t at = row0 + (t * HEADS + (i & 3) * 16 + 2 * qq) * 128 + ((part0 ^ (2 * qq)) << 4);
-        copy_async16_to(at, valid[t] ? from + i * 4 * DIM : a.q, valid[t]);
-    }
+    for (int t = 0; t < PAIR; t++)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            copy_async16_to(row0 + part0 + (t * HEADS + i * 16) * 128,
+                            valid[t] ? from + (t * HEADS + i * 4) * DIM : a.q, valid[t]);
+    if (warp) return;
     bool have = valid[lane >> 4];
     copy_async16_to(to + QUERY_BYTES + lane * 16, have ? a.w + (int64_t)token * HEADS + lane * 4 : a.w, have);
 }
@@ -87,7 +90,7 @@ static __global__ void __launch_bounds__(HOPPER_THREADS, 1) index_wgmma(const v3
     if (threadIdx.x == 0) {
         if (shared & 1023) __trap();
         for (int i = 0; i < STAGES; i++) {
-            barrier_init_warps(full + i * 8, 1);
+            barrier_init_warps(full + i * 8, LOAD_WARPS);
             barrier_init_warps(empty + i * 8, MATH_WARPS);
         }
         fence_async_proxy();
@@ -96,11 +99,10 @@ static __global__ void __launch_bounds__(HOPPER_THREADS, 1) index_wgmma(const v3
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, n = (end - start + PAIR - 1) / PAIR;
     if (warp >= MATH_WARPS) {
         registers_fewer<32>();
-        if (warp > MATH_WARPS) return;
         for (int i = 0; i < n + LAG; i++) {
             if (i < n) {
                 barrier_wait(empty + i % STAGES * 8, (i / STAGES & 1) ^ 1);
-                load_stage(a, shared + i % STAGES * STAGE_BYTES, start + i * PAIR, end);
+                load_stage(a, shared + i % STAGES * STAGE_BYTES, start + i * PAIR, end, warp - MATH_WARPS);
             }
             copy_commit(); /* an empty group at the end keeps the count */
             if (i < LAG) continue;
@@ -212,7 +214,7 @@ static __global__ void __launch_bounds__(FEW_WARPS * 32, 1) index_few(const v32_
         }
         copy_commit();
     };
-    if (warp == 0) load_stage(a, shared, token, token + 1);
+    if (warp < LOAD_WARPS) load_stage(a, shared, token, token + 1, warp);
     copy_commit();
     int tile = first + (warp >> 2), step = FEW_WARPS / 4;
 #pragma unroll

@@ -7,8 +7,8 @@
  * are never transposed. Items follow each other without a pause: the next item's first keys come while the last values
  * of this one are summed and written.
  *
- * With 128 heads the two items of a token go to the two blocks of a cluster: each gathers (and converts) half of the
- * keys and copies them into the other's tile, so that a key leaves the L2 once for all heads.
+ * In pairs (v32_mla.pair) the two items of a token go to the two blocks of a cluster: each gathers (and converts) half of
+ * the keys and copies them into the other's tile, so that a key leaves the L2 once for 128 heads.
  */
 #include "kernels/cuda/v32_mla.cuh"
 #include "kernels/cuda/v32_wgmma.cuh"
@@ -68,10 +68,6 @@ static __device__ __forceinline__ void hand_over(uint32_t shared, mla_barriers b
     if (lane == 0) barrier_arrive_expect(full, (TO - FROM) * 8 * 128);
     else if (lane_arrives()) barrier_arrive(full);
 }
-template <bool PAIR> static __device__ __forceinline__ void wait_empty(mla_barriers bar, int slot, int parity) {
-    if (PAIR) barrier_wait_cluster(bar.empty(slot), parity);
-    else barrier_wait(bar.empty(slot), parity);
-}
 
 /* bf16: eight lanes have a row's 128 bytes of a chunk, a thread four rows; in a pair two, of the block's half of the
  * keys. */
@@ -120,7 +116,7 @@ static __device__ __forceinline__ void load_bf16(const v32_mla &a, uint32_t shar
                 from[p] = cache + (int64_t)(valid[p] ? now[p] : 0) * (V32_KEY * 2);
                 later[p] = v32_place(a, item, b + 2, row[p]);
             }
-            wait_empty<PAIR>(bar, slot, (n >> 1 & 1) ^ 1);
+            barrier_wait(bar.empty(slot), (n >> 1 & 1) ^ 1);
             copy_rows<0, 4, ROWS>(to, from, valid);
             copy_commit();
             copy_rows<4, 9, ROWS>(to, from, valid);
@@ -317,7 +313,7 @@ static __device__ __forceinline__ void load_fp8_pair(const v32_mla &a, uint32_t 
 #pragma unroll
             for (int i = 0; i < 4; i++) factor[i] = __float2half2_rn(__uint_as_float(bits[i]));
             factors = load16(from + V32_LATENT, valid);
-            wait_empty<true>(bar, slot, (n >> 1 & 1) ^ 1);
+            barrier_wait(bar.empty(slot), (n >> 1 & 1) ^ 1);
 #pragma unroll
             for (int e = 0; e < 2; e++)
                 copy_async16_to(to + V32_VALUE_CHUNKS * V32_CHUNK + part[e], rotated + (quarter * 2 + e) * 16, have);
@@ -649,7 +645,8 @@ cudaError_t v32_mla_launch(const v32_mla *a, v32_variant variant, cudaStream_t s
     if (error != cudaSuccess) return error;
     if (variant == V32_WGMMA) {
         if (major != 9) return cudaErrorNotSupported;
-        if (a->n_head % (2 * V32_HEADS) == 0 && !a->alone)
+        if (a->pair && a->n_head % (2 * V32_HEADS)) return cudaErrorNotSupported;
+        if (a->pair)
             error = a->fp8 ? launch_wgmma(mla_wgmma<true, false, true>, a, n_sm, true, stream)
                            : launch_wgmma(mla_wgmma<false, true, true>, a, n_sm, true, stream);
         else

@@ -23,7 +23,7 @@ enum {
     HELD = 16,        /* scores that a thread of a cluster holds */
     OWN_MOST = 4096,  /* that pass the bound, of a block */
     LIST_MOST = 8192, /* of a row */
-    CLUSTER_ROWS = 64,
+    CLUSTER_ROWS = 8, /* with more rows the clusters wait for each other */
 };
 
 /* Greater scores are greater numbers; the two zeros are one; NaN is 0. */
@@ -319,7 +319,7 @@ static __global__ void __launch_bounds__(1024) topk_cluster(const v32_topk a, in
     }
     cluster_arrive();
     cluster_wait();
-    uint32_t theirs = cluster_load(&s.bound, lane % n_part);
+    uint32_t theirs = cluster_load(&s.bound, lane < n_part ? lane : 0);
 #pragma unroll
     for (int d = 16; d; d >>= 1) {
         uint32_t other = __shfl_xor_sync(0xffffffffu, theirs, d);
@@ -353,9 +353,15 @@ static __global__ void __launch_bounds__(1024) topk_cluster(const v32_topk a, in
         if (part == 0) select_row(a, row, memory, capacity, map_words);
         return;
     }
-    for (int p = 0; p < n_part; p++) {
-        int from = __shfl_sync(0xffffffffu, up_to - have, p), m = __shfl_sync(0xffffffffu, have, p);
-        for (int i = threadIdx.x; i < m; i += threads) list[from + i] = cluster_load(own + i, p);
+    int until[8]; /* entries of the blocks up to each: a thread's loads from any block are under way at once */
+#pragma unroll
+    for (int p = 0; p < 8; p++) until[p] = __shfl_sync(0xffffffffu, up_to, p);
+    for (int i = threadIdx.x; i < total; i += threads) {
+        int p = 0, before = 0;
+#pragma unroll
+        for (int j = 0; j < 7; j++)
+            if (i >= until[j]) p = j + 1, before = until[j];
+        list[i] = cluster_load(own + (i - before), p);
     }
     cluster_arrive(); /* the others' lists have been read; nobody leaves before all of them are */
     __syncthreads();
@@ -409,7 +415,7 @@ cudaError_t v32_topk_launch(const v32_topk *a, cudaStream_t stream) {
     size_t shared = STATE_BYTES + (size_t)BINS * 4 + (size_t)map_words * 8 + (size_t)capacity * 8;
     int threads = a->threads ? a->threads : a->n_row > n_sm || (a->parts != 1 && a->n_row > CLUSTER_ROWS) ? 512 : 1024;
     int parts = a->parts ? a->parts : a->n_row <= CLUSTER_ROWS ? 8 : 1;
-    if (a->n_select > threads * parts || sees > (int64_t)threads * HELD * parts - 128 * parts || major < 9) parts = 1;
+    if (a->n_select > threads * parts || sees > (int64_t)threads * HELD * parts || major < 9) parts = 1;
     if (parts == 1) {
         error = cudaFuncSetAttribute(topk_rows, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
         if (error != cudaSuccess) return error;

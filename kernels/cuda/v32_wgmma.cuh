@@ -48,32 +48,17 @@ static __device__ __forceinline__ uint32_t cluster_address(uint32_t address, int
 #endif
     return there;
 }
+/* Tells a barrier of another block that this one has read what it was told of. No ordinary write is handed over, so the
+ * scope of the release is left as it is: with .cluster the compiler puts a full memory barrier before it. */
 static __device__ __forceinline__ void barrier_arrive_cluster(uint32_t there) {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(there) : "memory");
+    asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(there) : "memory");
 #endif
 }
 /* Arrives, and lets the phase wait for so many bytes of bulk copies too. */
 static __device__ __forceinline__ void barrier_arrive_expect(uint32_t barrier, uint32_t bytes) {
 #if __CUDA_ARCH__ >= 900
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-#endif
-}
-/* Waits for arrivals of both blocks. */
-static __device__ __forceinline__ void barrier_wait_cluster(uint32_t barrier, int parity) {
-#if __CUDA_ARCH__ >= 900
-    long long start = 0;
-    for (;;) {
-        uint32_t done;
-        asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
-                     "selp.u32 %0, 1, 0, p;\n}\n"
-                     : "=r"(done)
-                     : "r"(barrier), "r"(parity)
-                     : "memory");
-        if (done) return;
-        if (!start) start = clock64();
-        else if (clock64() - start > 4000000000LL) __trap();
-    }
 #endif
 }
 /* This block's shared memory to another's, without waiting; `barrier`, in the same block as `to`, hears of the bytes. */

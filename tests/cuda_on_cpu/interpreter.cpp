@@ -21,7 +21,7 @@ struct barrier {
 std::vector<cpu_thread> threads;
 std::vector<turn> turns;
 std::vector<barrier> warps;
-std::vector<barrier> blocks;
+std::vector<barrier> blocks, ended;
 barrier cluster;
 ucontext_t between;
 const std::function<void()> *body;
@@ -48,6 +48,8 @@ void wait_at(barrier &b, int all) {
 void begin() {
     (*body)();
     cpu_current->done = true;
+    barrier &left = ended[(size_t)cpu_current->number / cpu_block_dim.x];
+    if (++left.waiting == (int)cpu_block_dim.x) memset(cpu_shared(), 0xff, CPU_SHARED_STEP); /* a block that is gone */
     progress++;
     cpu_yield();
 }
@@ -104,6 +106,7 @@ static void run_blocks(int each, int cluster_size, unsigned x, unsigned y) {
     threads.assign((size_t)n, cpu_thread());
     warps.assign((size_t)n / 32, {0, 0});
     blocks.assign((size_t)cluster_size, {0, 0});
+    ended.assign((size_t)cluster_size, {0, 0});
     cluster = {0, 0};
     for (int i = 0; i < n; i++) {
         turn &t = turns[(size_t)i];

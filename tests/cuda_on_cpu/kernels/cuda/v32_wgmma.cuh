@@ -55,9 +55,6 @@ static inline void copy_bulk(uint32_t to, uint32_t from, uint32_t bytes, uint32_
 static inline void barrier_wait(uint32_t barrier, int parity) {
     while ((cpu_mbarrier_at(barrier)->phase & 1) == parity) cpu_yield();
 }
-static inline void barrier_wait_cluster(uint32_t barrier, int parity) {
-    barrier_wait(barrier, parity);
-}
 static inline void barrier_init_warps(uint32_t barrier, int warps) {
     barrier_init(barrier, warps);
 }
