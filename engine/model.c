@@ -41,7 +41,6 @@ int model_share_make(model_share *out, const model_config *c, int rank, int rank
                          .heads = c->heads / ranks,
                          .first_head = rank * (c->heads / ranks),
                          .experts = experts / ranks,
-                         .first_expert = rank * (experts / ranks),
                          .dense_width = width / ranks,
                          .shared_width = shared / ranks,
                          .vocab = rest < slice ? rest : slice,
@@ -261,7 +260,7 @@ static void load_moe(loader *l, layer_weights *w, int i) {
     }
     for (int e = 0; e < mine->experts && !l->failed; e++) {
         mlp_weights expert = {0};
-        snprintf(prefix, sizeof prefix, "model.layers.%d.mlp.experts.%d", i, mine->first_expert + e);
+        snprintf(prefix, sizeof prefix, "model.layers.%d.mlp.experts.%d", i, mine->rank + e * mine->ranks);
         load_mlp(l, &expert, c->expert_width, 0, c->expert_width, prefix);
         w->expert_gate[e] = expert.gate;
         w->expert_up[e] = expert.up;

@@ -12,7 +12,7 @@
 typedef struct model_share {
     int rank, ranks;
     int heads, first_head;
-    int experts, first_expert;     /* routed ones; 0 without MoE layers */
+    int experts;                   /* routed ones: rank, rank + ranks, ...; 0 without MoE layers */
     int dense_width, shared_width; /* columns of a dense MLP; of the shared experts together */
     int vocab, first_vocab;        /* rows of the head: `vocab_slice` of them but for the last rank, which may have fewer */
     int vocab_slice;

@@ -89,12 +89,12 @@ typedef struct kern_matmul_each {
 
 /* Routed experts: y[t] += sum_p weight[t, p] * down[e](silu(gate[e] x[t]) * up[e] x[t]), e = expert[t, p], the sum
  * in ascending order of e, so that a row does not depend on which others are in the call. Where the experts are spread
- * over several backends the arrays hold `first` and those after it; what is picked of the others is left out. */
+ * over several backends the arrays hold every step-th from `first` on; what is picked of the others is left out. */
 typedef struct kern_experts {
     const kern_matrix *const *gate, *const *up, *const *down; /* [n_expert] each, the arrays in host memory */
     int n_expert, n_pick;
-    int first;    /* the number of the arrays' first expert */
-    int n_routed; /* all experts that a token picks from; 0 = n_expert */
+    int first, step; /* entry i of the arrays is expert first + i * step; step 0 = 1 */
+    int n_routed;    /* all experts that a token picks from; 0 = n_expert */
     const int32_t *expert; /* [n_tok, n_pick] */
     const float *weight;   /* [n_tok, n_pick] */
     const float *x;        /* [n_tok, hidden] */

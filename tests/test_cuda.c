@@ -484,6 +484,74 @@ static void experts_are_right(void **state) {
     }
 }
 
+/* Every third expert from 0, 1 and 2 on: together what one backend with all of them gives, and each part what the CPU has. */
+static void experts_in_parts(void **state) {
+    (void)state;
+    enum { EXPERTS = 8, PICKS = 3, HIDDEN = 96, WIDTH = 40, STEP = 3 };
+    for (int n = 1; n <= 400; n += 399) {
+        float *w[3];
+        for (int j = 0; j < 3; j++) w[j] = test_values(EXPERTS * HIDDEN * WIDTH);
+        expert_set g = make_experts(gpu, w, EXPERTS, HIDDEN, WIDTH, KERN_F32),
+                   c = make_experts(cpu, w, EXPERTS, HIDDEN, WIDTH, KERN_F32);
+        float *x = test_values((int64_t)n * HIDDEN), *y = test_values((int64_t)n * HIDDEN), *weight = test_values(n * PICKS);
+        int32_t *expert = test_bytes((size_t)(n * PICKS) * 4);
+        for (int j = 0; j < n * HIDDEN; j++) x[j] /= 8;
+        for (int t = 0; t < n; t++)
+            for (int p = 0; p < PICKS; p++) expert[t * PICKS + p] = (t + 2 * p + (test_random() & 1)) % EXPERTS;
+        float *dx = floats_to_gpu(x, (int64_t)n * HIDDEN), *dw = floats_to_gpu(weight, n * PICKS);
+        int32_t *de = to_gpu(expert, (size_t)(n * PICKS) * 4);
+        float *in = test_array((int64_t)n * HIDDEN), *out = test_array((int64_t)n * HIDDEN), *scale = test_array(n),
+              *gate = test_array((int64_t)n * WIDTH), *up = test_array((int64_t)n * WIDTH);
+        for (int first = 0; first < STEP; first++) {
+            const kern_matrix *own[2][3][EXPERTS];
+            int here = 0;
+            for (int e = first; e < EXPERTS; e += STEP, here++)
+                for (int j = 0; j < 3; j++) own[0][j][here] = g.w[j][e], own[1][j][here] = c.w[j][e];
+            float *dy = floats_to_gpu(y, (int64_t)n * HIDDEN), *want = test_array((int64_t)n * HIDDEN);
+            memcpy(want, y, (size_t)n * HIDDEN * 4);
+            kern_experts a = {.gate = own[0][0], .up = own[0][1], .down = own[0][2], .n_expert = here, .n_pick = PICKS,
+                              .first = first, .step = STEP, .n_routed = EXPERTS, .expert = de, .weight = dw, .x = dx, .y = dy,
+                              .n_tok = n, .hidden = HIDDEN, .width = WIDTH};
+            gpu->experts(gpu, &a);
+            a.gate = own[1][0], a.up = own[1][1], a.down = own[1][2], a.expert = expert, a.weight = weight, a.x = x, a.y = want;
+            a.rows_in = in, a.rows_out = out, a.rows_scale = scale, a.rows_gate = gate, a.rows_up = up;
+            cpu->experts(cpu, &a);
+            float *got = from_gpu(dy, (size_t)n * HIDDEN * 4);
+            assert_near(got, want, (int64_t)n * HIDDEN, 2e-4, "a part of the experts");
+            free(got), free(want);
+        }
+        free_experts(gpu, &g);
+        free_experts(cpu, &c);
+        gpu->free(gpu, dx);
+        gpu->free(gpu, dw);
+        gpu->free(gpu, de);
+        free(x), free(y), free(weight), free(expert), free(in), free(out), free(scale), free(gate), free(up);
+        for (int j = 0; j < 3; j++) free(w[j]);
+    }
+    assert_went_well();
+}
+
+/* The CPU's bits. */
+static void sums_have_one_order(void **state) {
+    (void)state;
+    const int64_t counts[] = {1, 255, 40001};
+    for (int i = 0; i < 6; i++) {
+        int64_t n = counts[i / 2], stride = n + 5;
+        int parts = test_between(1, 9);
+        float *x = test_values(parts * stride), *y = test_values(n);
+        float *dx = floats_to_gpu(x, parts * stride), *dy = floats_to_gpu(y, n);
+        kern_sum a = {.parts = dx, .y = dy, .stride = stride, .n = n, .n_part = parts, .accumulate = i % 2};
+        gpu->sum(gpu, &a);
+        a.parts = x, a.y = y;
+        cpu->sum(cpu, &a);
+        float *got = from_gpu(dy, (size_t)n * 4);
+        assert_same_bytes(got, y, (size_t)n * 4);
+        gpu->free(gpu, dx);
+        free(x), free(y), free(got);
+    }
+    assert_went_well();
+}
+
 /* Experts whose matrices are held as codes: the same bits, with small tiles and large. */
 static void experts_of_codes_are_the_same(void **state) {
     (void)state;
@@ -548,6 +616,8 @@ int main(void) {
         cmocka_unit_test(rope_is_right),
         cmocka_unit_test(small_operations_are_right),
         cmocka_unit_test(routing_is_the_same),
+        cmocka_unit_test(experts_in_parts),
+        cmocka_unit_test(sums_have_one_order),
         cmocka_unit_test(experts_are_right),
         cmocka_unit_test(experts_of_codes_are_the_same),
     };

@@ -200,12 +200,15 @@ static void experts_in_parts(void **state) {
         k->experts(k, &a);
         a.y = part;
         a.n_routed = EXPERTS;
-        for (int first = 0; first < EXPERTS; first += a.n_expert) {
-            a.first = first;
-            a.n_expert = first == 0 ? 2 : 3;
-            a.gate = (const kern_matrix *const *)w[0] + first;
-            a.up = (const kern_matrix *const *)w[1] + first;
-            a.down = (const kern_matrix *const *)w[2] + first;
+        const kern_matrix *own[3][EXPERTS];
+        a.gate = own[0];
+        a.up = own[1];
+        a.down = own[2];
+        /* Every third from 0, 1 and 2 on. */
+        for (a.first = 0, a.step = 3; a.first < a.step; a.first++) {
+            a.n_expert = 0;
+            for (int e = a.first; e < EXPERTS; e += a.step, a.n_expert++)
+                for (int j = 0; j < 3; j++) own[j][a.n_expert] = w[j][e];
             memset(part, 0, N * HIDDEN * 4);
             k->experts(k, &a);
             for (int i = 0; i < N * HIDDEN; i++) sum[i] += part[i];

@@ -43,7 +43,7 @@ static void multiply(kern *k, const kern_matrix *w, const float *x, int64_t cols
 /* Each expert runs over the rows that chose it. */
 void cpu_experts(kern *k, const kern_experts *a) {
     for (int e = 0; e < a->n_expert; e++) {
-        int rows = 0, number = a->first + e;
+        int rows = 0, number = a->first + e * (a->step ? a->step : 1);
         for (int64_t pick = 0; pick < (int64_t)a->n_tok * a->n_pick; pick++) {
             if (a->expert[pick] != number) continue;
             memcpy(a->rows_in + (int64_t)rows * a->hidden, a->x + pick / a->n_pick * a->hidden,
