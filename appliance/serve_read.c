@@ -1,8 +1,10 @@
 /* serve_read.c - see serve_read.h. */
 #include "appliance/serve_read.h"
 
+#include "appliance/command.h"
 #include "appliance/library.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -18,7 +20,6 @@ void reading_begin(reading_now *r, int64_t pack) {
     r->done = r->total = r->cached = 0;
     r->first = -1;
     r->started = seconds_now();
-    r->failed[0] = 0;
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -64,6 +65,19 @@ json_t *reading_json(reading_now *r) {
     return out;
 }
 
+static void set_failed(reading_now *r, const char *why) {
+    pthread_mutex_lock(&r->lock);
+    snprintf(r->failed, sizeof r->failed, "%s", why);
+    pthread_mutex_unlock(&r->lock);
+}
+
+json_t *reading_failed_json(reading_now *r) {
+    pthread_mutex_lock(&r->lock);
+    json_t *out = r->failed[0] ? json_text(r->failed) : json_null();
+    pthread_mutex_unlock(&r->lock);
+    return out;
+}
+
 typedef struct reader {
     reading_now *now;
     job *job;
@@ -92,6 +106,7 @@ int serve_read(void *user, job *j, store *s, engine *e, ph_error *err) {
     reader r = {user, j};
     store_pack *packs = NULL;
     size_t n = 0;
+    char failed[sizeof r.now->failed] = "";
     int code = library_pack(s, e, NULL, err);
     if (!code) code = store_pack_list(s, engine_key(e), &packs, &n, err);
     for (size_t i = 0; i < n && !code; i++) {
@@ -106,11 +121,13 @@ int serve_read(void *user, job *j, store *s, engine *e, ph_error *err) {
             continue;
         }
         /* One pack that cannot be read does not keep the others from it. */
-        pthread_mutex_lock(&r.now->lock);
-        memcpy(r.now->failed, err->text, sizeof r.now->failed);
-        pthread_mutex_unlock(&r.now->lock);
+        memcpy(failed, err->text, sizeof failed);
+        set_failed(r.now, failed);
         code = PH_OK;
     }
     store_packs_free(packs, n);
+    /* Stopped for a question, it has not tried all: what was said before still holds. */
+    if (code && code != PH_INTERRUPTED) memcpy(failed, err->text, sizeof failed);
+    if (code != PH_INTERRUPTED) set_failed(r.now, failed);
     return code;
 }

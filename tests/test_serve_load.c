@@ -424,6 +424,42 @@ static void stopping_keeps_what_was_read(void **state) {
     world_free(w);
 }
 
+/* A pack that cannot be kept on disk: who looks is told why its documents wait, and reading goes on when that is
+ * put right. */
+static void what_cannot_be_read_says_why(void **state) {
+    (void)state;
+    world *w = world_new(NULL, 0);
+    char *there, why[480] = "";
+    assert_true(asprintf(&there, "%s/snapshots/pack-1.snapshot", w->dir) > 0);
+    wait_ready(w);
+    json_t *s = GET_JSON(w, "/api/v1/status");
+    assert_true(json_is_null(json_object_get(s, "reading_failed")));
+    json_decref(s);
+    assert_int_equal(mkdir(there, 0700), 0); /* no file can be there */
+    int64_t id = add_document(w, "light.txt", "The lighthouse stood on the island of Pharos.");
+    for (double until = seconds_now() + 60; !why[0] && seconds_now() < until; usleep(20000)) {
+        s = GET_JSON(w, "/api/v1/status");
+        if (json_is_string(json_object_get(s, "reading_failed")))
+            snprintf(why, sizeof why, "%s", text_of(s, "reading_failed"));
+        json_decref(s);
+    }
+    assert_true(why[0] != 0);
+    print_message("%s\n", why);
+    document_becomes(w, id, "waiting");
+    assert_int_equal(rmdir(there), 0);
+    json_decref(POST_JSON(w, "/api/v1/packs/read", "{}", 202));
+    document_becomes(w, id, "ready");
+    bool told = true;
+    for (double until = seconds_now() + 60; told && seconds_now() < until; usleep(20000)) {
+        s = GET_JSON(w, "/api/v1/status");
+        told = !json_is_null(json_object_get(s, "reading_failed"));
+        json_decref(s);
+    }
+    assert_false(told);
+    free(there);
+    world_free(w);
+}
+
 /* What was acknowledged is there after a stop, read or not. */
 static void uploads_survive_a_stop(void **state) {
     (void)state;
@@ -462,6 +498,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_question_starts_again_without_what_was_erased),
         cmocka_unit_test(stopping_keeps_what_was_read),
         cmocka_unit_test(uploads_survive_a_stop),
+        cmocka_unit_test(what_cannot_be_read_says_why),
     };
     if (argc > 1 && !strcmp(argv[1], INGEST_CHILD_ARGUMENT)) return ingest_child_main(argc, argv);
     signal(SIGPIPE, SIG_IGN);

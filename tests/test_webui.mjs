@@ -8,15 +8,17 @@
 // What people ask for, and where it is shown to hold (a step here, or a test in C by its name):
 //
 //    1 click a citation            "a citation shows its quote on hover and opens ...", "a citation of a PDF opens its page"
-//    2 citations are right         the same two (the marked text is the quote; pages from 1), test_citations
+//    2 citations are right         the same two (the marked text is the quote; pages from 1), "a citation stands in its
+//                                  sentence ...", test_citations
 //    3 the whole document, in order   test_library documents_stand_in_order_and_stay_there, the_model_reads_every_byte
 //    4 never truncated silently    "an error of the server is shown", test_library a_question_that_does_not_fit_...,
 //                                  test_serve openai_errors
 //    5 nothing is read twice       test_library a_restored_answer_is_the_fresh_one, test_cli_answers what_was_read_is_...
 //    6 caches survive              test_serve_load stopping_keeps_what_was_read, test_snapshot (all of it)
 //    7 progress while reading      "reading goes on over a reload; Stop ends a question while reading"
-//    8 large files finish or say why, and resume   the same, "files chosen by the picker ...", test_serve_load
-//                                  uploads_survive_a_stop, test_library kill_loses_the_chunk_in_flight_at_most
+//    8 large files finish or say why, and resume   the same, "files chosen by the picker ...", "the server goes away and
+//                                  comes back ...", "why documents wait ...", test_serve_load uploads_survive_a_stop,
+//                                  what_cannot_be_read_says_why, test_library kill_loses_the_chunk_in_flight_at_most
 //    9 picture-only pages          test_ingest_pdf pictures_only; "pages that are only pictures are named"
 //   10 a watched folder            "a watched folder: ...", test_serve_watch, test_cli_watch
 //   11 delete means everywhere     "erasing a document shows what was erased", test_serve a_delete_means_everywhere,
@@ -759,6 +761,109 @@ await step('a server with tokens asks for one; a token for asking cannot erase',
   }
 });
 
+await step('the server goes away and comes back under the page: what was asked is kept, what could not be sent is sent', async () => {
+  const data = path.join(folder, 'restarted');
+  let current;
+  const begin = async (port) => {
+    current = spawn(pharos, ['serve', '--port', port, '--data', data, '--threads', '2', '--quiet'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    let text = '';
+    current.stdout.on('data', (d) => (text += d));
+    const address = await until('it listens', () => /http:\/\/\S+/.exec(text)?.[0], 30000);
+    await until('it has its model', async () => (await fetch(`${address}health`)).status === 200, 60000);
+    return address;
+  };
+  const leave = (signal) => new Promise((gone) => {
+    current.once('exit', gone);
+    current.kill(signal);
+  });
+  try {
+    const address = await begin('0');
+    const port = new URL(address).port;
+    const context = await browser.newContext({ viewport: { width: 1360, height: 860 }, reducedMotion: 'reduce' });
+    const p = await context.newPage();
+    p.setDefaultTimeout(30000);
+    await p.goto(address);
+    await p.setInputFiles('#pick-files', path.join(docs, 'long.txt'));
+    await row(p, 'long.txt').getByText(/The model reads it/).waitFor({ timeout: 60000 });
+    await p.fill('#question', 'Which harbour met a storm?');
+    await p.keyboard.press('Enter');
+    await p.locator('.under-way', { hasText: /Reading the documents.*%/ }).waitFor({ timeout: 60000 });
+    await leave('SIGTERM');
+    await p.locator('.failure').getByText(/What was read so far is kept: send the question again\.$/).waitFor();
+    equal(await p.inputValue('#question'), 'Which harbour met a storm?', 'the question is not lost');
+    await p.locator('.top .state', { hasText: 'Pharos cannot be reached. Trying again.' }).waitFor();
+    await p.setInputFiles('#pick-files', path.join(docs, 'keeper.txt'));
+    await row(p, 'keeper.txt').getByText(/Is `pharos serve` still running\?/).waitFor();
+    await begin(port);
+    await row(p, 'keeper.txt').locator('.reason').waitFor({ state: 'detached' });
+    await until('it was sent by itself', async () =>
+      (await (await fetch(`${address}api/v1/documents`)).json()).documents.some((d) => d.name === 'keeper.txt'), 30000);
+    await p.locator('.top .state', { hasText: 'pharos-nano' }).waitFor();
+    equal(await p.locator('.notice').count(), 0, 'nothing is left of the trouble');
+    // Killed, it goes on where it was.
+    await until('some of it is read', async () => (await (await fetch(`${address}api/v1/documents`)).json()).documents.find((d) => d.name === 'long.txt').tokens_read > 3000, 60000);
+    await leave('SIGKILL');
+    await begin(port);
+    const after = (await (await fetch(`${address}api/v1/documents`)).json()).documents.find((d) => d.name === 'long.txt');
+    ok(after.tokens_read > 0, `it does not begin anew: ${after.tokens_read} of ${after.tokens}`);
+    await row(p, 'long.txt').getByText(/The model reads it|Ready/).waitFor({ timeout: 60000 });
+    await context.close();
+  } finally {
+    await leave('SIGKILL');
+  }
+});
+
+await step('why documents wait that cannot be read is told, and it can be tried again', async () => {
+  const p = await newPage();
+  await p.route('**/api/v1/status', async (route) => {
+    const s = await (await route.fetch()).json();
+    await route.fulfill({ json: { ...s, reading: null, reading_failed: 'the disk is full: a snapshot needs 81920 more bytes' } });
+  });
+  await p.goto(base);
+  await p.locator('.cannot-read', { hasText: 'The model could not read on. The disk is full' }).waitFor();
+  await axe(p, 'with what cannot be read');
+  const again = p.waitForRequest((r) => r.url().endsWith('/api/v1/packs/read'));
+  await p.getByRole('button', { name: 'Try now' }).click();
+  await again;
+  await p.context().close();
+});
+
+await step('a compressed PDF is drawn too; at 360 pixels nothing covers anything', async () => {
+  const p = await newPage({ viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true });
+  await p.goto(base);
+  await p.getByRole('button', { name: 'Documents', exact: true }).click();
+  await p.setInputFiles('#pick-files', { name: 'pressed.pdf.gz', mimeType: 'application/gzip', buffer: zlib.gzipSync(Buffer.from(pdfOf(['The bell was cast in Reval.']))) });
+  await ready(p, 'pressed.pdf.gz');
+  await row(p, 'pressed.pdf.gz').locator('button.name').click();
+  await until('it is drawn', () => p.locator('.sheet-of-pdf canvas').evaluate((c) => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((v, i) => i % 4 === 0 && v < 100)));
+  await noSideways(p, 'in a PDF');
+  const boxes = await Promise.all((await p.locator('.panel button:visible').all()).map((b) => b.boundingBox()));
+  for (const [i, a] of boxes.entries())
+    for (const b of boxes.slice(i + 1))
+      ok(a.x + a.width <= b.x + 1.5 || b.x + b.width <= a.x + 1.5 || a.y + a.height <= b.y || b.y + b.height <= a.y, `no button covers another: ${JSON.stringify([a, b])}`);
+  await axe(p, 'with a PDF in the narrow page');
+  await picture(p, 'narrow-pdf');
+  await p.context().close();
+});
+
+await step('four times the size of letters: the page scrolls as one, and nothing sideways', async () => {
+  const p = await newPage({ viewport: { width: 320, height: 256 } });
+  const id = (await api('answers?limit=1')).answers[0].id;
+  await p.goto(`${base}/#/answers/${id}`);
+  await p.locator('.exchange.found').waitFor();
+  await noSideways(p, 'in the answer');
+  ok(await p.evaluate(() => document.documentElement.scrollHeight > innerHeight), 'the whole page scrolls');
+  await p.getByRole('button', { name: 'What was read' }).click();
+  await p.locator('.map svg').waitFor();
+  await noSideways(p, 'in what was read');
+  for (const name of ['Documents', 'Questions', 'Evaluate']) {
+    await p.getByRole('button', { name, exact: true }).click();
+    await p.waitForTimeout(100);
+    await noSideways(p, `in ${name}`);
+  }
+  await p.context().close();
+});
+
 await step('360 pixels wide, dark: nothing scrolls sideways', async () => {
   // The first answer's trace went with the pack when long.txt was erased; this one is newer.
   answer = (await api('answers?limit=1')).answers[0];
@@ -876,6 +981,24 @@ await step('a long answer and many documents stay smooth', async () => {
   await busy.locator('.words .word').nth(1010).hover();
   await measured(busy, 'what was read of 200 documents, word by word');
   await busy.context().close();
+});
+
+await step('another tab hears at once of what is added and erased', async () => {
+  const context = await browser.newContext();
+  const [one, two] = [await context.newPage(), await context.newPage()];
+  for (const p of [one, two]) {
+    await p.goto(base);
+    await p.locator('.row').first().waitFor();
+  }
+  await one.setInputFiles('#pick-files', { name: 'tabs.txt', mimeType: 'text/plain', buffer: Buffer.from('Two tabs are open.') });
+  await row(one, 'tabs.txt').waitFor();
+  await row(two, 'tabs.txt').waitFor({ timeout: 3000 });
+  await ready(one, 'tabs.txt');
+  await row(one, 'tabs.txt').getByRole('button', { name: 'Erase tabs.txt' }).click();
+  await row(one, 'tabs.txt').getByRole('button', { name: 'Erase', exact: true }).click();
+  await row(one, 'tabs.txt').waitFor({ state: 'detached' });
+  await row(two, 'tabs.txt').waitFor({ state: 'detached', timeout: 3000 });
+  await context.close();
 });
 
 await step('a folder of PDF, DOCX, HTML and a broken file: each is read or says why not', async () => {

@@ -247,6 +247,14 @@ export async function evaluation(t) {
     await small.getByRole('button', { name: 'New run' }).click();
     await small.getByRole('heading', { name: 'What do you want to find out?' }).waitFor();
     await noSideways(small, 'in the form');
+    equal(await small.getByRole('button', { name: 'Evaluate', exact: true }).getAttribute('aria-current'), 'page', 'it is said where one is');
+    await small.getByRole('radio', { name: /my own questions/ }).check();
+    await small.getByRole('checkbox', { name: /^Ask as the page does/ }).check();
+    await noSideways(small, 'in the form for questions of a file');
+    await small.getByRole('button', { name: 'Ask', exact: true }).click();
+    await small.getByRole('button', { name: 'Send' }).waitFor();
+    await small.getByRole('button', { name: 'Evaluate', exact: true }).click();
+    await small.getByRole('button', { name: 'New run' }).click();
     await axe(small, 'with the form in the narrow dark page');
     await picture(small, 'narrow-form-dark');
     await small.context().close();

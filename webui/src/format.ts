@@ -36,6 +36,9 @@ export function when(milliseconds: number): string {
     .format(date);
 }
 
+/** What the server says begins small; a file's name that it begins with stays as it is. */
+export const capital = (text: string) => text.replace(/^[a-z]+(?=[ ,])/, (w) => w[0].toUpperCase() + w.slice(1));
+
 export const plural = (n: number, one: string, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
 
 export const place = (c: Citation) => (c.page ? `${c.document}, page ${c.page}` : c.document);

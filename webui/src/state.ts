@@ -3,7 +3,7 @@
 import { batch, computed, signal } from '@preact/signals';
 import * as api from './api';
 import { ApiError } from './api';
-import { receipt } from './format';
+import { capital, receipt } from './format';
 import type { Answer, Job, Packs, PharosDocument, Progress, Reading, Run, RunDiff, Status } from './types';
 
 export const status = signal<Status | null>(null);
@@ -52,12 +52,26 @@ export function dismissNotice(id: number): void {
 /** What a screen reader is told, politely. */
 export const announcement = signal('');
 
-export const sentenceOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
+/* What to do about it, where the server's own sentence does not say. */
+function advice(error: unknown): string {
+  if (!(error instanceof ApiError)) return '';
+  if (error.status === 0 && error.code === 'failed') return ' Is `pharos serve` still running? This page goes on by itself when it is.';
+  if (error.code === 'interrupted') return ' What was read so far is kept: send the question again.';
+  if (error.code === 'busy' || error.status === 429 || error.status === 503) return ' Try again in a moment.';
+  if (error.status === 507) return ' Make room on the disk that holds the library, then try again.';
+  return '';
+}
+
+export function sentenceOf(error: unknown): string {
+  const text = capital(error instanceof Error ? error.message : String(error));
+  const more = advice(error);
+  return more ? text.replace(/[.!?]?$/, '.') + more : text;
+}
 
 /* ---- asking the server how things are ---- */
 
 const BUSY = 1000;
-const IDLE = 15000;
+const IDLE = 5000;
 let timer = 0;
 let running = false;
 let again = false;
@@ -80,10 +94,19 @@ async function load(): Promise<void> {
     reading.value = j.reading ?? s.reading ?? null;
     if (p) packs.value = p;
     loaded.value = true;
-    offline.value = '';
     tokenWanted.value = false;
   });
+  if (!offline.value) return;
+  offline.value = '';
+  // What could not be sent while the server was away is sent now.
+  for (const u of uploads.value) if (u.lost) retryUpload(u.key);
+  void refreshAnswers();
 }
+
+/* Other tabs of this browser hear at once of what was done here. */
+const tabs = new BroadcastChannel('pharos');
+tabs.onmessage = () => void refresh();
+const tellTabs = () => tabs.postMessage('changed');
 
 /* The server reads by itself what was added. Where a document waits although nothing is under way (another process
  * held the store just then), it is asked to, less and less often. */
@@ -102,6 +125,15 @@ function nudge(): void {
   api.readPacks().catch(() => undefined);
 }
 
+export async function readAgain(): Promise<void> {
+  try {
+    await api.readPacks();
+  } catch (error) {
+    notify('problem', sentenceOf(error));
+  }
+  await refresh();
+}
+
 /** Asks now, then again after a while: soon while something is under way. */
 export async function refresh(): Promise<void> {
   if (running) {
@@ -118,7 +150,7 @@ export async function refresh(): Promise<void> {
     nudge();
   } catch (error) {
     if (error instanceof ApiError && error.status === 401) tokenWanted.value = true;
-    else offline.value = sentenceOf(error);
+    else offline.value = error instanceof ApiError && error.status === 503 ? 'The server is stopping' : 'Pharos cannot be reached';
   }
   running = false;
   const pause = offline.value || busy.value ? BUSY * (offline.value ? 3 : 1) : IDLE;
@@ -131,7 +163,9 @@ export async function refreshAnswers(): Promise<void> {
     answers.value = a;
     runs.value = r;
   } catch (error) {
-    if (!(error instanceof ApiError && error.status === 401)) notify('problem', sentenceOf(error));
+    // Whether the server is there at all is told at the top of the page.
+    const away = error instanceof ApiError && [0, 401, 503].includes(error.status);
+    if (!away) notify('problem', sentenceOf(error));
   }
 }
 
@@ -157,6 +191,7 @@ export interface Upload {
   file: File;
   share: number; /* -1 = waits for its turn */
   error: string;
+  lost: boolean; /* the server was away: it is sent again when that is back */
   stop: AbortController;
 }
 export const uploads = signal<Upload[]>([]);
@@ -172,7 +207,7 @@ function change(key: number, with_: Partial<Upload>): void {
 export function addFiles(files: { file: File; name: string }[]): void {
   if (!files.length || !mayManage.value) return;
   const fresh = files.map(({ file, name }) => ({
-    key: ++lastUpload, name, file, share: -1, error: '', stop: new AbortController(),
+    key: ++lastUpload, name, file, share: -1, error: '', lost: false, stop: new AbortController(),
   }));
   uploads.value = [...uploads.value, ...fresh];
   show('documents');
@@ -190,6 +225,7 @@ async function sendOne(u: Upload): Promise<void> {
   try {
     const job = await api.upload(u.file, u.name, (share) => change(u.key, { share }), u.stop.signal);
     sent.set(job.id, u.file);
+    tellTabs();
     await refresh();
     uploads.value = uploads.value.filter((x) => x.key !== u.key);
   } catch (error) {
@@ -199,7 +235,7 @@ async function sendOne(u: Upload): Promise<void> {
       // Told to come back later: stays in the line.
       await new Promise((resolve) => setTimeout(resolve, Math.min(wait, 30) * 1000));
       change(u.key, { share: -1 });
-    } else change(u.key, { error: sentenceOf(error) });
+    } else change(u.key, { error: sentenceOf(error), lost: error instanceof ApiError && error.status === 0 });
   }
   pump();
 }
@@ -210,7 +246,7 @@ export function removeUpload(key: number): void {
 }
 
 export function retryUpload(key: number): void {
-  change(key, { share: -1, error: '' });
+  change(key, { share: -1, error: '', lost: false });
   pump();
 }
 
@@ -247,6 +283,7 @@ export async function addAddress(url: string): Promise<boolean> {
 export async function eraseDocument(d: PharosDocument): Promise<void> {
   try {
     const r = await api.deleteDocument(d.id);
+    tellTabs();
     documents.value = documents.value.filter((x) => x.id !== d.id);
     notify('done', `Erased ${d.name}: ${receipt(r)}.`);
     if (panel.value?.document === d.id) panel.value = null;

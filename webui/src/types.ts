@@ -175,6 +175,7 @@ export interface Status {
   context: { capacity: number; reserved: number; packs: number; tokens: number; read: number; free: number; selected?: number };
   queue: { waiting: number; capacity: number; busy: string | null; jobs: number };
   reading: Reading | null;
+  reading_failed?: string | null;
   run?: RunNow | null;
   watch?: { folders: string[]; message: string } | null;
   thinking?: { able: boolean; usual: boolean } | null;

@@ -106,7 +106,7 @@ function Copy({ answer }: { answer: Answer }) {
       }}
     >
       <Icon name={done === 'Copied' ? 'check' : 'copy'} />
-      {done || 'Copy with citations'}
+      {done || (answer.citations.length ? 'Copy with citations' : 'Copy')}
     </button>
   );
 }
@@ -183,6 +183,10 @@ export function AnswerView({ answer: a }: { answer: Answer }) {
           <p>
             Nothing in the documents that were asked answers this.{' '}
             {a.answer && a.answer !== NOT_FOUND && <span class="muted">The model wrote: {a.answer}</span>}
+          </p>
+          <p class="muted small">
+            It may help to ask in the words that the text itself uses, and for one thing at a time. Which documents are asked is
+            chosen by their checkboxes.
           </p>
         </div>
       )}

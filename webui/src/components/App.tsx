@@ -3,8 +3,8 @@ import type { ComponentType } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { fromDrop } from '../drop';
 import {
-  addFiles, announcement, asking, closePanel, dismissNotice, keysShown, notices, offline, panel, show, side, singleKeys,
-  status, tokenWanted, uploads, view,
+  addFiles, announcement, asking, closePanel, dismissNotice, keysShown, notices, offline, panel, runPage, show, showRunPage, side,
+  singleKeys, status, tokenWanted, uploads, view, type View,
 } from '../state';
 import { Ask } from './Ask';
 import { Documents } from './Documents';
@@ -41,7 +41,13 @@ const places = [
   ['runs', 'Evaluate'],
 ] as const;
 
+/* A run stands where an answer would; where one part is shown at a time, it is evaluation's. */
 function Places() {
+  const here = view.value === 'ask' && runPage.value ? 'runs' : view.value;
+  const go = (key: View) => {
+    if (key === 'ask' && runPage.value) showRunPage(null);
+    show(key);
+  };
   return (
     <nav class="places" aria-label="Parts of the page">
       {places.map(([key, label]) => (
@@ -49,9 +55,9 @@ function Places() {
           type="button"
           key={key}
           class={`place-${key}`}
-          aria-current={view.value === key ? 'page' : undefined}
+          aria-current={here === key ? 'page' : undefined}
           data-side={side.value === key ? 'shown' : undefined}
-          onClick={() => show(key)}
+          onClick={() => go(key)}
         >
           {label}
         </button>
@@ -158,7 +164,7 @@ export function App() {
     };
   }, []);
   return (
-    <div class="app" data-view={view.value} data-panel={panel.value ? 'open' : 'closed'}>
+    <div class="app" data-view={view.value} data-panel={panel.value ? 'open' : 'closed'} data-run={runPage.value ? 'shown' : 'none'}>
       <a class="skip" href="#question" onClick={(e) => { e.preventDefault(); toQuestion(); }}>
         Skip to the question
       </a>

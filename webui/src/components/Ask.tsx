@@ -216,11 +216,13 @@ function Composer() {
       ) : (
         <button key="send" type="submit" class="go primary" disabled={!possible}><Icon name="send" />Send</button>
       )}
-      <p id="composer-note" class="muted small">
-        <span class="from">{sourcesText()}</span>
-        <span class="wide-only">Enter sends, Shift+Enter breaks the line</span>
-      </p>
-      <HowToAnswer />
+      <div class="foot small">
+        <p id="composer-note" class="muted">
+          <span class="from">{sourcesText()}</span>
+          <span class="wide-only">Enter sends, Shift+Enter breaks the line</span>
+        </p>
+        <HowToAnswer />
+      </div>
     </form>
   );
 }

@@ -1,7 +1,7 @@
 // DocumentRow.tsx - one line of the list: a document, a file that the server reads, or one that is being sent.
 // Names and details come out of files that anybody may have made: they are text here and nothing else.
 import { useState } from 'preact/hooks';
-import { bytes, count, percent, plural } from '../format';
+import { bytes, capital, count, percent, plural } from '../format';
 import {
   canRetry, dismiss, eraseDocument, include, mayManage, openPanel, packs, removeUpload, retryJob, retryUpload, status, type Upload,
 } from '../state';
@@ -40,13 +40,21 @@ function documentState(d: PharosDocument) {
   }
 }
 
+const BYTES_OF_A_TOKEN = 4;
+
 function facts(d: PharosDocument): string {
   const parts: string[] = [];
   if (d.pages) parts.push(plural(d.pages, 'page'));
   if (d.tokens) {
     const capacity = packs.value?.capacity;
     parts.push(`${plural(d.tokens, 'token')}${capacity ? `, ${percent(d.tokens / capacity)} of a context` : ''}`);
-  } else parts.push(`${bytes(d.text_bytes)} of text`);
+  } else {
+    // Counted when its place is found; until then what such a length usually comes to.
+    const about = d.text_bytes / BYTES_OF_A_TOKEN;
+    const capacity = packs.value?.capacity ?? Infinity;
+    parts.push(`${bytes(d.text_bytes)} of text`);
+    if (about > capacity) parts.push(`about ${count(Math.ceil(about / capacity))} contexts`);
+  }
   if (d.packs && d.packs.length > 1) parts.push(`spans ${plural(d.packs.length, 'context')}`);
   return parts.join(' · ');
 }
@@ -97,6 +105,7 @@ function jobText(j: Job): string {
       return j.total ? `Fetching: ${bytes(j.done)} of ${bytes(j.total)}` : `Fetching: ${bytes(j.done)}`;
     case 'reading':
       if (!j.done) return 'Reading'; // pages are counted from 1
+      if (j.total && j.done >= j.total) return 'Read; its words are stored for the search';
       if (j.unit === 'pages') return j.total ? `Reading page ${count(j.done)} of ${count(j.total)}` : `Reading page ${count(j.done)}`;
       return j.total ? `Reading: ${percent(j.done / j.total)}` : 'Reading';
     case 'known':
@@ -124,7 +133,7 @@ export function JobRow({ j }: { j: Job }) {
           <Badge icon={bad ? 'cross' : ended ? 'check' : 'wait'} kind={bad ? 'bad' : ended ? 'good' : 'busy'}>{folder ? 'Watched' : jobText(j)}</Badge>
           {j.total > 0 && !ended && <Advance share={j.done / j.total} label={`${j.name}: read`} />}
         </div>
-        {j.detail && <p class={bad ? 'small reason' : 'small muted'}>{j.detail}</p>}
+        {j.detail && <p class={bad ? 'small reason' : 'small muted'}>{capital(j.detail)}</p>}
         {j.kind === 'watched' && !folder && <p class="small muted">From a watched folder{bad && ': it is tried again when it changes'}</p>}
         {bad && j.kind !== 'watched' && !canRetry(j) && <p class="small muted">To try again, add the file again.</p>}
       </div>

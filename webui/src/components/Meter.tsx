@@ -1,7 +1,8 @@
 // Meter.tsx - how much of each context is used, by which document, and how much is free.
-import { count, percent } from '../format';
-import { packs, reading } from '../state';
+import { capital, count, percent, plural, seconds } from '../format';
+import { documents, mayManage, packs, readAgain, reading, status } from '../state';
 import type { Pack } from '../types';
+import { Icon } from './Icon';
 
 function Bar({ pack, capacity, reserved, label }: { pack: Pack | null; capacity: number; reserved: number; label: string }) {
   const used = pack?.tokens ?? 0;
@@ -42,6 +43,18 @@ export function Meter() {
         />
       ))}
       <Reading />
+      <CannotRead />
+    </div>
+  );
+}
+
+function CannotRead() {
+  const why = status.value?.reading_failed;
+  if (!why || reading.value) return null;
+  return (
+    <div class="small reason cannot-read">
+      <p><Icon name="warn" /> The model could not read on. {capital(why)}. What waits is tried again from time to time.</p>
+      {mayManage.value && <button type="button" onClick={() => void readAgain()}><Icon name="again" />Try now</button>}
     </div>
   );
 }
@@ -50,12 +63,15 @@ function Reading() {
   const r = reading.value;
   if (!r || !r.total) return null;
   const left = r.rate > 0 ? (r.total - r.done) / r.rate : 0;
+  // What comes after this pack.
+  const waiting = documents.value.reduce((sum, d) => sum + d.tokens - d.tokens_read, 0) - (r.total - r.done);
   return (
     <p class="small">
       The model reads: {percent(r.done / r.total)}, {count(r.done)} of {count(r.total)} tokens
       {r.rate > 0 && `, ${count(r.rate)} a second`}
-      {left >= 1 && `, about ${count(Math.ceil(left))} s left`}
+      {left >= 1 && `, about ${seconds(left)} left`}
       {r.cached > 0 && `; ${count(r.cached)} from cache`}
+      {waiting > 1000 && r.rate > 0 && `. Then ${plural(waiting, 'more token')}: about ${seconds(waiting / r.rate)}`}
     </p>
   );
 }

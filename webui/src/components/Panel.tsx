@@ -86,7 +86,7 @@ export function Panel({ target }: { target: PanelTarget }) {
   }));
   const [stretch, setStretch] = useState<Stretch | null>(null);
   const [failed, setFailed] = useState('');
-  const isPdf = d?.media_type === 'application/pdf' && d.pages > 0;
+  const isPdf = /^application\/pdf(\+gzip)?$/.test(d?.media_type ?? '') && d !== undefined && d.pages > 0;
   const [asPage, setAsPage] = useState(isPdf);
   const [pdfFailed, setPdfFailed] = useState('');
   const [Pdf, setPdf] = useState<PdfComponent | null>(null);

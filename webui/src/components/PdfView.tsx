@@ -14,13 +14,31 @@ interface Size {
   height: number;
 }
 
+const MOST_BYTES = 1 << 30; /* that a compressed file may become */
+
+/* The file's bytes; of a .pdf.gz those within. */
+async function bytesOf(id: number, signal: AbortSignal): Promise<ArrayBuffer> {
+  const file = await api.getFile(id, signal);
+  const head = new Uint8Array(await file.slice(0, 2).arrayBuffer());
+  if (head[0] !== 0x1f || head[1] !== 0x8b) return file.arrayBuffer();
+  let n = 0;
+  const bounded = new TransformStream<Uint8Array, Uint8Array>({
+    transform(piece, out) {
+      n += piece.length;
+      if (n > MOST_BYTES) throw new Error('it is too large when it is unpacked');
+      out.enqueue(piece);
+    },
+  });
+  return new Response(file.stream().pipeThrough(new DecompressionStream('gzip')).pipeThrough(bounded)).arrayBuffer();
+}
+
 function usePdf(id: number, fail: (message: string) => void): PDFDocumentProxy | null {
   const [pdf, setPdf] = useState<PDFDocumentProxy | null>(null);
   useEffect(() => {
     const stop = new AbortController();
     let task: ReturnType<typeof getDocument> | null = null;
     (async () => {
-      const data = await (await api.getFile(id, stop.signal)).arrayBuffer();
+      const data = await bytesOf(id, stop.signal);
       if (stop.signal.aborted) return;
       // Nothing is evaluated or compiled from the file, and nothing further is fetched for it.
       task = getDocument({ data, useWasm: false, enableXfa: false, stopAtErrors: false, verbosity: 0 });
@@ -85,9 +103,9 @@ export function PdfView({ target, onFail }: Props) {
   return (
     <div class="pdf">
       <div class="pager">
-        <button type="button" disabled={page <= 1} onClick={() => setPage(page - 1)}>Page before</button>
+        <button type="button" disabled={page <= 1} aria-label="Page before" onClick={() => setPage(page - 1)}>Before</button>
         <span>Page {page} of {pdf.numPages}</span>
-        <button type="button" disabled={page >= pdf.numPages} onClick={() => setPage(page + 1)}>Next page</button>
+        <button type="button" disabled={page >= pdf.numPages} aria-label="Next page" onClick={() => setPage(page + 1)}>Next</button>
       </div>
       <div class="sheet-of-pdf">
         <canvas ref={canvas} role="img" aria-label={`Page ${page} of ${target.name}, as a picture. Its text is under Text.`} />

@@ -28,8 +28,10 @@ export function Token() {
             onInput={(e) => setText(e.currentTarget.value)}
           />
         </label>
-        <p id="token-note" class="muted">
-          {refused ? 'That token was refused.' : 'It is kept in this tab until it is closed.'}
+        <p id="token-note" class={refused ? 'failure' : 'muted'} role={refused ? 'alert' : undefined}>
+          {refused
+            ? 'That token was refused. Who runs this server makes one with: pharos token add NAME'
+            : 'It is kept in this tab until it is closed.'}
         </p>
         <p class="end"><button type="submit" class="primary">Go on</button></p>
       </form>
