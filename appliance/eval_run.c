@@ -135,6 +135,14 @@ static int wrote(void *user, const generate_step *step) {
     return a->failed != PH_OK;
 }
 
+/* An answer that ended before it began: what the model saw when it ended it. */
+static int add_unwritten(answering *a, ph_error *err) {
+    generate_step step = {0};
+    step.layers = session_trace(a->session, &step.n_layers);
+    return step.layers ? eval_sights_add(&a->sights, a->session, &step, a->question->spans, a->question->n_spans, err)
+                       : PH_OK;
+}
+
 static int feed_question(running *r, session *s, const eval_question *q, ph_error *err) {
     token_list tokens = {0};
     const tokenizer *t = engine_tokenizer(r->engine);
@@ -349,6 +357,7 @@ static int ask(running *r, session *s, size_t question, size_t cell, ph_error *e
     } else if (!code)
         code = session_generate(s, &o, &stop, err);
     if (!code && a.failed) code = a.failed;
+    if (!code && !no_room && !a.n_tokens) code = add_unwritten(&a, err);
     if (!code && stop == STOP_CALLBACK)
         code = ph_fail(err, PH_INTERRUPTED, "stopped in the midst of an answer");
     double finished = now();

@@ -4,6 +4,7 @@
 #include "appliance/answer.h"
 #include "appliance/eval_score.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -254,6 +255,21 @@ static int reference_of(const eval_question *q, const eval_score *score, const c
     return best;
 }
 
+/* The answer is a piece of the reference of two words or more, or most of it: the right place, not copied to its end. */
+static bool piece_of(const char *got, const char *reference) {
+    while (*got == ' ') got++;
+    size_t n = strlen(got);
+    while (n && strchr(" .,;\n", got[n - 1])) n--;
+    bool words = memchr(got, ' ', n) != NULL;
+    for (const char *at = reference; n && strlen(at) >= n; at++) {
+        size_t i = 0;
+        while (i < n && lower(at[i]) == lower(got[i])) i++;
+        bool begins = at == reference || !isalnum((unsigned char)at[-1]), ends = !isalnum((unsigned char)at[n]);
+        if (i == n && begins && ends) return words || n * 2 >= strlen(reference);
+    }
+    return false;
+}
+
 eval_verdict eval_judge(const eval_question *q, const eval_answer *a, const eval_score *score,
                         const eval_sights *s, const eval_sights *thought, int k, char *detail) {
     enum { ROOM = 400 };
@@ -288,7 +304,7 @@ eval_verdict eval_judge(const eval_question *q, const eval_answer *a, const eval
                  100 * best.share);
         return VERDICT_NOT_SELECTED;
     }
-    if (score_similarity(a->got, reference) >= 0.5 ||
+    if (score_similarity(a->got, reference) >= 0.5 || piece_of(a->got, reference) ||
         common_prefix(a->got, reference) * 3 >= strlen(reference)) {
         snprintf(detail, ROOM, "\"%.150s\" for \"%.150s\"", a->got, reference);
         return VERDICT_WRONG_COPY;

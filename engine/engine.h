@@ -184,6 +184,9 @@ bool session_usage(const session *s, generate_usage *out);
 const char *session_untraced(const session *s);
 /* Logits after the last fed token: [vocab], borrowed until the next call. NULL before any. */
 const float *session_logits(session *s);
+/* The trace of the last fed token, which an answer of no tokens hands to nobody: `layers` borrowed until the next call;
+ * NULL before anything was fed, dense, or of a served model. */
+const trace_layer *session_trace(const session *s, int *n_layers);
 /* The indexer's scores of every position, as the last fed token's query in `layer` gave them: the rank of what
  * was not selected. A layer that reuses another's selection has that one's scores. score[session_length]
  * filled. PH_USAGE before anything was fed, or dense. */

@@ -241,6 +241,12 @@ int session_generate(session *s, const generate_options *o, stop_reason *why, ph
     return code;
 }
 
+const trace_layer *session_trace(const session *s, int *n_layers) {
+    bool traced = !s->remote && s->has_logits && !s->engine->forward.dense;
+    *n_layers = traced ? s->trace.n_layers : 0;
+    return traced ? s->trace.layers : NULL;
+}
+
 int session_index_scores(session *s, int layer, float *score, ph_error *err) {
     engine *e = s->engine;
     const model_config *c = &e->model.config;

@@ -689,6 +689,9 @@ typedef struct looking {
 
 static int look(void *user, const generate_step *step) {
     looking *k = user;
+    int layers;
+    assert_ptr_equal(session_trace(k->session, &layers), step->layers); /* what an empty answer is explained by */
+    assert_int_equal(layers, step->n_layers);
     float *score = malloc((size_t)session_length(k->session) * sizeof *score);
     int64_t n = session_length(k->session);
     for (int l = 0; l < step->n_layers; l++) {

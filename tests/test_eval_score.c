@@ -112,6 +112,12 @@ static void verdicts(void **state) {
     assert_non_null(strstr(d, "\"1234568\" for \"1234567\""));
     assert_int_equal(judge("a long answer of words", "Well: a long ans", STOP_LENGTH, seen, d),
                      VERDICT_CUT_OFF);
+    assert_int_equal(judge("eat a sandwich and sit in the park on a sunny day", "Eat a sandwich.", STOP_EOS, seen, d),
+                     VERDICT_WRONG_COPY);
+    assert_int_equal(judge("eat a sandwich and sit in the park on a sunny day", "a", STOP_EOS, seen, d),
+                     VERDICT_NOT_USED);
+    assert_int_equal(judge("eat a sandwich and sit in the park on a sunny day", "", STOP_EOS, seen, d),
+                     VERDICT_NOT_USED);
     /* Out of room, and nothing of the answer is there: that is not why. */
     assert_int_equal(judge("1234567", "blah blah blah", STOP_LENGTH, missed, d), VERDICT_NOT_SELECTED);
     assert_int_equal(judge(NULL, "Paris", STOP_EOS, seen, d), VERDICT_INVENTED);
