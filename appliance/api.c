@@ -46,6 +46,7 @@ const api_route api_routes[] = {
     {"GET", "/metrics", ROLE_ASK, BODY_NONE, api_metrics, NULL},
     {"GET", "/openapi.json", ROLE_NONE, BODY_NONE, api_openapi, NULL},
     {"GET", "/v1/models", ROLE_ASK, BODY_NONE, api_openai_models, NULL},
+    {"GET", "/v1/models/{model}", ROLE_ASK, BODY_NONE, api_openai_model, NULL},
     {"POST", "/v1/chat/completions", ROLE_ASK, BODY_JSON, api_openai_chat, NULL},
     {NULL, NULL, ROLE_NONE, BODY_NONE, NULL, NULL},
 };
@@ -67,9 +68,14 @@ static match take_id(const char **path, const char *after, int64_t *id) {
     return http_parse_number(text, 1, INT64_MAX, id) ? MATCH : BAD_ID;
 }
 
-/* "{id}" and "{other}" stand for numbers, in this order. */
+/* "{id}" and "{other}" stand for numbers, in this order; "{model}" for the rest of the path, whatever it is. */
 static match match_path(const char *pattern, const char *path, int64_t ids[2]) {
     match found = MATCH;
+    const char *model = strstr(pattern, "{model}");
+    if (model) {
+        size_t before = (size_t)(model - pattern);
+        return !strncmp(pattern, path, before) && path[before] ? MATCH : NO_MATCH;
+    }
     for (int i = 0;; i++) {
         const char *brace = i < 2 ? strchr(pattern, '{') : NULL;
         if (!brace) return strcmp(pattern, path) ? NO_MATCH : found;

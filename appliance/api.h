@@ -21,7 +21,7 @@ typedef struct api_call {
 typedef enum api_body { BODY_NONE, BODY_JSON, BODY_OPTIONAL_JSON, BODY_FILE } api_body;
 
 typedef struct api_route {
-    const char *method, *path; /* "{id}" and "{other}" stand for numbers from 1 */
+    const char *method, *path; /* "{id}" and "{other}" stand for numbers from 1, "{model}" for a name */
     role role;                 /* the least that may call it; ROLE_NONE = everybody */
     api_body body;
     void (*run)(api_call *c);
@@ -104,6 +104,7 @@ void api_metrics(api_call *c);
 void api_openapi(api_call *c); /* api_static.c */
 void api_static(api_call *c);
 void api_openai_models(api_call *c); /* api_openai.c */
+void api_openai_model(api_call *c);
 void api_openai_chat(api_call *c);
 
 #endif

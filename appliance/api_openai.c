@@ -38,13 +38,30 @@ void api_openai_models(api_call *c) {
                               model_json(c, e, PLAIN)));
 }
 
+void api_openai_model(api_call *c) {
+    engine *e = api_engine(c);
+    if (!e) return;
+    const char *name = c->http->path + strlen("/v1/models/");
+    size_t n = strlen(engine_model_name(e));
+    bool ours = !strncmp(name, engine_model_name(e), n) && (!name[n] || !strcmp(name + n, PLAIN));
+    if (ours)
+        http_reply_json(c->http, 200, model_json(c, e, name + n));
+    else
+        http_reply_error(c->http, 404, "model_not_found", "there is no model %.100s here; /v1/models lists them", name);
+}
+
 /* ---- what comes out ---- */
 
-static json_t *usage_json(const store_answer *r) {
-    return json_pack("{s:I, s:I, s:I, s:{s:I}}", "prompt_tokens", (json_int_t)r->prompt_tokens,
+static json_t *usage_json(const answer *a) {
+    const store_answer *r = &a->row;
+    json_t *out = json_pack("{s:I, s:I, s:I, s:{s:I}}", "prompt_tokens", (json_int_t)r->prompt_tokens,
                      "completion_tokens", (json_int_t)r->completion_tokens, "total_tokens",
                      (json_int_t)(r->prompt_tokens + r->completion_tokens), "prompt_tokens_details",
                      "cached_tokens", (json_int_t)r->cached_tokens);
+    if (out && a->thought.n_tokens)
+        json_object_set_new(out, "completion_tokens_details",
+                            json_pack("{s:I}", "reasoning_tokens", (json_int_t)a->thought.n_tokens));
+    return out;
 }
 
 static json_t *citations_json(const answer *a) {
@@ -132,7 +149,7 @@ static void done(question *q, const answer *a) {
                       "object", "chat.completion", "created", (json_int_t)x->created, "model",
                       json_text(x->model), "choices", "index", 0, "message", "role", "assistant", "content",
                       json_text(a->row.answer), "citations", citations_json(a), "finish_reason", finish,
-                      "usage", usage_json(&a->row), "pharos", extra_json(x, a));
+                      "usage", usage_json(a), "pharos", extra_json(x, a));
         if (q->result && a->thought.text_len)
             json_object_set_new(
                 json_object_get(json_array_get(json_object_get(q->result, "choices"), 0), "message"),
@@ -146,7 +163,7 @@ static void done(question *q, const answer *a) {
     question_event(q, NULL, last, false);
     if (x->include_usage) {
         json_t *usage = chunk_json(x, json_array());
-        if (usage) json_object_set_new(usage, "usage", usage_json(&a->row));
+        if (usage) json_object_set_new(usage, "usage", usage_json(a));
         question_event(q, NULL, usage, false);
     }
     outbox_put(&q->out, "data: [DONE]\n\n", 14, false);

@@ -427,7 +427,20 @@ static void a_thought_is_no_token(void **state) {
     assert_string_equal(text_of(json_object_get(json_array_get(json_object_get(answer, "choices"), 0), "message"),
                                 "reasoning_content"),
                         h.thought);
+    assert_true(integer_of(json_object_get(json_object_get(answer, "usage"), "completion_tokens_details"),
+                           "reasoning_tokens") > 0);
     json_decref(answer);
+    /* One model, as their clients look it up before they ask. */
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *model = json_array_get(json_object_get(models, "data"), i);
+        snprintf(path, sizeof path, "/v1/models/%s", text_of(model, "id"));
+        json_t *one = GET_JSON(w, path);
+        assert_true(json_equal(one, model));
+        json_decref(one);
+    }
+    expect_refused(SEND(w, .method = "GET", .path = "/v1/models/gpt-4o"), 404, "another model");
+    expect_refused(SEND(w, .method = "GET", .path = "/v1/models/"), 400, "no model");
+    expect_refused(SEND(w, .method = "DELETE", .path = path), 405, path);
     json_decref(models);
 
     r = SEND(w, .method = "POST", .path = "/api/v1/ask",
