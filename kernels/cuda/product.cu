@@ -8,6 +8,8 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/device.cuh"
 
+#include <cuda_fp16.h>
+
 enum { HEAD_POINTERS = 128, SMALL_ROWS = 16, TILE = 128, TILE_K = 32, STAGES = 3 };
 
 struct head_pointers {
@@ -53,6 +55,12 @@ static __device__ __forceinline__ float code_value(uint32_t code) {
     return (code & 0x7fu) == 0x7fu ? __int_as_float(0x7fc00000) : v;
 }
 static __device__ __forceinline__ uint32_t two_codes(uint32_t codes, float factor) {
+#if __CUDA_ARCH__ >= 890 /* the same numbers: fp16 holds every code exactly */
+    uint32_t both;
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(both) : "h"((uint16_t)codes));
+    float2 v = __half22float2(*reinterpret_cast<__half2 *>(&both));
+    return pack_bf16(__fmul_rn(v.x, factor), __fmul_rn(v.y, factor));
+#endif
     return pack_bf16(__fmul_rn(code_value(codes & 0xffu), factor), __fmul_rn(code_value(codes >> 8 & 0xffu), factor));
 }
 static __device__ __forceinline__ uint4 eight_codes(uint2 codes, float factor) {
@@ -203,24 +211,21 @@ static __global__ void __launch_bounds__(256, 2) product_tile(product p, const p
 
 enum { PIECE = 512, PIECE_STEPS = PIECE / TILE_K, PIECE_STRIDE = PIECE / 8 + 4 /* uint4; 4 more spread the banks */ };
 
-/* Eight weights as they come from memory, and as bf16; `at`: their place in the piece, counted from the first block of
- * factors on. */
+/* Eight weights as they come from memory, and as bf16: those of step `step` of a piece, `at` columns behind the step's
+ * first, counted from the first block of factors on. */
 template <bool FP8> struct w_chunk {
     using type = uint4;
 };
 template <> struct w_chunk<true> {
     using type = uint2;
 };
-static __device__ __forceinline__ uint4 expand(uint4 v, const float *, int) {
+static __device__ __forceinline__ uint4 expand(uint4 v, const float *, int, int) {
     return v;
 }
-static __device__ __forceinline__ uint4 expand(uint2 v, const float *factor, int at) {
-    /* a chain of choices: an index that is not known at compile time would send the array to memory */
-    int block = at >> 7;
-    float f = factor[0];
-#pragma unroll
-    for (int i = 1; i < PIECE / 128 + 1; i++) f = block == i ? factor[i] : f;
-    return eight_codes(v, f);
+static __device__ __forceinline__ uint4 expand(uint2 v, const float *factor, int step, int at) {
+    /* `at` is below 160: one of two blocks, both known when this is compiled */
+    int block = step * TILE_K / 128;
+    return eight_codes(v, step * TILE_K % 128 + at < 128 ? factor[block] : factor[block + 1]);
 }
 
 template <class pointers, bool EXPERTS, bool FP8>
@@ -280,7 +285,7 @@ static __global__ void __launch_bounds__(128) product_few(product p, const point
             uint4 low = make_uint4(0, 0, 0, 0), high = low;
             if (g < n_row) low = xs[g * PIECE_STRIDE + i * 4 + q];
             if (g + 8 < n_row) high = xs[(g + 8) * PIECE_STRIDE + i * 4 + q];
-            uint4 v = expand(b[i], factor, i * TILE_K + q * 8 + at.w.col0);
+            uint4 v = expand(b[i], factor, i, q * 8 + at.w.col0);
             mma_bf16(sum, low.x, high.x, low.y, high.y, v.x, v.y);
             mma_bf16(sum, low.z, high.z, low.w, high.w, v.z, v.w);
         }
