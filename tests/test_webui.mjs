@@ -706,6 +706,29 @@ await step('with the keyboard alone: ask, read the quote, open, close, the list 
   await axe(page, 'with the list of keys');
   await page.keyboard.press('Escape');
   await page.getByRole('dialog', { name: 'Keys' }).waitFor({ state: 'detached' });
+  // Send is gone when it was pressed, and Stop too: the focus is not lost with them.
+  await page.fill('#question', QUESTION);
+  await page.getByRole('button', { name: 'Send' }).focus();
+  await page.keyboard.press('Enter');
+  await page.locator('.exchange.found').waitFor({ timeout: 60000 });
+  await until('the question has the focus', () => page.evaluate(() => document.activeElement.id === 'question'));
+  // Erasing: asked first, Esc goes back, and then the heading of the list has the focus.
+  const focused = () => page.evaluate(() => document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent);
+  await page.getByRole('button', { name: 'Questions', exact: true }).click();
+  const last = page.locator('.question-row').first();
+  await last.getByRole('button', { name: /^Erase the question/ }).focus();
+  await page.keyboard.press('Enter');
+  await until('what harms nothing has the focus', async () => (await focused()) === 'Keep');
+  await page.keyboard.press('Escape');
+  await until('it is where it was', async () => /^Erase the question/.test(await focused()));
+  const many = await page.locator('.question-row').count();
+  await page.keyboard.press('Enter');
+  await until('what harms nothing has the focus', async () => (await focused()) === 'Keep');
+  await page.keyboard.press('Shift+Tab');
+  await page.keyboard.press('Enter');
+  await until('one fewer', async () => (await page.locator('.question-row').count()) === many - 1);
+  ok(/questions?$/.test(await focused()), `the heading has the focus: ${await focused()}`);
+  await page.getByRole('button', { name: 'Documents', exact: true }).click();
 });
 
 await step('history is on the server: another browser sees it; erasing a question', async () => {

@@ -105,7 +105,10 @@ async function load(): Promise<void> {
 
 /* Other tabs of this browser hear at once of what was done here. */
 const tabs = new BroadcastChannel('pharos');
-tabs.onmessage = () => void refresh();
+tabs.onmessage = () => {
+  void refresh();
+  void refreshAnswers();
+};
 const tellTabs = () => tabs.postMessage('changed');
 
 /* The server reads by itself what was added. Where a document waits although nothing is under way (another process
@@ -467,6 +470,7 @@ export async function ask(question: string, with_: api.AskOptions = {}): Promise
         : 'Not in the documents.';
     });
     if (answer.id) history.replaceState(null, '', `#/answers/${answer.id}`);
+    tellTabs();
   } catch (error) {
     flush();
     const now = asking.value as Asking | null; // flush has changed it
@@ -540,6 +544,7 @@ async function openFromHash(): Promise<void> {
 export async function eraseAnswer(a: Answer): Promise<void> {
   try {
     const r = await api.deleteAnswer(a.id);
+    tellTabs();
     notify('done', `Erased the question: ${receipt(r)}.`);
     if (current.value?.id === a.id) openAnswer(null);
   } catch (error) {

@@ -187,10 +187,12 @@ function Composer() {
     b.style.height = 'auto';
     b.style.height = `${b.scrollHeight + 2}px`;
   }, [draft.value]);
-  // Not on a telephone, where the keyboard would cover half of the page.
+  // At the beginning, and where Send or Stop was pressed and is gone. Not on a telephone, where the keyboard would cover half of
+  // the page.
   useEffect(() => {
-    if (window.matchMedia('(pointer: fine)').matches) box.current?.focus({ preventScroll: true });
-  }, []);
+    const lost = document.activeElement === null || document.activeElement === document.body;
+    if (lost && window.matchMedia('(pointer: fine)').matches) box.current?.focus({ preventScroll: true });
+  }, [busy]);
   return (
     <form
       class="composer"

@@ -7,6 +7,7 @@ import {
 } from '../state';
 import type { Job, PharosDocument } from '../types';
 import { Icon, type IconName } from './Icon';
+import { Sure } from './Sure';
 
 function Badge({ icon, kind, children }: { icon: IconName; kind: 'good' | 'busy' | 'bad'; children: string }) {
   return (
@@ -81,15 +82,13 @@ export function DocumentRow({ d, asked }: { d: PharosDocument; asked: boolean })
         )}
         {d.warning && <p class="small caution"><Icon name="warn" />{d.warning}</p>}
         {sure && (
-          <div class="sure">
-            <span>Erase it everywhere, with the answers that were read from it?</span>
-            <button type="button" class="danger" onClick={() => { setSure(false); void eraseDocument(d); }}>Erase</button>
-            <button type="button" onClick={() => setSure(false)}>Keep</button>
-          </div>
+          <Sure onErase={() => { setSure(false); void eraseDocument(d); }} onKeep={() => setSure(false)}>
+            Erase it everywhere, with the answers that were read from it?
+          </Sure>
         )}
       </div>
       {!sure && mayManage.value && (
-        <button type="button" class="quiet" aria-label={`Erase ${d.name}`} title="Erase" onClick={() => setSure(true)}>
+        <button type="button" class="quiet" data-erases aria-label={`Erase ${d.name}`} title="Erase" onClick={() => setSure(true)}>
           <Icon name="bin" />
         </button>
       )}

@@ -4,6 +4,7 @@ import { plural, when } from '../format';
 import { answers, current, eraseAnswer, openAnswer } from '../state';
 import type { Answer } from '../types';
 import { Icon } from './Icon';
+import { Sure } from './Sure';
 
 function Row({ a }: { a: Answer }) {
   const [sure, setSure] = useState(false);
@@ -15,13 +16,9 @@ function Row({ a }: { a: Answer }) {
         {a.asked_at !== undefined && <span class="muted small">{when(a.asked_at)}</span>}
       </button>
       {sure ? (
-        <div class="sure">
-          <span>Erase it with its trace?</span>
-          <button type="button" class="danger" onClick={() => void eraseAnswer(a)}>Erase</button>
-          <button type="button" onClick={() => setSure(false)}>Keep</button>
-        </div>
+        <Sure onErase={() => void eraseAnswer(a)} onKeep={() => setSure(false)}>Erase it with its trace?</Sure>
       ) : (
-        <button type="button" class="quiet" aria-label={`Erase the question: ${a.question}`} onClick={() => setSure(true)}>
+        <button type="button" class="quiet" data-erases aria-label={`Erase the question: ${a.question}`} onClick={() => setSure(true)}>
           <Icon name="bin" />
         </button>
       )}

@@ -5,6 +5,7 @@ import { download, erase, resume, stop } from '../runs';
 import { mayManage, status } from '../state';
 import type { Figure, Published, Run, RunResult, SummaryTable } from '../types';
 import { Icon } from './Icon';
+import { Sure } from './Sure';
 import { type Place, resultsAt, RunTable } from './RunTable';
 
 const SHOWN = 60; /* questions of a cell */
@@ -54,17 +55,13 @@ function Actions({ run }: { run: Run }) {
           </>
         )}
         {!active && mayManage.value && !sure && (
-          <button type="button" class="quiet" aria-label={`Erase this run (${run.id})`} title="Erase" onClick={() => setSure(true)}>
+          <button type="button" class="quiet" data-erases aria-label={`Erase this run (${run.id})`} title="Erase" onClick={() => setSure(true)}>
             <Icon name="bin" />
           </button>
         )}
       </div>
       {sure && (
-        <div class="sure">
-          <span>Erase this run, with its questions and answers?</span>
-          <button type="button" class="danger" onClick={() => void erase(run)}>Erase</button>
-          <button type="button" onClick={() => setSure(false)}>Keep</button>
-        </div>
+        <Sure onErase={() => void erase(run)} onKeep={() => setSure(false)}>Erase this run, with its questions and answers?</Sure>
       )}
     </>
   );

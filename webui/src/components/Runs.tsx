@@ -6,6 +6,7 @@ import { choose, chosen, compare, erase, openRun, stop } from '../runs';
 import { mayManage, runPage, runs, showRunPage, status } from '../state';
 import type { Run } from '../types';
 import { Icon } from './Icon';
+import { Sure } from './Sure';
 
 const states = { unfinished: 'not finished', done: 'done', failed: 'failed' } as const;
 
@@ -43,14 +44,10 @@ function Row({ r }: { r: Run }) {
         <span class="muted small">{when(r.started_at)} · {r.model}</span>
       </button>
       {sure ? (
-        <div class="sure">
-          <span>Erase this run?</span>
-          <button type="button" class="danger" onClick={() => void erase(r)}>Erase</button>
-          <button type="button" onClick={() => setSure(false)}>Keep</button>
-        </div>
+        <Sure onErase={() => void erase(r)} onKeep={() => setSure(false)}>Erase this run?</Sure>
       ) : (
         mayManage.value && !active && (
-          <button type="button" class="quiet" aria-label={`Erase run ${r.id}`} onClick={() => setSure(true)}>
+          <button type="button" class="quiet" data-erases aria-label={`Erase run ${r.id}`} onClick={() => setSure(true)}>
             <Icon name="bin" />
           </button>
         )
