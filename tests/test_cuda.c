@@ -205,9 +205,10 @@ static void matrices_from_every_format(void **state) {
     gpu->matrix_free(gpu, NULL);
 }
 
+enum { SCALES = 800 }; /* factors of a source */
 static kern_matrix_source fp8_source(uint8_t *codes, float *scale, int rows, int cols, bool transposed) {
     for (int i = 0; i < rows * cols; i++) codes[i] = ph_f32_to_fp8(test_uniform() * (i % 7 ? 1.0f : 0.01f));
-    for (int i = 0; i < 400; i++) scale[i] = test_uniform() + 1.5f;
+    for (int i = 0; i < SCALES; i++) scale[i] = test_uniform() + 1.5f;
     return (kern_matrix_source){.rows = rows,
                                 .cols = cols,
                                 .data = codes,
@@ -223,13 +224,13 @@ static kern_matrix_source fp8_source(uint8_t *codes, float *scale, int rows, int
 /* Held as codes or as bf16 numbers: the same bits, for few rows and many, slices of heads and experts. */
 static void codes_give_what_bf16_gives(void **state) {
     (void)state;
-    const int shapes[][2] = {{1, 1}, {64, 128}, {150, 1036}, {515, 129}, {40, 520}};
+    const int shapes[][2] = {{1, 1}, {64, 128}, {150, 1036}, {515, 129}, {40, 520}, {21, 3333}};
     const int counts[] = {1, 7, 16, 17, 48, 49, 130};
     bool before = gpu->holds_fp8;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes * 3; i++) {
         int rows = shapes[i / 3][0], cols = shapes[i / 3][1];
         uint8_t *codes = test_bytes((size_t)(rows * cols));
-        float *scale = test_array(400), *x = test_values(130 * cols);
+        float *scale = test_array(SCALES), *x = test_values(130 * cols);
         kern_matrix_source s = fp8_source(codes, scale, rows, cols, i % 3 == 1);
         if (i % 3 == 2) s.scale_col0 = 100; /* no multiple of 8: held as bf16 either way */
         if (i % 6 == 3) s.scale = NULL;
@@ -258,7 +259,7 @@ static void codes_give_what_bf16_gives(void **state) {
     /* neighbouring slices of one tensor, as heads have them; of one transposed slice the factors begin elsewhere */
     enum { HEADS = 5, ROWS = 24, COLS = 40, N = 60 };
     uint8_t *codes = test_bytes(HEADS * ROWS * COLS);
-    float *scale = test_array(400), *x = test_values(N * HEADS * COLS), *dx = floats_to_gpu(x, N * HEADS * COLS), *got[2];
+    float *scale = test_array(SCALES), *x = test_values(N * HEADS * COLS), *dx = floats_to_gpu(x, N * HEADS * COLS), *got[2];
     kern_matrix_source whole = fp8_source(codes, scale, HEADS * ROWS, COLS, false);
     for (int j = 0; j < 2; j++) {
         const kern_matrix *w[HEADS];
@@ -555,9 +556,9 @@ static void sums_have_one_order(void **state) {
 /* Experts whose matrices are held as codes: the same bits, with small tiles and large. */
 static void experts_of_codes_are_the_same(void **state) {
     (void)state;
-    enum { EXPERTS = 3, PICKS = 2, HIDDEN = 136, WIDTH = 72, N = 200, SIZE = HIDDEN * WIDTH };
+    enum { EXPERTS = 3, PICKS = 2, HIDDEN = 1096, WIDTH = 72, N = 200, SIZE = HIDDEN * WIDTH };
     uint8_t *codes = test_bytes(3 * EXPERTS * SIZE);
-    float *scale = test_array(400), *x = test_values(N * HIDDEN), *y = test_values(N * HIDDEN), *w = test_values(N * PICKS);
+    float *scale = test_array(SCALES), *x = test_values(N * HIDDEN), *y = test_values(N * HIDDEN), *w = test_values(N * PICKS);
     int32_t expert[N * PICKS];
     for (int t = 0; t < N; t++) {
         expert[2 * t] = test_between(0, 2);

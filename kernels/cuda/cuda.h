@@ -109,6 +109,7 @@ struct expert_tiles {
     const int32_t *first;  /* [n_tile] */
     const int32_t *start;  /* [n_expert + 1] where each expert's rows begin in the list */
     int n_tile;
+    int most_rows; /* that a tile has: a token picks an expert once */
 };
 enum { EXPERT_POINTERS = 384 };
 struct expert_pointers {

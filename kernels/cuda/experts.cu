@@ -126,7 +126,7 @@ static void run_tokens(kern *k, const kern_experts *a) {
     float *rows = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->hidden * 4));
     list_pairs<<<1, 1024, 0, stream>>>(a->expert, n_pair, a->n_pick, here, start, list, place);
     list_tiles<<<1, 32, 0, stream>>>(start, a->n_expert, tile_rows, tile_expert, tile_first, n_tile);
-    expert_tiles tiles = {tile_expert, tile_first, start, n_tile};
+    expert_tiles tiles = {tile_expert, tile_first, start, n_tile, a->n_tok < tile_rows ? a->n_tok : tile_rows};
     expert_pointers w = pointers_of(a->gate, a->n_expert);
     cuda_grouped_product(k, &w, a->gate[0], a->x, a->hidden, list, gate, a->width, &tiles, tile_rows);
     w = pointers_of(a->up, a->n_expert);

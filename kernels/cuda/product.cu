@@ -5,72 +5,7 @@
  * of each 32 dealt to the instruction's lanes in the same way. What differs is only how many elements a block has.
  * fp32 matrices: lane l of a warp sums columns l, l + 32, ..., then a fixed tree; one kernel for any number of rows.
  */
-#include "kernels/cuda/cuda.h"
-#include "kernels/cuda/device.cuh"
-
-#include <cuda_fp16.h>
-
-enum { HEAD_POINTERS = 128, SMALL_ROWS = 16, TILE = 128, TILE_K = 32, STAGES = 3 };
-
-struct head_pointers {
-    matrix_ref w[HEAD_POINTERS];
-};
-
-/* Which rows, which matrix: block z of a "same shape, next slice" call, or a tile of rows of one expert. */
-struct product {
-    const float *x;
-    float *y;
-    int64_t x_stride, y_stride, x_step, y_step; /* steps: from one z to the next */
-    int64_t w_stride;
-    int n_tok, rows, cols;
-    bool accumulate;
-    bool vector; /* every row of x begins at a multiple of 16 bytes and has a multiple of 4 columns */
-    const int32_t *list;  /* experts only: row of x for each row of the product */
-    const int32_t *tile_expert, *tile_first, *start;
-};
-
-struct piece {
-    const float *x;
-    float *y;
-    matrix_ref w;
-    int row0, end; /* rows of the product: [row0, end) */
-};
-
-template <class pointers, bool EXPERTS>
-static __device__ __forceinline__ bool find_piece(const product &p, const pointers &w, int tile_rows, piece *out) {
-    if (EXPERTS) {
-        int e = p.tile_expert[blockIdx.y];
-        if (e < 0) return false;
-        *out = {p.x, p.y, w.w[e], p.tile_first[blockIdx.y], p.start[e + 1]};
-        return true;
-    }
-    *out = {p.x + blockIdx.z * p.x_step, p.y + blockIdx.z * p.y_step, w.w[blockIdx.z], (int)blockIdx.y * tile_rows,
-            p.n_tok};
-    return true;
-}
-
-/* Eight FP8 codes times their block's factor as bf16: what a BF16 matrix from the same source holds. */
-static __device__ __forceinline__ float code_value(uint32_t code) {
-    float v = __uint_as_float((code & 0x80u) << 24 | (code & 0x7fu) << 20) * 0x1p120f; /* subnormal codes too */
-    return (code & 0x7fu) == 0x7fu ? __int_as_float(0x7fc00000) : v;
-}
-static __device__ __forceinline__ uint32_t two_codes(uint32_t codes, float factor) {
-#if __CUDA_ARCH__ >= 890 /* the same numbers: fp16 holds every code exactly */
-    uint32_t both;
-    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(both) : "h"((uint16_t)codes));
-    float2 v = __half22float2(*reinterpret_cast<__half2 *>(&both));
-    return pack_bf16(__fmul_rn(v.x, factor), __fmul_rn(v.y, factor));
-#endif
-    return pack_bf16(__fmul_rn(code_value(codes & 0xffu), factor), __fmul_rn(code_value(codes >> 8 & 0xffu), factor));
-}
-static __device__ __forceinline__ uint4 eight_codes(uint2 codes, float factor) {
-    return make_uint4(two_codes(codes.x, factor), two_codes(codes.x >> 16, factor), two_codes(codes.y, factor),
-                      two_codes(codes.y >> 16, factor));
-}
-/* The factor of the codes around (row, col). */
-static __device__ __forceinline__ float factor_at(const matrix_ref &w, int row, int col) {
-    return w.scale ? __ldg(w.scale + (int64_t)((row + w.row0) >> 7) * w.scale_stride + ((col + w.col0) >> 7)) : 1.0f;
-}
+#include "kernels/cuda/product.cuh"
 
 /* ---- many rows: 128 x 128 tiles, 8 warps of 64 x 32 ---- */
 
@@ -369,10 +304,16 @@ static void launch_half(const kern *k, const product &p, const pointers &w, int 
     cuda_launched(k, "a matrix product");
 }
 
+/* most_rows: that any tile has. */
 template <class pointers, bool EXPERTS>
-static void launch(const kern *k, product p, const pointers &w, kern_type type, int n_tile, int tile_rows, int n_z) {
+static void launch(const kern *k, product p, const pointers &w, kern_type type, int n_tile, int tile_rows, int most_rows,
+                   int n_z) {
     cudaStream_t stream = cuda_stream(k);
     p.vector = vectors_fit(p);
+    if (type == KERN_FP8 && tile_rows == SMALL_ROWS && p.cols >= LONG_COLS) {
+        cuda_product_long(k, p, w, n_tile, most_rows, n_z);
+        return;
+    }
     if (type == KERN_F32) {
         product_f32<pointers, EXPERTS><<<dim3(cuda_blocks(p.rows, 4), n_tile, n_z), 128, 0, stream>>>(p, w);
         cuda_launched(k, "a matrix product");
@@ -391,7 +332,8 @@ static void launch_rows(const kern *k, product p, const head_pointers &w, kern_t
         part.x += first * p.x_stride;
         part.y += first * p.y_stride;
         part.n_tok = all - first < most ? all - first : most;
-        launch<head_pointers, false>(k, part, w, type, cuda_blocks(part.n_tok, tile), tile, n_z);
+        launch<head_pointers, false>(k, part, w, type, cuda_blocks(part.n_tok, tile), tile,
+                                     part.n_tok < tile ? part.n_tok : tile, n_z);
     }
 }
 
@@ -450,5 +392,5 @@ void cuda_grouped_product(const kern *k, const expert_pointers *w, const kern_ma
     p.tile_expert = tiles->expert;
     p.tile_first = tiles->first;
     p.start = tiles->start;
-    launch<expert_pointers, true>(k, p, *w, shape->type, tiles->n_tile, tile_rows, 1);
+    launch<expert_pointers, true>(k, p, *w, shape->type, tiles->n_tile, tile_rows, tiles->most_rows, 1);
 }
