@@ -750,6 +750,27 @@ await step('history is on the server: another browser sees it; erasing a questio
 
 await evaluation({ step, api, axe, picture, noSideways, newPage, folder, base, complaints });
 
+await step('where the model cannot be loaded, the page says so, and what to do', async () => {
+  const broken = path.join(folder, 'no model');
+  fs.mkdirSync(broken);
+  fs.writeFileSync(path.join(broken, 'config.json'), '{"model_type": "');
+  const poor = spawn(pharos, ['serve', '--port', '0', '--data', path.join(folder, 'poor'), '--model', broken, '--quiet'], { stdio: ['ignore', 'pipe', 'ignore'] });
+  try {
+    let text = '';
+    poor.stdout.on('data', (d) => (text += d));
+    const address = await until('it listens', () => /http:\/\/\S+/.exec(text)?.[0], 30000);
+    const p = await (await browser.newContext()).newPage();
+    await p.goto(address);
+    const why = await p.locator('.no-model').innerText();
+    ok(/config\.json/.test(why) && /start pharos serve again/.test(why), why);
+    ok(await p.getByRole('button', { name: 'Send' }).isDisabled(), 'nothing can be asked');
+    await axe(p, 'without a model');
+    await p.context().close();
+  } finally {
+    poor.kill('SIGTERM');
+  }
+});
+
 await step('a server with tokens asks for one; a token for asking cannot erase', async () => {
   const tokens = path.join(folder, 'tokens');
   const secret = 'a'.repeat(40);

@@ -19,7 +19,8 @@ function State() {
   if (offline.value) return <span class="state problem">{offline.value}. Trying again.</span>;
   if (!s) return <span class="state">Looking for the server</span>;
   if (s.state === 'loading') return <span class="state">Loading the model</span>;
-  if (s.state === 'failed') return <span class="state problem">{s.message || 'The model could not be loaded'}</span>;
+  if (s.state === 'failed')
+    return <span class="state problem" title={s.message}>The model could not be loaded{s.message && `: ${s.message}`}</span>;
   return <span class="state">{s.model}</span>;
 }
 

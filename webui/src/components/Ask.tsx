@@ -1,7 +1,7 @@
 // Ask.tsx - the middle of the page: the question that is asked, how far it is, its answer.
 import type { ComponentType } from 'preact';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
-import { count, percent, plural, seconds } from '../format';
+import { capital, count, percent, plural, seconds } from '../format';
 import {
   ask, asking, current, documents, draft, loaded, mayManage, problem, runPage, show, sources, status, stop, thinks, ways, type Asking, type RunPage,
 } from '../state';
@@ -28,12 +28,24 @@ function FirstSteps() {
       </ol>
       <p><button type="button" class="primary" onClick={chooseFiles}>Choose files to begin</button></p>
       <p class="muted small">
-        {status.value?.remote
-          ? 'The model is served elsewhere: questions and documents are sent there.'
-          : 'Nothing leaves the machine that Pharos runs on.'}{' '}
+        {status.value?.state === 'ready' &&
+          (status.value.remote
+            ? 'The model is served elsewhere: questions and documents are sent there. '
+            : 'Nothing leaves the machine that Pharos runs on. ')}
         What you erase later is erased everywhere.
       </p>
     </>
+  );
+}
+
+function NoModel() {
+  const s = status.value;
+  if (s?.state !== 'failed') return null;
+  return (
+    <p class="failure no-model" role="alert">
+      <Icon name="warn" />Nothing can be asked, because the model could not be loaded. {capital(s.message)}. Put that right and start{' '}
+      <code>pharos serve</code> again; what is added meanwhile is kept.
+    </p>
   );
 }
 
@@ -42,6 +54,7 @@ function Welcome() {
   return (
     <div class="welcome">
       <Lighthouse lit />
+      <NoModel />
       <h2>{none ? 'Put documents in. Ask. See what was read.' : 'Ask the documents'}</h2>
       <p>
         Pharos reads your documents whole, finds the passage that answers, and shows which sentences its attention was on
@@ -50,7 +63,11 @@ function Welcome() {
       {none ? (
         <FirstSteps />
       ) : (
-        <p class="muted">It copies what stands there. It does not summarise or chat, and it says so when nothing answers.</p>
+        <p class="muted">
+          {status.value?.remote
+            ? 'Each answer comes with the places where it stands, and it says so when nothing answers.'
+            : 'It copies what stands there. It does not summarise or chat, and it says so when nothing answers.'}
+        </p>
       )}
     </div>
   );
