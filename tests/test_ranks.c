@@ -178,10 +178,20 @@ static void sessions_stand_beside_each_other(void **state) {
     float want[TINY_VOCAB], got[TINY_VOCAB];
     ask_context(c, want);
     session *a = NULL, *b = NULL;
+    /* In turns, as if each were alone. */
+    float alone[TINY_VOCAB];
+    MUST(session_open(&a, c, &err));
+    MUST(session_feed(a, tokens + 1000, 40, NULL, NULL, &err));
+    ask(a, alone);
+    session_close(a);
     MUST(session_open(&a, c, &err));
     MUST(session_open(&b, c, &err));
+    MUST(session_feed(a, tokens + 1000, 40, NULL, NULL, &err));
     MUST(session_feed(b, tokens + 900, 150, NULL, NULL, &err));
-    MUST(session_feed(a, tokens + 1100, 70, NULL, NULL, &err));
+    ask(a, got);
+    assert_same_bytes(got, alone, sizeof alone);
+    MUST(session_rewind(b, 300, &err));
+    MUST(session_feed(b, tokens + 900, 150, NULL, NULL, &err));
     MUST(session_rewind(a, 300, &err));
     ask(a, got);
     assert_same_bytes(got, want, sizeof want);
