@@ -25,7 +25,7 @@ typedef struct kern_timing {
     double ratio;     /* of a comparison, which `what` names; 0 = none */
 } kern_timing;
 
-/* Calls told(user, ...) for each figure as it is there. Takes some ten seconds and up to 40 GB of the device.
+/* Calls told(user, ...) for each figure as it is there. Takes some ten seconds and up to 13 GB of the device.
  * PH_UNSUPPORTED where `k` is no CUDA backend, or its device no Hopper one; PH_MEMORY with both sizes. */
 int kern_cuda_time_v32(kern *k, void (*told)(void *user, const kern_timing *t), void *user, ph_error *err);
 
