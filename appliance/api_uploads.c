@@ -70,7 +70,7 @@ void api_upload_url(api_call *c) {
     ph_error err = {0};
     if (!body) return;
     const char *url = json_string_value(json_object_get(body, "url"));
-    bool web = url && (!strncmp(url, "http://", 7) || !strncmp(url, "https://", 8)) && strlen(url) <= 4096 &&
+    bool web = url && (!strncasecmp(url, "http://", 7) || !strncasecmp(url, "https://", 8)) && strlen(url) <= 4096 &&
                guard_field_value(url, strlen(url));
     if (!api_members(c, body, members)) {
     } else if (!web)

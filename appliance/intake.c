@@ -256,7 +256,7 @@ static int take_stdin(intake *in) {
 int intake_path(store *s, const char *path, const intake_options *o, ph_error *err) {
     intake in = {.store = s, .options = o, .err = err};
     if (!strcmp(path, "-")) return take_stdin(&in);
-    if (!strncmp(path, "http://", 7) || !strncmp(path, "https://", 8)) return take_url(&in, path);
+    if (!strncasecmp(path, "http://", 7) || !strncasecmp(path, "https://", 8)) return take_url(&in, path);
     int code = ingest_walk(path, walked, skipped, &in, err);
     return in.code ? in.code : code;
 }

@@ -189,6 +189,15 @@ static void a_broken_file_does_not_stop_the_others(void **state) {
     json_decref(v);
 }
 
+/* A scheme has no case: this is an address, and one that is not fetched, but no name of a file. */
+static void an_address_is_one_in_any_case(void **state) {
+    world *w = *state;
+    result r = pharos(w, "add", "--no-read", "HTTP://127.0.0.1:1/", NULL);
+    expect_status(&r, PH_FAIL);
+    assert_non_null(strstr(r.err, "not a public address"));
+    result_free(&r);
+}
+
 static void odd_names_are_kept_and_made_visible(void **state) {
     world *w = *state;
     static const char *const names[] = {"two\nlines.txt",     "tab\tand \"quotes\" 'both'.txt",
@@ -418,6 +427,7 @@ int main(void) {
         IN_A_WORLD(an_empty_library_says_so),
         IN_A_WORLD(adding_twice_is_noticed),
         IN_A_WORLD(a_broken_file_does_not_stop_the_others),
+        IN_A_WORLD(an_address_is_one_in_any_case),
         IN_A_WORLD(odd_names_are_kept_and_made_visible),
         IN_A_WORLD(standard_input_is_a_document),
         IN_A_WORLD(a_stopped_reading_goes_on_where_it_was),
