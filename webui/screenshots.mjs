@@ -45,8 +45,9 @@ async function evaluate(page) {
   await page.getByRole('button', { name: 'Start the run' }).click();
   const cell = page.locator('.run-table').first().locator('td button');
   await page.locator('.run > p', { hasText: /^44 of 44 questions/ }).waitFor({ timeout: 300000 });
+  await page.locator('.run-now').waitFor({ state: 'detached' });
   const missed = cell.filter({ has: page.locator('.value', { hasText: /^0$/ }) });
-  await ((await missed.count()) ? missed : cell).first().click();
+  await ((await missed.count()) ? missed : cell).last().click(); // the longest text
   await page.mouse.move(0, 0);
 }
 
@@ -59,7 +60,7 @@ async function ask(page) {
 
 try {
   mkdirSync(out, { recursive: true });
-  await shoot('ask', { viewport: { width: 1280, height: 860 } }, async (page) => {
+  await shoot('ask', { viewport: { width: 1280, height: 1120 } }, async (page) => {
     await ask(page);
     await page.getByText('What was read').click();
     await page.waitForTimeout(1500);

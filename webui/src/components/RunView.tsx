@@ -20,7 +20,7 @@ export function UnderWay() {
         <span class="muted">
           {now.what && `, at ${now.what}`}
           {now.all_tokens > 0 && `: reading ${count(now.tokens)} of ${count(now.all_tokens)} tokens`}
-          {now.seconds_left !== null && `, at least ${seconds(now.seconds_left)} left`}
+          {now.seconds_left !== null && (now.seconds_left < 1 ? ', nearly done' : `, at least ${seconds(now.seconds_left)} left`)}
         </span>
       </p>
       <progress aria-label="Questions answered" {...(now.all ? { value: now.cells, max: now.all } : {})} />
