@@ -22,6 +22,7 @@ DATA = os.environ.get("PHAROS_DATA", os.path.join(BESIDE, "data"))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
+import average  # noqa: E402
 import checkpoint  # noqa: E402
 import evaluate  # noqa: E402
 import export  # noqa: E402
@@ -144,6 +145,13 @@ class Files(unittest.TestCase):
         grid = np.sort(export.VALUES[np.isfinite(export.VALUES)])
         near = grid[np.clip(np.searchsorted(grid, x), 1, len(grid) - 1)], grid[np.clip(np.searchsorted(grid, x) - 1, 0, len(grid) - 1)]
         self.assertLess(np.abs(np.abs(got - x) - np.minimum(np.abs(near[0] - x), np.abs(near[1] - x))).max(), 1e-4)
+
+    def test_mean_of_checkpoints(self):
+        a, b = toy_model(1).state_dict(), toy_model(2).state_dict()
+        out = average.mean([a, b], [3, 1])
+        self.assertEqual(set(out), set(a))
+        for name in a:
+            self.assertTrue(torch.allclose(out[name], 0.75 * a[name] + 0.25 * b[name], atol=1e-6))
 
     def test_export_and_checkpoint_come_back(self):
         model = toy_model()
