@@ -129,7 +129,10 @@ static int make_samples(sample *list, int *n, const eval_plan *plan, const eval_
     *n = tasks_of(plan->params, g, of);
     const char *name = shares(plan->params, g->task) ? "needles together" : of[0]->name;
     eval_random r = eval_stream(plan->params->seed, name, g->length, g->sample);
-    for (int i = 0; i < *n; i++) list[i] = (sample){.task = of[i], .all = true, .depth = -1};
+    for (int i = 0; i < *n; i++) {
+        list[i] = (sample){.task = of[i], .all = true, .depth = -1};
+        if (plan->params->published) ruler_say(&list[i].prefix, " "); /* as all of the generator's begin */
+    }
     switch (of[0]->shape) {
     case NIAH:
         ruler_needles(list, *n, plan, amount, &r);

@@ -334,7 +334,7 @@ static void ruler_as_published(void **state) {
                      many ? "Some" : "A", kind, many ? "s are" : " is", kind, many ? "s" : "");
             assert_ptr_equal(strstr(text, expected), text);
             assert_true(ends_with(text, "\n") && !ends_with(text, "\n\n"));
-            snprintf(expected, sizeof expected, "The special magic %s%s%s", kind, many ? "s" : "", key);
+            snprintf(expected, sizeof expected, " The special magic %s%s%s", kind, many ? "s" : "", key);
             expected[strlen(expected) - 1] = 0; /* the question mark */
             strcat(expected, many ? " are" : " is");
             assert_string_equal(q->prefix, expected);
@@ -361,6 +361,7 @@ static void ruler_as_published(void **state) {
             assert_true(count(own, "back again.\n ") >= count(own, "back again.\n") - 1);
             assert_true(ends_with(text, "\n"));
             assert_true(ends_with(q->prefix, ", they are:"));
+            assert_ptr_equal(strstr(q->prefix, " Answer: "), q->prefix);
         }
         if (!strcmp(task, "cwe")) {
             assert_int_equal(count(text, "Below is a numbered list of words."), 2);
