@@ -68,7 +68,8 @@ static match take_id(const char **path, const char *after, int64_t *id) {
     return http_parse_number(text, 1, INT64_MAX, id) ? MATCH : BAD_ID;
 }
 
-/* "{id}" and "{other}" stand for numbers, in this order; "{model}" for the rest of the path, whatever it is. */
+/* "{id}" and "{other}" stand for numbers, in this order; "{model}" for the rest of the path, whatever it is.
+ */
 static match match_path(const char *pattern, const char *path, int64_t ids[2]) {
     match found = MATCH;
     const char *model = strstr(pattern, "{model}");

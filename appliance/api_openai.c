@@ -47,7 +47,8 @@ void api_openai_model(api_call *c) {
     if (ours)
         http_reply_json(c->http, 200, model_json(c, e, name + n));
     else
-        http_reply_error(c->http, 404, "model_not_found", "there is no model %.100s here; /v1/models lists them", name);
+        http_reply_error(c->http, 404, "model_not_found",
+                         "there is no model %.100s here; /v1/models lists them", name);
 }
 
 /* ---- what comes out ---- */
@@ -55,9 +56,9 @@ void api_openai_model(api_call *c) {
 static json_t *usage_json(const answer *a) {
     const store_answer *r = &a->row;
     json_t *out = json_pack("{s:I, s:I, s:I, s:{s:I}}", "prompt_tokens", (json_int_t)r->prompt_tokens,
-                     "completion_tokens", (json_int_t)r->completion_tokens, "total_tokens",
-                     (json_int_t)(r->prompt_tokens + r->completion_tokens), "prompt_tokens_details",
-                     "cached_tokens", (json_int_t)r->cached_tokens);
+                            "completion_tokens", (json_int_t)r->completion_tokens, "total_tokens",
+                            (json_int_t)(r->prompt_tokens + r->completion_tokens), "prompt_tokens_details",
+                            "cached_tokens", (json_int_t)r->cached_tokens);
     if (out && a->thought.n_tokens)
         json_object_set_new(out, "completion_tokens_details",
                             json_pack("{s:I}", "reasoning_tokens", (json_int_t)a->thought.n_tokens));
@@ -144,12 +145,11 @@ static void done(question *q, const answer *a) {
     const char *finish = finish_reason(a);
     if (!q->stream) {
         q->status = 200;
-        q->result =
-            json_pack("{s:s, s:s, s:I, s:o, s:[{s:i, s:{s:s, s:o, s:o}, s:s}], s:o, s:o}", "id", x->id,
-                      "object", "chat.completion", "created", (json_int_t)x->created, "model",
-                      json_text(x->model), "choices", "index", 0, "message", "role", "assistant", "content",
-                      json_text(a->row.answer), "citations", citations_json(a), "finish_reason", finish,
-                      "usage", usage_json(a), "pharos", extra_json(x, a));
+        q->result = json_pack("{s:s, s:s, s:I, s:o, s:[{s:i, s:{s:s, s:o, s:o}, s:s}], s:o, s:o}", "id",
+                              x->id, "object", "chat.completion", "created", (json_int_t)x->created, "model",
+                              json_text(x->model), "choices", "index", 0, "message", "role", "assistant",
+                              "content", json_text(a->row.answer), "citations", citations_json(a),
+                              "finish_reason", finish, "usage", usage_json(a), "pharos", extra_json(x, a));
         if (q->result && a->thought.text_len)
             json_object_set_new(
                 json_object_get(json_array_get(json_object_get(q->result, "choices"), 0), "message"),

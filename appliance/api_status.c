@@ -57,16 +57,16 @@ static int status(api_call *c, store *s, ph_error *err) {
           : json_null();
     json_t *limits = json_pack("{s:I, s:i, s:i}", "upload_bytes", (json_int_t)v->options.upload_bytes,
                                "question_bytes", MAX_QUESTION_BYTES, "max_tokens", MAX_ANSWER_TOKENS);
-    http_reply_json(c->http, 200,
-                    json_pack("{s:s, s:s, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s}", "version",
-                              PHAROS_VERSION, "state", state_names[state], "message", json_text(why), "model",
-                              e ? json_text(engine_model_name(e)) : json_null(), "remote", e && engine_is_remote(e), "context", room, "totals",
-                              totals, "queue", queue, "reading", reading_json(&v->reading),
-                              "reading_failed", reading_failed_json(&v->reading), "run", run_now_json(&v->run),
-                              "watch", c->role == ROLE_MANAGE ? watching_json(v->watching) : json_null(),
-                              "limits", limits, "thinking", thinking,
-                              "token_required", c->known, "role",
-                              c->role == ROLE_MANAGE ? "manage" : "ask"));
+    http_reply_json(
+        c->http, 200,
+        json_pack("{s:s, s:s, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s}",
+                  "version", PHAROS_VERSION, "state", state_names[state], "message", json_text(why), "model",
+                  e ? json_text(engine_model_name(e)) : json_null(), "remote", e && engine_is_remote(e),
+                  "context", room, "totals", totals, "queue", queue, "reading", reading_json(&v->reading),
+                  "reading_failed", reading_failed_json(&v->reading), "run", run_now_json(&v->run), "watch",
+                  c->role == ROLE_MANAGE ? watching_json(v->watching) : json_null(), "limits", limits,
+                  "thinking", thinking, "token_required", c->known, "role",
+                  c->role == ROLE_MANAGE ? "manage" : "ask"));
     return PH_OK;
 }
 

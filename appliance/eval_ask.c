@@ -45,7 +45,8 @@ int eval_ask_plan(eval_plan *plan, ph_error *err) {
     for (size_t i = 0; i < plan->rows.n && !code; i++) {
         const eval_row *row = &plan->rows.list[i];
         int64_t tokens = 0;
-        code = pack_measure(engine_tokenizer(plan->engine), row->name, row->text, strlen(row->text), &tokens, err);
+        code = pack_measure(engine_tokenizer(plan->engine), row->name, row->text, strlen(row->text), &tokens,
+                            err);
         plan->groups[0].tokens += tokens;
     }
     return code;

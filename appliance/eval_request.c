@@ -94,7 +94,8 @@ static int take_lengths(eval_params *p, const json_t *body, int64_t most, ph_err
     return PH_OK;
 }
 
-/* As documents of a library the passages stand in packs as long as the model goes, and nothing around them. */
+/* As documents of a library the passages stand in packs as long as the model goes, and nothing around them.
+ */
 static int take_as_ask(eval_params *p, const json_t *body, int64_t most, ph_error *err) {
     static const char *const others[] = {"text", "lengths", "per_haystack"};
     if (p->kind != EVAL_QA) return ph_fail(err, PH_USAGE, "as_ask belongs to the kind qa");

@@ -251,7 +251,8 @@ static int read_answers(store *s, int64_t id, const uint8_t *owner, size_t limit
         if (rc == PH_OK) rc = db_text(s, &a->model, statement, 13, err);
         if (rc == PH_OK) rc = db_hash(s, a->key, statement, 14, err);
         if (rc == PH_OK) rc = read_owner(s, a, statement, 15, err);
-        if (rc == PH_OK && sqlite3_column_bytes(statement, 16)) rc = db_text(s, &a->thought, statement, 16, err);
+        if (rc == PH_OK && sqlite3_column_bytes(statement, 16))
+            rc = db_text(s, &a->thought, statement, 16, err);
         if (rc == PH_OK) rc = read_citations(s, a, err);
     }
     sqlite3_finalize(statement);

@@ -419,14 +419,16 @@ static void a_thought_is_no_token(void **state) {
     /* As OpenAI's clients ask servers of DeepSeek's models for it. */
     json_t *models = GET_JSON(w, "/v1/models");
     char body[400];
-    snprintf(body, sizeof body,
-             "{\"model\":\"%s\",\"messages\":[{\"role\":\"user\",\"content\":\"How many?\"}],\"max_tokens\":20,"
-             "\"chat_template_kwargs\":{\"thinking\":true}}",
-             text_of(json_array_get(json_object_get(models, "data"), 0), "id"));
+    snprintf(
+        body, sizeof body,
+        "{\"model\":\"%s\",\"messages\":[{\"role\":\"user\",\"content\":\"How many?\"}],\"max_tokens\":20,"
+        "\"chat_template_kwargs\":{\"thinking\":true}}",
+        text_of(json_array_get(json_object_get(models, "data"), 0), "id"));
     answer = POST_JSON(w, "/v1/chat/completions", body, 200);
-    assert_string_equal(text_of(json_object_get(json_array_get(json_object_get(answer, "choices"), 0), "message"),
-                                "reasoning_content"),
-                        h.thought);
+    assert_string_equal(
+        text_of(json_object_get(json_array_get(json_object_get(answer, "choices"), 0), "message"),
+                "reasoning_content"),
+        h.thought);
     assert_true(integer_of(json_object_get(json_object_get(answer, "usage"), "completion_tokens_details"),
                            "reasoning_tokens") > 0);
     json_decref(answer);

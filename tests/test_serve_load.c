@@ -424,8 +424,8 @@ static void stopping_keeps_what_was_read(void **state) {
     world_free(w);
 }
 
-/* A pack that cannot be kept on disk: who looks is told why its documents wait, and reading goes on when that is
- * put right. */
+/* A pack that cannot be kept on disk: who looks is told why its documents wait, and reading goes on when that
+ * is put right. */
 static void what_cannot_be_read_says_why(void **state) {
     (void)state;
     world *w = world_new(NULL, 0);

@@ -188,8 +188,8 @@ static void every_kind_of_run(void **state) {
         SEND(w, .method = "POST", .path = "/api/v1/runs", .json = "{\"kind\":\"qa\",\"lengths\":[1024]}"),
         400, "no questions");
 
-    /* as `pharos ask` asks: each question twice, once of the passages that full text finds, once of all; with a
-     * thought; what it takes is the library read once */
+    /* as `pharos ask` asks: each question twice, once of the passages that full text finds, once of all; with
+     * a thought; what it takes is the library read once */
     file = send_questions(w, QUESTIONS, sizeof QUESTIONS - 1, 201);
     snprintf(body, sizeof body,
              "{\"kind\":\"qa\",\"as_ask\":true,\"thinking\":true,\"questions\":%lld,\"max_tokens\":4}",

@@ -597,8 +597,14 @@ static void schema_before_thoughts(void **state) {
     assert_false(back.cut_off);
     assert_int_equal(back.passages, -1);
     store_answer_free(&back);
-    a = (store_answer){.question = what, .answer = kept, .model = model, .found = true, .asked_at = 2,
-                       .thought = thought, .cut_off = true, .passages = 3};
+    a = (store_answer){.question = what,
+                       .answer = kept,
+                       .model = model,
+                       .found = true,
+                       .asked_at = 2,
+                       .thought = thought,
+                       .cut_off = true,
+                       .passages = 3};
     assert_int_equal(store_answer_add(s, &a, NULL, 0, NULL), 0);
     assert_int_equal(store_answer_get(s, a.id, &back, NULL), 0);
     assert_string_equal(back.thought, thought);
@@ -616,10 +622,11 @@ static void schema_before_users(void **state) {
     store_answer a = {.question = what, .answer = kept, .model = model, .found = true, .asked_at = 1};
     assert_int_equal(store_answer_add(s, &a, NULL, 0, NULL), 0);
     store_close(s);
-    sql(state, "DROP INDEX conversations_owner; ALTER TABLE conversations DROP COLUMN owner; DROP TABLE tokens;"
-               " ALTER TABLE answers DROP COLUMN thought; ALTER TABLE answers DROP COLUMN cut_off;"
-               " ALTER TABLE answers DROP COLUMN passages;"
-               " DROP TABLE secrets; PRAGMA user_version = 3");
+    sql(state,
+        "DROP INDEX conversations_owner; ALTER TABLE conversations DROP COLUMN owner; DROP TABLE tokens;"
+        " ALTER TABLE answers DROP COLUMN thought; ALTER TABLE answers DROP COLUMN cut_off;"
+        " ALTER TABLE answers DROP COLUMN passages;"
+        " DROP TABLE secrets; PRAGMA user_version = 3");
     s = open_store(state);
     assert_whole(s);
     store_answer back;
@@ -674,18 +681,10 @@ int main(void) {
     if (sodium_init() < 0) return 1;
 #define t(test) cmocka_unit_test_setup_teardown(test, make_folder, drop_folder)
     const struct CMUnitTest tests[] = {
-        t(opens_and_opens_again),
-        t(documents_come_back),
-        t(originals_must_be_what_was_read),
-        t(names_are_unique_and_found),
-        t(transactions_nest),
-        t(searches),
-        t(passages_cover_the_text),
-        t(packs_come_back),
-        t(answers_come_back),
-        t(foreign_databases_are_refused),
-        t(schema_before_users),
-        t(schema_before_thoughts),
+        t(opens_and_opens_again),         t(documents_come_back), t(originals_must_be_what_was_read),
+        t(names_are_unique_and_found),    t(transactions_nest),   t(searches),
+        t(passages_cover_the_text),       t(packs_come_back),     t(answers_come_back),
+        t(foreign_databases_are_refused), t(schema_before_users), t(schema_before_thoughts),
         t(the_sqlite3_program_agrees),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
