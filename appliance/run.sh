@@ -20,7 +20,7 @@ if [ $# -gt 0 ]; then exec build/pharos "$@"; fi
 echo "== pharos add /usr/share/common-licenses"
 build/pharos add /usr/share/common-licenses
 echo
-question='When was version 3 published?'
+question='When was version 3 of the GNU General Public License published?'
 echo "== pharos ask --document GPL-3 '$question'"
 build/pharos ask --document GPL-3 "$question"
 echo
