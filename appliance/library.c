@@ -234,6 +234,25 @@ void pack_unload(loaded_pack *p) {
     memset(p, 0, sizeof *p);
 }
 
+/* Tells the store now and then how far a reading is, so that one that is killed is shown as far as it went. */
+typedef struct telling {
+    store *store;
+    int64_t pack, told;
+    const context *context;
+    engine_progress progress;
+    void *user;
+} telling;
+
+enum { TOLD_EVERY = 2048 }; /* tokens: about a second */
+
+static int tell(void *user, int64_t done, int64_t total) {
+    telling *t = user;
+    int64_t read = context_length(t->context); /* on disk; never more than is there */
+    bool due = read >= t->told + TOLD_EVERY || read < t->told; /* less, where the snapshot was a miss */
+    if (due && !store_pack_set_read(t->store, t->pack, read, NULL)) t->told = read;
+    return t->progress ? t->progress(t->user, done, total) : 0;
+}
+
 int pack_read(context **out, const loaded_pack *p, store *s, engine *e, engine_progress progress, void *user,
               int64_t *cached, const char **why, ph_error *err) {
     *out = NULL;
@@ -244,10 +263,11 @@ int pack_read(context **out, const loaded_pack *p, store *s, engine *e, engine_p
     free(path);
     if (code) return code;
     int64_t had = 0;
-    code = context_read(c, p->prompt.tokens.ids, (int64_t)p->prompt.tokens.n, progress, user, &had, err);
+    telling t = {s, p->row.id, p->row.read, c, progress, user};
+    code = context_read(c, p->prompt.tokens.ids, (int64_t)p->prompt.tokens.n, tell, &t, &had, err);
     if (cached) *cached = had;
     int64_t read = context_length(c);
-    if (read != p->row.read) {
+    if (read != t.told) {
         /* For display only: a failure here must not hide what happened above. */
         store_pack_set_read(s, p->row.id, read, NULL);
     }

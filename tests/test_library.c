@@ -667,6 +667,9 @@ static void kill_loses_the_chunk_in_flight_at_most(void **state) {
         pid_t pid = fork();
         if (pid == 0) killed_reader(w->dir, pack, at);
         assert_int_equal(wait_program(pid), 128 + SIGKILL);
+        shelf x = packs_of(w); /* what is shown of it: never more than is there, and not much less */
+        assert_true(x.packs[0].read <= at && x.packs[0].read > at - 2048);
+        shelf_free(&x);
         read_pack(w, pack, &cached);
         assert_int_equal(cached, at);
         answer a = ask(w, &SHORT);
