@@ -81,8 +81,8 @@ json_t *eval_report_json(const eval_report *r) {
                      (json_int_t)r->run.id, "kind", r->run.kind, "state", state_name(&r->run), "command",
                      r->run.command, "model", r->run.model, "key", key, "seed", (json_int_t)r->run.seed,
                      "cells", (json_int_t)r->run.cells, "done", (json_int_t)r->run.done, "started_at",
-                     (json_int_t)r->run.started_at, "note", r->run.note, "digest", digest, "parameters", r->params, "summary",
-                     r->summary, "results", r->cells);
+                     (json_int_t)r->run.started_at, "note", r->run.note, "digest", digest, "parameters",
+                     r->params, "summary", r->summary, "results", r->cells);
 }
 
 /* ---- CSV ---- */

@@ -255,7 +255,8 @@ static int reference_of(const eval_question *q, const eval_score *score, const c
     return best;
 }
 
-/* The answer is a piece of the reference of two words or more, or most of it: the right place, not copied to its end. */
+/* The answer is a piece of the reference, of two words or more or most of it: the right place, not copied to its
+ * end. */
 static bool piece_of(const char *got, const char *reference) {
     while (*got == ' ') got++;
     size_t n = strlen(got);

@@ -85,7 +85,8 @@ static void runs_are_kept_and_shown(void **state) {
     json_decref(j);
     result_free(&r);
 
-    r = EVAL(p, "needle", "--lengths", "1K", "--depths", "90%,10", "--generated", "--max-tokens", "4", "--csv", "-", "-q");
+    r = EVAL(p, "needle", "--lengths", "1K", "--depths", "90%,10", "--generated", "--max-tokens", "4", "--csv", "-",
+             "-q");
     succeeds(&r);
     assert_non_null(strstr(r.out, ",10,"));
     assert_non_null(strstr(r.out, ",90,"));
