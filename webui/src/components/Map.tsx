@@ -1,6 +1,7 @@
 // Map.tsx - the pack as a strip: its documents side by side in their order, the attention as bars above them. Height
 // says how much, never colour alone; the table below says it in figures.
 import { count, percent } from '../format';
+import { memo } from '../memo';
 import type { Sentence, Strip, Trace } from '../types';
 
 const WIDTH = 1000;
@@ -30,6 +31,42 @@ function sentenceBars(t: Trace, list: Sentence[]): Bar[] {
   return bars;
 }
 
+const placed = (token: number, span: number) => (Math.min(token, span) / span) * WIDTH;
+
+/* Where the documents stand: the same for every word. */
+const Bands = memo<{ t: Trace; span: number }>(({ t, span }) => {
+  const x = (token: number) => placed(token, span);
+  return (
+    <>
+      {(t.map ?? []).map((d, i) => (
+        <g key={i}>
+          <rect
+            class={i % 2 ? 'band odd' : 'band'} x={x(d.token_start)} y={BARS}
+            width={Math.max(0.5, x(d.token_end) - x(d.token_start))} height={BAND}
+          />
+          <line class="edge" x1={x(d.token_start)} x2={x(d.token_start)} y1={0} y2={BARS + BAND} />
+        </g>
+      ))}
+    </>
+  );
+});
+
+const Labels = memo<{ t: Trace; span: number }>(({ t, span }) => {
+  const x = (token: number) => placed(token, span);
+  return (
+    <div class="labels" aria-hidden="true">
+      {(t.map ?? []).map((d, i) => (
+        <span
+          key={i} title={d.document}
+          style={{ '--at': x(d.token_start) / WIDTH, '--share': (x(d.token_end) - x(d.token_start)) / WIDTH }}
+        >
+          {x(d.token_end) - x(d.token_start) > 0.06 * WIDTH ? `${i + 1} ${d.document}` : i + 1}
+        </span>
+      ))}
+    </div>
+  );
+});
+
 interface Props {
   t: Trace;
   strip: Strip;
@@ -45,22 +82,13 @@ export function Map({ t, strip, sentences, whole, label }: Props) {
   const bars = fine
     ? sentenceBars(t, sentences)
     : strip.map(([b, mass]) => ({ from: b * bin, to: (b + 1) * bin, mass }));
-  const x = (token: number) => (Math.min(token, span) / span) * WIDTH;
+  const x = (token: number) => placed(token, span);
   const top = Math.max(0, ...bars.map((b) => b.mass));
-  const documents = t.map ?? [];
   return (
     <figure class="map">
       <svg viewBox={`0 0 ${WIDTH} ${BARS + BAND}`} preserveAspectRatio="none" role="img" aria-label={label}>
         <rect class="ground" x={0} y={0} width={WIDTH} height={BARS} />
-        {documents.map((d, i) => (
-          <g key={i}>
-            <rect
-              class={i % 2 ? 'band odd' : 'band'} x={x(d.token_start)} y={BARS}
-              width={Math.max(0.5, x(d.token_end) - x(d.token_start))} height={BAND}
-            />
-            <line class="edge" x1={x(d.token_start)} x2={x(d.token_start)} y1={0} y2={BARS + BAND} />
-          </g>
-        ))}
+        <Bands t={t} span={span} />
         {bars.map((b, i) => {
           const height = Math.max(1.5, top ? (b.mass / top) * (BARS - 6) : 0);
           return (
@@ -70,16 +98,7 @@ export function Map({ t, strip, sentences, whole, label }: Props) {
           );
         })}
       </svg>
-      <div class="labels" aria-hidden="true">
-        {documents.map((d, i) => (
-          <span
-            key={i} title={d.document}
-            style={{ '--at': x(d.token_start) / WIDTH, '--share': (x(d.token_end) - x(d.token_start)) / WIDTH }}
-          >
-            {x(d.token_end) - x(d.token_start) > 0.06 * WIDTH ? `${i + 1} ${d.document}` : i + 1}
-          </span>
-        ))}
-      </div>
+      <Labels t={t} span={span} />
       <figcaption class="muted small">
         Left to right: the documents in the order in which the model read them. A bar is{' '}
         {fine ? 'a sentence' : `${count(bin)} tokens`}; the highest is {percent(top)} of the attention on the documents.

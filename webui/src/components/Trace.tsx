@@ -1,6 +1,6 @@
 // Trace.tsx - what was read for each word: the words, the map of the whole pack with the attention over it, and
 // tables that say the same in figures.
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import * as api from '../api';
 import { count, percent, times } from '../format';
 import { openPanel } from '../state';
@@ -115,11 +115,11 @@ export function Trace({ answer }: { answer: Answer }) {
   const [hovered, setHovered] = useState<number | null>(null);
   const [whole, setWhole] = useState(false);
   const { trace: t, failed } = useTrace(answer.id, layer);
+  const words = useMemo(() => [...(t?.thought?.words ?? []), ...(t?.words ?? [])], [t]);
   if (failed) return <p class="failure">{failed}</p>;
   if (!t) return <p class="muted">Loading</p>;
   if (t.missing) return <p class="muted">What was read cannot be shown: {t.missing}.</p>;
   const thought = t.thought?.words ?? [];
-  const words = [...thought, ...(t.words ?? [])];
   const shown = hovered ?? pinned;
   const word = words[shown];
   const strip = (word ? word.strip : t.strip) ?? [];

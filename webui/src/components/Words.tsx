@@ -1,6 +1,7 @@
 // Words.tsx - the words of an answer as one stop of the Tab key: arrows go from word to word, hovering shows, a click
 // or Enter keeps. Number -1 is the whole answer; the words of a thought come before those of the answer.
 import { useRef } from 'preact/hooks';
+import { memo } from '../memo';
 import type { TraceWord } from '../types';
 
 interface Props {
@@ -11,7 +12,8 @@ interface Props {
   onHover: (word: number | null) => void;
 }
 
-export function Words({ words, thought, pinned, onPin, onHover }: Props) {
+/* Drawn again when another word is kept, not for each that the pointer passes: there may be thousands. */
+export const Words = memo<Props>(({ words, thought, pinned, onPin, onHover }) => {
   const bar = useRef<HTMLDivElement>(null);
   const go = (to: number) => {
     const word = Math.max(-1, Math.min(words.length - 1, to));
@@ -41,4 +43,4 @@ export function Words({ words, thought, pinned, onPin, onHover }: Props) {
       {words.slice(thought).map((w, i) => button(thought + i, w.word))}
     </div>
   );
-}
+});
