@@ -21,8 +21,8 @@ echo "== pharos add /usr/share/common-licenses"
 build/pharos add /usr/share/common-licenses
 echo
 question='When was version 3 of the GNU General Public License published?'
-echo "== pharos ask --whole '$question'"
-build/pharos ask --whole "$question"
+echo "== pharos ask --document GPL-3 '$question'"
+build/pharos ask --document GPL-3 "$question"
 echo
 echo "Ask more:  build/pharos ask QUESTION     Add more:  build/pharos add PATH     All commands:  build/pharos help"
 echo "== pharos serve   (Ctrl-C stops it; what was read is kept)"
