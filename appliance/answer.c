@@ -297,7 +297,7 @@ int answer_question(answer *out, store *s, engine *e, const char *question, cons
     memset(out, 0, sizeof *out);
     choice c = {0};
     char *search = search_text(question, o);
-    int code = search ? library_pack(s, e, NULL, err) : ph_fail(err, PH_MEMORY, "no memory for a question");
+    int code = search ? library_pack(s, e, NULL, NULL, err) : ph_fail(err, PH_MEMORY, "no memory for a question");
     if (!code) code = choice_make(&c, s, e, search, o, err);
     free(search);
     for (int i = 0; i < c.n && !code; i++) {

@@ -120,6 +120,14 @@ static int intake_progress(void *user, const char *name, uint64_t done, uint64_t
 
 /* ---- reading what was added ---- */
 
+static int show_packing(void *user, const char *document, size_t done, size_t total) {
+    report *r = user;
+    char what[600];
+    snprintf(what, sizeof what, "packing %.500s", document);
+    progress_show(&r->line, what, (int64_t)done, (int64_t)total, "B");
+    return interrupted;
+}
+
 static int show_reading(void *user, size_t number, size_t packs, int64_t done, int64_t total) {
     report *r = user;
     char what[64];
@@ -140,7 +148,7 @@ static void pack_was_read(void *user, int64_t pack, int64_t tokens, int64_t cach
 
 static int pack_and_read(store *s, report *r, ph_error *err) {
     int code = r->engine ? PH_OK : open_engine(&r->engine, &r->options->common, err);
-    if (!code) code = library_pack(s, r->engine, NULL, err);
+    if (!code) code = library_pack(s, r->engine, &(library_packing){show_packing, r}, NULL, err);
     if (!code && !r->options->no_read)
         code = library_read(s, r->engine, &(library_reading){show_reading, pack_was_read, r}, err);
     return code;

@@ -155,13 +155,21 @@ static int read_pack(store *s, engine *e, int64_t id, reading *r, const pack_opt
     return code;
 }
 
+static int packing(void *user, const char *document, size_t done, size_t total) {
+    reading *r = user;
+    char what[600];
+    snprintf(what, sizeof what, "packing %.500s", document);
+    progress_show(&r->line, what, (int64_t)done, (int64_t)total, "B");
+    return interrupted;
+}
+
 static int read_packs(store *s, engine *e, const pack_options *o, ph_error *err) {
     store_pack *packs = NULL;
     size_t n = 0, done = 0;
     reading r;
     progress_start(&r.line, o->common.quiet || o->common.json);
     json_t *rows = json_array();
-    int code = library_pack(s, e, NULL, err);
+    int code = library_pack(s, e, &(library_packing){packing, &r}, NULL, err);
     if (!code) code = store_pack_list(s, engine_key(e), &packs, &n, err);
     for (size_t i = 0; i < n && !code; i++) {
         if (o->pack && packs[i].id != o->pack) continue;

@@ -116,6 +116,14 @@ static int taking(void *user, const char *name, uint64_t done, uint64_t total, c
     return interrupted;
 }
 
+static int packing(void *user, const char *document, size_t done, size_t total) {
+    watch_command *o = user;
+    char what[600];
+    snprintf(what, sizeof what, "packing %.500s", document);
+    progress_show(&o->line, what, (int64_t)done, (int64_t)total, "B");
+    return interrupted;
+}
+
 static int reading(void *user, size_t number, size_t packs, int64_t done, int64_t total) {
     watch_command *o = user;
     char what[64];
@@ -152,7 +160,7 @@ static int keep_equal(watch_command *o, store *s, engine *e, watch *w, ph_error 
     for (bool first = true; !interrupted; first = false) {
         bool changed = false;
         code = watch_look(w, s, &look, &changed, err);
-        if (!code && (changed || first)) code = library_pack(s, e, NULL, err);
+        if (!code && (changed || first)) code = library_pack(s, e, &(library_packing){packing, o}, NULL, err);
         if (!code && (changed || first) && !o->no_read) code = library_read(s, e, &read, err);
         progress_end(&o->line);
         /* Another process has the store or a pack for a while: the next look tries again. */

@@ -71,15 +71,26 @@ static int new_pack(store *s, engine *e, int64_t document, const char *name, con
     return code;
 }
 
+typedef struct placing {
+    const library_packing *options;
+    const char *document;
+} placing;
+
+static int cutting(void *user, size_t done, size_t total) {
+    const placing *at = user;
+    return at->options->progress(at->options->user, at->document, done, total);
+}
+
 /* The parts of a document that spans packs, each in a new pack where it does not stand in one already. Packs
  * with other parts of it than these (cut for another room) are erased, and *again says that there is more to
  * place. */
-static int place_parts(store *s, engine *e, const store_document *d, const char *text, size_t len,
-                       int64_t room, const store_pack *packs, size_t n, bool *again, ph_error *err) {
+static int place_parts(store *s, engine *e, const library_packing *o, const store_document *d, const char *text,
+                       size_t len, int64_t room, const store_pack *packs, size_t n, bool *again, ph_error *err) {
     size_t *cut = NULL;
     bool *there = NULL;
     int parts = 0;
-    int code = pack_cut(engine_tokenizer(e), d->name, text, len, room, &cut, &parts, err);
+    placing at = {o, d->name};
+    int code = pack_cut(engine_tokenizer(e), d->name, text, len, room, o ? cutting : NULL, &at, &cut, &parts, err);
     if (!code && !(there = calloc((size_t)parts, sizeof *there)))
         code = ph_fail(err, PH_MEMORY, "no memory for %d parts of a document", parts);
     bool stale = false;
@@ -106,16 +117,27 @@ static int place_parts(store *s, engine *e, const store_document *d, const char 
     return code;
 }
 
-static int place(store *s, engine *e, const store_document *d, bool *again, ph_error *err) {
+/* Tokens that the document needs; anything more than `room` where it needs more. A text much longer than a context is
+ * not tokenised whole to learn that: a part of it that needs more will do, but for a token or two at its end. */
+static int needs(engine *e, const char *name, const char *text, size_t len, int64_t room, int64_t *needed, ph_error *err) {
+    size_t part = (size_t)room * 16;
+    if (len / 2 > part) {
+        int code = pack_measure(engine_tokenizer(e), name, text, part, needed, err);
+        if (code || *needed > room + 64) return code;
+    }
+    return pack_measure(engine_tokenizer(e), name, text, len, needed, err);
+}
+
+static int place(store *s, engine *e, const library_packing *o, const store_document *d, bool *again, ph_error *err) {
     char *text = NULL;
     size_t len = 0;
     store_pack *packs = NULL;
     size_t n = 0;
     int64_t room = engine_config(e)->max_positions - library_reserve(e) - 2, needed = 0;
     int code = store_document_text(s, d->id, &text, &len, err);
-    if (!code) code = pack_measure(engine_tokenizer(e), d->name, text, len, &needed, err);
+    if (!code) code = needs(e, d->name, text, len, room, &needed, err);
     if (!code) code = store_pack_list(s, engine_key(e), &packs, &n, err);
-    if (!code && needed > room) code = place_parts(s, e, d, text, len, room, packs, n, again, err);
+    if (!code && needed > room) code = place_parts(s, e, o, d, text, len, room, packs, n, again, err);
     if (code || needed > room) goto done;
     for (size_t i = n; i-- > 0;) {
         if (packs[i].tokens - 2 + needed > room) continue;
@@ -132,7 +154,7 @@ done:
     return code;
 }
 
-static int place_all(store *s, engine *e, int *placed, bool *again, ph_error *err) {
+static int place_all(store *s, engine *e, const library_packing *o, int *placed, bool *again, ph_error *err) {
     store_document *documents = NULL;
     store_pack *packs = NULL;
     size_t n_documents = 0, n_packs = 0;
@@ -141,7 +163,11 @@ static int place_all(store *s, engine *e, int *placed, bool *again, ph_error *er
     if (!code) code = store_pack_list(s, engine_key(e), &packs, &n_packs, err);
     for (size_t i = 0; i < n_documents && !code; i++) {
         if (packed_already(packs, n_packs, &documents[i])) continue;
-        code = place(s, e, &documents[i], again, err);
+        size_t bytes = (size_t)documents[i].text_bytes;
+        if (o && o->progress(o->user, documents[i].name, 0, bytes))
+            code = ph_fail(err, PH_INTERRUPTED, "stopped before placing %s", documents[i].name);
+        else
+            code = place(s, e, o, &documents[i], again, err);
         ++*placed;
     }
     store_documents_free(documents, n_documents);
@@ -149,12 +175,12 @@ static int place_all(store *s, engine *e, int *placed, bool *again, ph_error *er
     return code;
 }
 
-int library_pack(store *s, engine *e, int *added, ph_error *err) {
+int library_pack(store *s, engine *e, const library_packing *o, int *added, ph_error *err) {
     int placed = 0;
     bool again = true;
     int code = store_begin(s, err);
     if (code) return code;
-    while (again && !code) code = place_all(s, e, &placed, &again, err);
+    while (again && !code) code = place_all(s, e, o, &placed, &again, err);
     if (!code)
         code = store_commit(s, err);
     else

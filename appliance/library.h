@@ -13,10 +13,16 @@
 /* Tokens of every context that are kept free for a question and its answer. */
 int64_t library_reserve(const engine *e);
 
+/* What is placed: done of total bytes of a document's text. Non-zero stops, and nothing is placed. */
+typedef struct library_packing {
+    int (*progress)(void *user, const char *document, size_t done, size_t total);
+    void *user;
+} library_packing;
+
 /* Puts every document that stands in no pack of this engine's key into one: the last pack with room, else a
  * new one; a document larger than a context spans packs of its own. Reads nothing. *added (may be NULL) =
- * documents placed. */
-int library_pack(store *s, engine *e, int *added, ph_error *err);
+ * documents placed. `o` may be NULL. PH_INTERRUPTED when stopped. */
+int library_pack(store *s, engine *e, const library_packing *o, int *added, ph_error *err);
 
 /* Erases a document as store_document_delete does, all that it promises; but of a pack of this engine's key what was
  * read of the documents before it stays: they go on in a new pack. Those behind it stand in no pack then

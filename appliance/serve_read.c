@@ -107,7 +107,7 @@ int serve_read(void *user, job *j, store *s, engine *e, ph_error *err) {
     store_pack *packs = NULL;
     size_t n = 0;
     char failed[sizeof r.now->failed] = "";
-    int code = library_pack(s, e, NULL, err);
+    int code = library_pack(s, e, NULL, NULL, err);
     if (!code) code = store_pack_list(s, engine_key(e), &packs, &n, err);
     for (size_t i = 0; i < n && !code; i++) {
         if (job_stops(j, true)) {

@@ -112,8 +112,8 @@ static int next_cut(const tokenizer *t, const char *text, size_t start, size_t l
     return code;
 }
 
-int pack_cut(const tokenizer *t, const char *name, const char *text, size_t len, int64_t room, size_t **cut, int *parts,
-             ph_error *err) {
+int pack_cut(const tokenizer *t, const char *name, const char *text, size_t len, int64_t room, pack_progress progress,
+             void *user, size_t **cut, int *parts, ph_error *err) {
     int64_t frame = 0;
     /* The longest header any part can have. */
     int code = template_size(t, name, 100000, 100000, &frame, err);
@@ -137,6 +137,8 @@ int pack_cut(const tokenizer *t, const char *name, const char *text, size_t len,
         }
         code = next_cut(t, text, at[n], len, room - frame, &at[n + 1], err);
         n++;
+        if (!code && progress && progress(user, at[n], len))
+            code = ph_fail(err, PH_INTERRUPTED, "stopped after cutting %zu of %zu bytes", at[n], len);
     }
     if (!code && n == 0) at[++n] = len;
     if (code) {

@@ -33,10 +33,14 @@ int pack_prompt_begin(pack_prompt *p, const prompt_tokens *special, ph_error *er
 int pack_prompt_append(pack_prompt *p, const tokenizer *t, const char *name, const char *text, size_t start, size_t end,
                        int part, int parts, pack_span *span, ph_error *err);
 
+/* Bytes of a text that have been cut. Non-zero stops with PH_INTERRUPTED. */
+typedef int (*pack_progress)(void *user, size_t done, size_t total);
+
 /* Cuts text[len] into the fewest parts of which each takes at most `room` tokens with header and footer: cut[0] = 0,
- * ..., cut[parts] = len. *cut is owned by the caller. PH_TOO_LARGE when room is too small for any text. */
-int pack_cut(const tokenizer *t, const char *name, const char *text, size_t len, int64_t room, size_t **cut, int *parts,
-             ph_error *err);
+ * ..., cut[parts] = len. *cut is owned by the caller. PH_TOO_LARGE when room is too small for any text. progress may be
+ * NULL. */
+int pack_cut(const tokenizer *t, const char *name, const char *text, size_t len, int64_t room, pack_progress progress,
+             void *user, size_t **cut, int *parts, ph_error *err);
 
 /* Tokens that the whole document would take, header and footer included. */
 int pack_measure(const tokenizer *t, const char *name, const char *text, size_t len, int64_t *tokens, ph_error *err);

@@ -134,7 +134,7 @@ static void shelf_free(shelf *x) {
 
 static int pack_all(const world *w) {
     int placed = 0;
-    MUST(library_pack(w->store, w->engine, &placed, &err));
+    MUST(library_pack(w->store, w->engine, NULL, &placed, &err));
     return placed;
 }
 
@@ -364,6 +364,29 @@ static void what_was_read_before_a_removed_document_stays(void **state) {
     x = packs_of(w);
     assert_int_equal(x.n, 0);
     shelf_free(&x);
+}
+
+static int stop_placing(void *user, const char *document, size_t done, size_t total) {
+    size_t *after = user;
+    assert_non_null(document);
+    assert_true(done <= total);
+    return done >= *after;
+}
+
+static void stopped_packing_places_nothing(void **state) {
+    world *w = *state;
+    add_text(w->store, "small", 200, 1);
+    add_text(w->store, "large", 8000, 2);
+    for (size_t after = 0; after <= 3000; after += 3000) {
+        int placed = -1;
+        assert_int_equal(
+            library_pack(w->store, w->engine, &(library_packing){stop_placing, &after}, &placed, NULL), PH_INTERRUPTED);
+        assert_int_equal(placed, -1);
+        shelf x = packs_of(w);
+        assert_int_equal(x.n, 0);
+        shelf_free(&x);
+    }
+    assert_int_equal(pack_all(w), 2);
 }
 
 /* A small document stands behind the end of a large one. When it goes, so does their pack, and with it that
@@ -913,6 +936,7 @@ int main(void) {
         IN_A_WORLD(tokens_and_bytes_find_each_other),
         IN_A_WORLD(a_removed_document_leaves_nothing_and_the_rest_is_packed_again),
         IN_A_WORLD(what_was_read_before_a_removed_document_stays),
+        IN_A_WORLD(stopped_packing_places_nothing),
         IN_A_WORLD(the_end_of_a_large_document_survives_its_neighbour),
         IN_A_WORLD(an_added_document_reads_its_own_tokens_only),
         IN_A_WORLD(a_restored_answer_is_the_fresh_one),

@@ -174,7 +174,7 @@ static int check_cut(const world *w, const char *name, const char *text, size_t 
                      size_t **out) {
     size_t *cut = NULL;
     int parts = 0;
-    MUST(pack_cut(w->t, name, text, len, room, &cut, &parts, &err));
+    MUST(pack_cut(w->t, name, text, len, room, NULL, NULL, &cut, &parts, &err));
     assert_true(parts >= 1);
     assert_int_equal(cut[0], 0);
     assert_int_equal(cut[parts], len);
@@ -252,12 +252,12 @@ static void a_room_too_small_is_refused(void **state) {
     static const int64_t rooms[] = {-100, 0, 1, 5};
     for (int i = 0; i < 4; i++) {
         ph_error err = {0};
-        assert_int_equal(pack_cut(w->t, "text", text, strlen(text), rooms[i], &cut, &parts, &err),
+        assert_int_equal(pack_cut(w->t, "text", text, strlen(text), rooms[i], NULL, NULL, &cut, &parts, &err),
                          PH_TOO_LARGE);
         assert_true(err.text[0]);
         assert_null(cut);
     }
-    assert_int_equal(pack_cut(w->t, name, text, strlen(text), 100, &cut, &parts, NULL),
+    assert_int_equal(pack_cut(w->t, name, text, strlen(text), 100, NULL, NULL, &cut, &parts, NULL),
                      PH_TOO_LARGE); /* its header */
     assert_null(cut);
     free(text);
