@@ -25,9 +25,6 @@ typedef struct check_way {
 } check_way;
 
 #define CHECK_TOLERANCE 1e-3 /* of logits and hidden states */
-/* A hidden state may be off by this share of its largest value as well: where a residual stream reaches
- * hundreds, float32 sums of another order differ by more than the tolerance. */
-#define CHECK_ROUNDING 4e-6
 #define CHECK_NEAR_TIE 1e-5
 
 typedef struct check_result {
