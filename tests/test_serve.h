@@ -344,4 +344,42 @@ static inline int raw_status(int port, const char *bytes, size_t n) {
     return status;
 }
 
+/* ---- a world that has started, with one document to put into it ---- */
+
+static inline int set_up_world(void **state) {
+    *state = world_new(NULL, 0);
+    wait_ready(*state);
+    return 0;
+}
+
+static inline int tear_down_world(void **state) {
+    world_free(*state);
+    return 0;
+}
+
+#define IN_A_WORLD(f) cmocka_unit_test_setup_teardown(f, set_up_world, tear_down_world)
+
+#define LIGHTHOUSE                                                                                           \
+    "The lighthouse of Alexandria stood on the island of Pharos. It was about 100 metres high. "             \
+    "MARKERQUARTZ is a word that stands nowhere else.\n\nCaf\xC3\xA9 owners sold fish."
+
+/* The events of a stream, one after another: calls `see` with each name and data. */
+static inline void each_event(const char *body,
+                              void (*see)(const char *name, const json_t *data, void *user), void *user) {
+    const char *at = body;
+    for (const char *end; (end = strstr(at, "\n\n")); at = end + 2) {
+        char name[32] = "";
+        const char *data = strstr(at, "data: ");
+        if (!strncmp(at, "event: ", 7))
+            snprintf(name, sizeof name, "%.*s", (int)strcspn(at + 7, "\n"), at + 7);
+        if (!data || data > end) continue; /* a comment */
+        char *text = strndup(data + 6, (size_t)(end - data - 6));
+        json_t *v = json_loads(text, JSON_DECODE_ANY, NULL);
+        see(v ? name : text, v, user);
+        json_decref(v);
+        free(text);
+    }
+    assert_string_equal(at, ""); /* nothing half */
+}
+
 #endif

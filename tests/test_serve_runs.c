@@ -6,17 +6,6 @@
 #include <stdatomic.h>
 #include <sys/syscall.h>
 
-static int set_up(void **state) {
-    *state = world_new(NULL, 0);
-    wait_ready(*state);
-    return 0;
-}
-static int tear_down(void **state) {
-    world_free(*state);
-    return 0;
-}
-#define IN_A_WORLD(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-
 static const char TEXT[] =
     "The lighthouse of Alexandria stood on the island of Pharos. It was about 100 metres high.";
 
