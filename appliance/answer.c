@@ -16,6 +16,7 @@
 #include "appliance/choose.h"
 
 #include <math.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +42,8 @@ typedef struct asking {
     double started, first_token;
     double log_probability;
     size_t shown; /* bytes of the answer that were handed out */
+    size_t written; /* tokens of the answer, with those of a text that ended it */
+    bool stopped;   /* by such a text */
     bool quiet;   /* several packs are asked: pieces of an answer that may lose are not shown */
 } asking;
 
@@ -69,8 +72,19 @@ static void hand_out(asking *a, const char *text, size_t len) {
 static void show(asking *a) {
     const answer_trace *t = &a->answer->trace;
     if (!a->options->piece || a->quiet || strncmp(ANSWER_NOT_FOUND, t->text, t->text_len) == 0) return;
-    hand_out(a, t->text + a->shown, t->text_len - a->shown);
-    a->shown = t->text_len;
+    size_t ready = a->stopped ? t->text_len : stop_text_safe(&a->options->stops, t->text, t->text_len);
+    if (ready <= a->shown) return;
+    hand_out(a, t->text + a->shown, ready - a->shown);
+    a->shown = ready;
+}
+
+/* A text that was named as an end has been written: it is no part of the answer. */
+static void stop_at_text(asking *a, size_t before) {
+    answer_trace *t = &a->answer->trace;
+    size_t end = stop_text_find(&a->options->stops, t->text, t->text_len, before);
+    if (end == SIZE_MAX) return;
+    answer_trace_cut(t, end);
+    a->stopped = true;
 }
 
 /* While a server keeps silent. */
@@ -95,9 +109,15 @@ static int wrote(void *user, const generate_step *step) {
     if (a->options->full_trace && step->n_layers)
         for (int i = 0; i < step->n_layers; i++)
             keep = step->layers[i].count > keep ? step->layers[i].count : keep;
+    size_t before = t->text_len;
     a->failed = answer_trace_add(t, step, t->n_tokens ? t->keep : keep, a->err);
     if (a->failed) return 1;
-    if (!step->thinking) show(a);
+    if (!step->thinking) {
+        a->written++;
+        stop_at_text(a, before);
+        show(a);
+        if (a->stopped) return 1;
+    }
     return tell(a, PHASE_WRITING, (int64_t)(a->answer->thought.n_tokens + a->answer->trace.n_tokens), 0);
 }
 
@@ -174,11 +194,14 @@ static int look(session *s, engine *e, const char *question, const kern_range *r
     answer_trace_free(&a->answer->thought);
     a->log_probability = 0;
     a->first_token = 0;
+    a->written = 0;
+    a->stopped = false;
     int code = session_restrict(s, ranges, n, err);
     if (!code) code = feed_question(s, e, question, a, err);
     if (!code) code = session_generate(s, &generate, &why, err);
     if (!code && a->failed) code = a->failed;
-    if (!code && why == STOP_CALLBACK) code = ph_fail(err, PH_INTERRUPTED, "stopped while answering");
+    if (!code && why == STOP_CALLBACK && !a->stopped)
+        code = ph_fail(err, PH_INTERRUPTED, "stopped while answering");
     a->answer->cut_off = why == STOP_LENGTH || why == STOP_CONTEXT;
     return code;
 }
@@ -254,7 +277,7 @@ static int ask_pack(answer *out, int64_t pack, const choice *c, store *s, engine
     row->found = !is_not_found(&out->trace);
     row->asked_at = (int64_t)time(NULL) * 1000;
     row->cached_tokens = a.cached;
-    row->completion_tokens = (int64_t)(n + out->thought.n_tokens);
+    row->completion_tokens = (int64_t)(a.written + out->thought.n_tokens);
     if (counted) {
         row->prompt_tokens = usage.prompt_tokens;
         row->cached_tokens = usage.cached_tokens;
@@ -263,7 +286,7 @@ static int ask_pack(answer *out, int64_t pack, const choice *c, store *s, engine
     row->prefill_ms = read_done - a.started;
     row->first_token_ms = (a.first_token ? a.first_token : now_ms()) - a.started;
     row->total_ms = now_ms() - a.started;
-    out->confidence = n && isfinite(a.log_probability) ? exp(a.log_probability / (double)n) : 0;
+    out->confidence = n && isfinite(a.log_probability) ? exp(a.log_probability / (double)a.written) : 0;
     if (o->piece && !a.quiet && a.shown < strlen(row->answer))
         hand_out(&a, row->answer + a.shown, strlen(row->answer) - a.shown);
     return find_sources(out, s, err);

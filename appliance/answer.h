@@ -4,6 +4,7 @@
 
 #include "appliance/citations.h"
 #include "appliance/read_set.h"
+#include "appliance/stop_text.h"
 #include "appliance/thinking.h"
 
 /* The model's reply when nothing in the documents answers. */
@@ -34,6 +35,7 @@ typedef struct answer_options {
     int max_tokens;           /* 0 = 256 */
     float temperature, top_p; /* 0 and 0 = greedy */
     uint64_t seed;
+    stop_texts stops;         /* the answer ends before the first of these */
     bool full_trace;          /* keep every selected position, not the heaviest only */
     bool discard;             /* do not store question and answer */
     uint8_t owner[32];        /* whose question it is (store.h); zeros = nobody's */

@@ -203,7 +203,6 @@ static bool check_unsupported(api_call *c, const json_t *body) {
     if (present(body, "tools") || present(body, "functions")) return refuse(c, "tools are not supported");
     if (present(body, "logprobs"))
         return refuse(c, "logprobs are not supported; the answer's trace has them");
-    if (present(body, "stop")) return refuse(c, "stop sequences are not supported");
     if (type && strcmp(type, "text")) return refuse(c, "response formats other than text are not supported");
     return true;
 }
@@ -343,6 +342,29 @@ static bool take_thinking(api_call *c, const json_t *body, answer_thinking *out)
     return true;
 }
 
+/* A text or a list of at most four at which the answer ends. */
+static bool take_stops(api_call *c, const json_t *body, stop_texts *out) {
+    const json_t *stop = json_object_get(body, "stop");
+    bool one = json_is_string(stop);
+    size_t n = one ? 1 : json_array_size(stop);
+    bool good = n <= STOP_TEXTS && (one || !stop || json_is_null(stop) || json_is_array(stop));
+    for (size_t i = 0; good && i < n; i++) {
+        const json_t *v = one ? stop : json_array_get(stop, i);
+        const char *text = json_string_value(v);
+        size_t len = json_string_length(v);
+        good = text && len && len <= STOP_TEXT_BYTES && strlen(text) == len;
+        if (good && !(out->text[out->n] = strdup(text))) {
+            http_reply_error(c->http, 503, "memory", "no memory for a question");
+            return false;
+        }
+        out->n += good;
+    }
+    if (!good)
+        http_reply_error(c->http, 400, NULL, "stop is a text of 1 to %d bytes, or a list of at most %d of them",
+                         STOP_TEXT_BYTES, STOP_TEXTS);
+    return good;
+}
+
 static bool take_options(api_call *c, question *q, chat *x, const json_t *body) {
     answer_options *o = &q->options;
     int64_t *ids = NULL, max_tokens = 0, seed = 0;
@@ -357,7 +379,7 @@ static bool take_options(api_call *c, question *q, chat *x, const json_t *body) 
            api_real(c, body, "temperature", 0, 2, &temperature) && api_real(c, body, "top_p", 0, 1, &top_p) &&
            api_boolean(c, body, "stream", &q->stream) &&
            api_boolean(c, stream_options, "include_usage", &x->include_usage) &&
-           take_thinking(c, body, &o->thinking);
+           take_thinking(c, body, &o->thinking) && take_stops(c, body, &o->stops);
     /* Tools ask for a thousand tokens and more as a matter of course; an answer from documents is short. */
     o->max_tokens = (int)(max_tokens > MAX_ANSWER_TOKENS ? MAX_ANSWER_TOKENS : max_tokens);
     o->seed = (uint64_t)seed;

@@ -2,6 +2,7 @@
 #include "appliance/chat.h"
 
 #include <math.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -42,6 +43,8 @@ typedef struct chatting {
     ph_error *err;
     int64_t cached;
     int failed;
+    size_t shown, written; /* bytes handed out; tokens, with those of a text that ended the answer */
+    bool stopped;          /* by such a text */
     double first_token;
 } chatting;
 
@@ -56,6 +59,13 @@ static int waiting(void *user) {
     return tell(user, PHASE_ASKING, 1, 1);
 }
 
+/* The answer's bytes up to `end`, but for those that were handed out before. */
+static void hand_out(chatting *c, size_t end) {
+    if (c->options->piece && end > c->shown)
+        c->options->piece(c->options->user, c->answer->trace.text + c->shown, end - c->shown);
+    if (end > c->shown) c->shown = end;
+}
+
 static int wrote(void *user, const generate_step *step) {
     chatting *c = user;
     answer_trace *t = &c->answer->trace; /* for its text; nothing is traced */
@@ -64,9 +74,16 @@ static int wrote(void *user, const generate_step *step) {
     if (!c->first_token) c->first_token = now_ms();
     plain.layers = NULL;
     plain.n_layers = 0;
+    size_t before = t->text_len;
     c->failed = answer_trace_add(t, &plain, 1, c->err);
     if (c->failed) return 1;
-    if (c->options->piece) c->options->piece(c->options->user, step->piece, step->piece_len);
+    c->written++;
+    size_t end = stop_text_find(&c->options->stops, t->text, t->text_len, before);
+    c->stopped = end != SIZE_MAX;
+    if (c->stopped) answer_trace_cut(t, end);
+    size_t ready = c->stopped ? t->text_len : stop_text_safe(&c->options->stops, t->text, t->text_len);
+    hand_out(c, ready);
+    if (c->stopped) return 1;
     return tell(c, PHASE_WRITING, (int64_t)t->n_tokens, 0);
 }
 
@@ -84,7 +101,9 @@ static int generate(session *s, const engine *e, chatting *c, ph_error *err) {
     int code = session_feed(s, turn, 2, NULL, NULL, err);
     if (!code) code = session_generate(s, &g, &why, err);
     if (!code && c->failed) code = c->failed;
-    if (!code && why == STOP_CALLBACK) code = ph_fail(err, PH_INTERRUPTED, "stopped while answering");
+    if (!code && why == STOP_CALLBACK && !c->stopped)
+        code = ph_fail(err, PH_INTERRUPTED, "stopped while answering");
+    if (!code) hand_out(c, c->answer->trace.text_len);
     c->answer->cut_off = why == STOP_LENGTH || why == STOP_CONTEXT;
     return code;
 }
@@ -110,7 +129,7 @@ int chat_answer(answer *out, context **kept, engine *e, const chat_message *list
     double read_done = now_ms();
     if (!code) code = session_open(&s, *kept, err);
     if (!code) code = generate(s, e, &c, err);
-    generate_usage u = {(int64_t)tokens.n + 2, c.cached, (int64_t)out->trace.n_tokens};
+    generate_usage u = {(int64_t)tokens.n + 2, c.cached, (int64_t)c.written};
     if (s) session_usage(s, &u);
     session_close(s);
     token_list_free(&tokens);

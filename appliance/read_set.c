@@ -131,6 +131,17 @@ int answer_trace_late(answer_trace *t, const generate_step *step, int keep, ph_e
     return code;
 }
 
+void answer_trace_cut(answer_trace *t, size_t len) {
+    if (len >= t->text_len) return;
+    while (t->n_tokens && t->tokens[t->n_tokens - 1].piece_start >= len) t->n_tokens--;
+    if (t->n_tokens) {
+        trace_token *last = &t->tokens[t->n_tokens - 1];
+        last->piece_len = (uint32_t)(len - last->piece_start);
+    }
+    t->text_len = len;
+    t->text[len] = 0;
+}
+
 void answer_trace_free(answer_trace *t) {
     free(t->tokens);
     free(t->selected);

@@ -40,6 +40,8 @@ int answer_trace_add(answer_trace *t, const generate_step *step, int keep, ph_er
 /* What was selected for token step->index, told late: the tokens were added without layers. Of equal shares
  * those positions are kept that most layers selected. PH_CORRUPT where there is no such token. */
 int answer_trace_late(answer_trace *t, const generate_step *step, int keep, ph_error *err);
+/* Takes back what was written from byte `len` of the text on; a word that begins before it is shortened. */
+void answer_trace_cut(answer_trace *t, size_t len);
 void answer_trace_free(answer_trace *t);
 
 /* As one blob for the store, and back (checked: the blob is not trusted). *blob owned by the caller. */

@@ -37,6 +37,7 @@ void question_free(void *user) {
         free((char *)q->options.turns[i].answer);
     }
     free((answer_turn *)q->options.turns);
+    stop_texts_free(&q->options.stops);
     chat_messages_free(q->messages, q->n_messages);
     free(q->form_data);
     free(q->text);

@@ -25,7 +25,7 @@ typedef struct question_form {
 } question_form;
 
 struct question {
-    answer_options options; /* documents and turns are owned, with the turns' strings */
+    answer_options options; /* documents, turns and their strings, and stops are owned */
     char *text;
     chat_message *messages; /* [n_messages] owned: the bare model answers these; else NULL */
     size_t n_messages;

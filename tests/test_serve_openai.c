@@ -2,6 +2,8 @@
  * understood, what is streamed, and what is refused instead of ignored. */
 #include "tests/test_serve.h"
 
+#include <ctype.h>
+
 static void openai_models(void **state) {
     world *w = *state;
     json_t *v = GET_JSON(w, "/v1/models"), *m = json_array_get(json_object_get(v, "data"), 0);
@@ -227,6 +229,51 @@ static void openai_stream(void **state) {
     }
 }
 
+/* The text of the first choice, said at once. Owned; *finish is good until the next call. */
+static char *said(world *w, const char *request, char finish[16]) {
+    json_t *v = POST_JSON(w, "/v1/chat/completions", request, 200);
+    json_t *choice = json_array_get(json_object_get(v, "choices"), 0);
+    char *text = strdup(text_of(json_object_get(choice, "message"), "content"));
+    snprintf(finish, 16, "%s", text_of(choice, "finish_reason"));
+    json_decref(v);
+    return text;
+}
+
+/* Where an answer ends that was told a text of its own to end at: before it, streamed or not. */
+static void openai_stop(void **state) {
+    world *w = *state;
+    document_becomes(w, add_document(w, "light.txt", LIGHTHOUSE), "ready");
+    json_t *models = GET_JSON(w, "/v1/models");
+    for (size_t which = 0; which < 2; which++) {
+        const char *model = text_of(json_array_get(json_object_get(models, "data"), which), "id");
+        char body[1024], finish[16], end[3] = "";
+        snprintf(body, sizeof body, "{\"model\":\"%s\"," USER ",\"max_tokens\":40}", model);
+        char *whole = said(w, body, finish);
+        assert_string_equal(finish, "length");
+        for (const char *at = whole + 1; at[0] && at[1] && !end[0]; at++)
+            if (isalnum((unsigned char)at[0]) && isalnum((unsigned char)at[1])) snprintf(end, 3, "%s", at);
+        assert_int_equal(strlen(end), 2);
+        size_t n = (size_t)(strstr(whole, end) - whole);
+        snprintf(body, sizeof body,
+                 "{\"model\":\"%s\"," USER ",\"max_tokens\":40,\"stop\":[\"nowhere in it\",\"%s\"]}", model, end);
+        char *cut = said(w, body, finish);
+        assert_string_equal(finish, "stop");
+        assert_int_equal(strlen(cut), n);
+        assert_memory_equal(cut, whole, n);
+        snprintf(body, sizeof body,
+                 "{\"model\":\"%s\"," USER ",\"max_tokens\":40,\"stop\":\"%s\",\"stream\":true}", model, end);
+        chunks c = {0};
+        reply r = SEND(w, .method = "POST", .path = "/v1/chat/completions", .json = body);
+        assert_int_equal(r.status, 200);
+        each_event(r.body, hear_chunk, &c);
+        assert_string_equal(c.text, cut);
+        reply_free(&r);
+        free(whole);
+        free(cut);
+    }
+    json_decref(models);
+}
+
 static void openai_errors(void **state) {
     world *w = *state;
     static const struct {
@@ -236,7 +283,9 @@ static void openai_errors(void **state) {
                  {"\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]", "bad_request"},
                  {USER ",\"n\":2", "unsupported_parameter"},
                  {USER ",\"tools\":[{}]", "unsupported_parameter"},
-                 {USER ",\"stop\":[\"x\"]", "unsupported_parameter"},
+                 {USER ",\"stop\":\"\"", "bad_request"},
+                 {USER ",\"stop\":[\"a\",\"b\",\"c\",\"d\",\"e\"]", "bad_request"},
+                 {USER ",\"stop\":[1]", "bad_request"},
                  {USER ",\"logprobs\":true", "unsupported_parameter"},
                  {USER ",\"response_format\":{\"type\":\"json_object\"}", "unsupported_parameter"},
                  {USER ",\"max_tokens\":-1", "bad_request"},
@@ -273,6 +322,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         IN_A_WORLD(openai_models), IN_A_WORLD(openai_chat),   IN_A_WORLD(openai_turns),
         IN_A_WORLD(openai_plain),  IN_A_WORLD(openai_stream), IN_A_WORLD(openai_errors),
+        IN_A_WORLD(openai_stop),
     };
     if (argc > 1 && !strcmp(argv[1], INGEST_CHILD_ARGUMENT)) return ingest_child_main(argc, argv);
     signal(SIGPIPE, SIG_IGN);
