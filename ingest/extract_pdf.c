@@ -117,7 +117,7 @@ static void find_pictures(pdf_layout *p, int fd, const sandbox_limits *limits, t
         }
     free(list.pages);
     if (named && limits->ocr) sink_warn(s, "pictures of text are not read: this version has no OCR");
-    if (!p->said && p->page) {
+    if (!p->text.said && p->page) {
         if (named == p->page)
             sink_fail(s, PH_UNSUPPORTED, "%u page%s, all pictures: there is no text to read", p->page,
                       p->page == 1 ? "" : "s");

@@ -1,25 +1,17 @@
-/* pdf_layout.c - poppler's layout to paragraphs: one segment a line, so that each has its rectangle.
- *
- * Lines of one block are joined by a space when the next line's first word would not have fitted behind them
- * (the writer's line was full), otherwise by \n: that keeps lists, addresses and code apart without knowing
- * what they are. The input is poppler's, made from a foreign file: it is read line by line and nothing in it
- * is trusted.
- */
+/* pdf_layout.c - poppler's layout into page_text.h. The input is poppler's, made from a foreign file: it is read line
+ * by line and nothing in it is trusted. */
 #include "ingest/pdf_layout.h"
 
-#include "ingest/utf8.h"
-
-#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MAX_INPUT_LINE ((size_t)1 << 16)
-#define MAX_LINE ((size_t)1 << 18)
 
 int pdf_layout_open(pdf_layout *p, text_sink *s, uint32_t total) {
     memset(p, 0, sizeof *p);
+    page_text_open(&p->text, s);
     p->s = s;
     p->total = total;
     p->empty = calloc(SINK_MAX_PAGES / 8 + 1, 1);
@@ -27,8 +19,7 @@ int pdf_layout_open(pdf_layout *p, text_sink *s, uint32_t total) {
 }
 
 void pdf_layout_free(pdf_layout *p) {
-    free(p->line.text);
-    free(p->last.text);
+    page_text_close(&p->text);
     free(p->input);
     free(p->empty);
     memset(p, 0, sizeof *p);
@@ -59,25 +50,8 @@ static page_rect rect_of(const char *tag, size_t n) {
                        attribute(tag, n, "xMax=\""), attribute(tag, n, "yMax=\"")};
 }
 
-static bool put(pdf_layout *p, pdf_line *line, const char *text, size_t n) {
-    if (line->n + n > MAX_LINE) return true; /* no reader needs more of one line */
-    if (line->n + n > line->capacity) {
-        size_t want = line->capacity * 2 > line->n + n ? line->capacity * 2 : line->n + n + 256;
-        char *grown = realloc(line->text, want);
-        if (!grown) {
-            sink_fail(p->s, PH_MEMORY, "out of memory: %zu bytes of one line", want);
-            return false;
-        }
-        line->text = grown;
-        line->capacity = want;
-    }
-    memcpy(line->text + line->n, text, n);
-    line->n += n;
-    return true;
-}
-
 /* Poppler writes five named entities and no others. */
-static void put_escaped(pdf_layout *p, pdf_line *line, const char *text, size_t n) {
+static void put_escaped(page_text *p, const char *text, size_t n) {
     static const struct {
         const char *name;
         char c;
@@ -85,95 +59,29 @@ static void put_escaped(pdf_layout *p, pdf_line *line, const char *text, size_t 
     for (size_t i = 0; i < n;) {
         const char *amp = memchr(text + i, '&', n - i);
         size_t plain = amp ? (size_t)(amp - text) - i : n - i;
-        if (plain && !put(p, line, text + i, plain)) return;
+        if (plain) page_text_put(p, text + i, plain);
         i += plain;
         if (i >= n) break;
         size_t k = 0;
         for (; k < sizeof names / sizeof *names; k++) {
             size_t length = strlen(names[k].name);
             if (n - i >= length && !memcmp(text + i, names[k].name, length)) {
-                put(p, line, &names[k].c, 1);
+                page_text_put(p, &names[k].c, 1);
                 i += length;
                 break;
             }
         }
-        if (k == sizeof names / sizeof *names) put(p, line, text + i++, 1);
+        if (k == sizeof names / sizeof *names) page_text_put(p, text + i++, 1);
     }
-}
-
-/* Length of the hyphen that ends the text, if a word was cut there: a letter stands before it. */
-static size_t cut_hyphen(const char *text, size_t n) {
-    if (n >= 3 && !memcmp(text + n - 2, "\xC2\xAD", 2)) return 2; /* a soft hyphen says so itself */
-    size_t k = n >= 2 && text[n - 1] == '-' ? 1 : n >= 4 && !memcmp(text + n - 3, "\u2010", 3) ? 3 : 0;
-    if (!k) return 0;
-    unsigned char before = (unsigned char)text[n - k - 1];
-    return islower(before) || before >= 0x80 ? k : 0;
-}
-
-static bool starts_item(const char *s, size_t n) {
-    if (n >= 3 && (!memcmp(s, "\u2022", 3) || !memcmp(s, "\u25AA", 3) || !memcmp(s, "\u2013", 3)))
-        return true;
-    if (n >= 2 && s[0] == '-' && s[1] == ' ') return true;
-    size_t i = 0;
-    while (i < n && i < 3 && isdigit((unsigned char)s[i])) i++;
-    return i > 0 && i + 1 < n && (s[i] == '.' || s[i] == ')') && s[i + 1] == ' ';
-}
-
-/* Says `last`; `next` is the line that follows in its block, or NULL. */
-static void say_last(pdf_layout *p, const pdf_line *next) {
-    pdf_line *last = &p->last;
-    if (!last->any) return;
-    const char *separator = "\n";
-    size_t n = last->n;
-    if (next) {
-        float height = last->box.y1 - last->box.y0;
-        float overlap = fminf(last->box.y1, next->box.y1) - fmaxf(last->box.y0, next->box.y0);
-        bool same_row = overlap > 0.6f * height;
-        bool full = p->block.x1 - last->box.x1 < next->first_word + 0.3f * height;
-        if (same_row || (full && !starts_item(next->text, next->n))) {
-            separator = " ";
-            size_t k = same_row ? 0 : cut_hyphen(last->text, n);
-            if (k && (islower((unsigned char)next->text[0]) || (unsigned char)next->text[0] >= 0x80)) {
-                n -= k;
-                separator = "";
-            }
-        }
-    }
-    if (!p->block_said && p->said) sink_string(p->s, "\n\n");
-    sink_begin(p->s, p->page, 0);
-    sink_rect(p->s, last->box);
-    sink_text(p->s, last->text, n);
-    sink_end(p->s, 0);
-    if (next) sink_string(p->s, separator);
-    p->block_said = p->said = p->page_has_text = true;
-    last->any = false;
-    last->n = 0;
-}
-
-static void end_line(pdf_layout *p) {
-    bool visible = false;
-    for (size_t i = 0; i < p->line.n && !visible; i++) visible = (unsigned char)p->line.text[i] > ' ';
-    if (!visible) return;
-    p->line.any = true;
-    say_last(p, &p->line);
-    pdf_line swap = p->last;
-    p->last = p->line;
-    p->line = swap;
-    p->line.n = 0;
-    p->line.any = false;
-}
-
-static void end_block(pdf_layout *p) {
-    say_last(p, NULL);
-    p->block_said = false;
 }
 
 static void end_page(pdf_layout *p) {
     if (!p->in_page) return;
-    end_line(p);
-    end_block(p);
+    page_text_end_block(&p->text);
     p->in_page = false;
-    if (!p->page_has_text && p->page <= SINK_MAX_PAGES)
+    if (!p->text.page_has_text && p->empty_page && !p->s->error.code)
+        p->empty_page(p->user, &p->text, p->width, p->height);
+    if (!p->text.page_has_text && p->page <= SINK_MAX_PAGES)
         p->empty[p->page / 8] |= (uint8_t)(1u << (p->page % 8));
     sink_progress(p->s, p->page, p->total);
 }
@@ -192,13 +100,10 @@ static void on_word(pdf_layout *p, const char *s, size_t n) {
     if (end) length = (size_t)(end - text);
     page_rect box = rect_of(s, (size_t)(text - s));
     /* Leaders of a table of contents (". . . . .") say no more than three of them do. */
-    if (length == 1 && *text == '.' && p->line.n >= 6 && !memcmp(p->line.text + p->line.n - 6, " . . .", 6))
-        return;
-    if (p->line.n == 0)
-        p->line.first_word = box.x1 - box.x0;
-    else
-        put(p, &p->line, " ", 1);
-    put_escaped(p, &p->line, text, length);
+    const text_line *line = &p->text.line;
+    if (length == 1 && *text == '.' && line->n >= 6 && !memcmp(line->text + line->n - 6, " . . .", 6)) return;
+    page_text_word(&p->text, box, false);
+    put_escaped(&p->text, text, length);
 }
 
 static void on_line(pdf_layout *p, const char *s, size_t n) {
@@ -211,23 +116,21 @@ static void on_line(pdf_layout *p, const char *s, size_t n) {
         }
         p->page++;
         p->in_page = true;
-        p->page_has_text = false;
+        p->width = attribute(s, n, "width=\"");
+        p->height = attribute(s, n, "height=\"");
+        page_text_page(&p->text, p->page);
     } else if (!p->in_page) {
         return; /* the head; whatever a title says, its < are escaped */
     } else if (starts(s, n, "<word ")) {
         on_word(p, s, n);
     } else if (starts(s, n, "<line ")) {
-        end_line(p);
-        p->line.box = rect_of(s, n);
+        page_text_line(&p->text, rect_of(s, n));
     } else if (starts(s, n, "</line>")) {
-        end_line(p);
+        page_text_end_line(&p->text);
     } else if (starts(s, n, "<block ")) {
-        end_line(p);
-        end_block(p);
-        p->block = rect_of(s, n);
+        page_text_block(&p->text, rect_of(s, n));
     } else if (starts(s, n, "</block>")) {
-        end_line(p);
-        end_block(p);
+        page_text_end_block(&p->text);
     } else if (starts(s, n, "</page>")) {
         end_page(p);
     }

@@ -2,29 +2,21 @@
 #ifndef PHAROS_INGEST_PDF_LAYOUT_H
 #define PHAROS_INGEST_PDF_LAYOUT_H
 
-#include "ingest/flow.h"
-
-typedef struct pdf_line {
-    char *text; /* words with one space between */
-    size_t n, capacity;
-    page_rect box;
-    float first_word; /* its width */
-    bool any;
-} pdf_line;
+#include "ingest/page_text.h"
 
 typedef struct pdf_layout {
     text_sink *s;
     uint32_t total; /* pages to come, for progress; 0 = unknown */
     uint32_t page;  /* the current or last one, from 1 */
-    bool in_page, page_has_text;
-    bool said; /* some text was said */
-    page_rect block;
-    bool block_said;     /* a line of this block was said */
-    pdf_line line, last; /* the one being read, and the one before in the same block, not said yet */
+    float width, height; /* of the current page, in points */
+    bool in_page;
+    page_text text;
+    /* Called at the end of a page that says nothing, which may say something of it; NULL = such pages stay empty. */
+    void (*empty_page)(void *user, page_text *to, float width, float height);
+    void *user;
     char *input;         /* the end of the output so far, less than a line */
     size_t n_input, input_capacity;
     uint8_t *empty; /* a bit for each page without text */
-    bool failed;
 } pdf_layout;
 
 int pdf_layout_open(pdf_layout *p, text_sink *s, uint32_t total);
