@@ -8,6 +8,7 @@ repository; the prose in $PHAROS_DATA, else ../shared/data. Absent: those tests 
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,7 @@ import muon  # noqa: E402
 import sparse  # noqa: E402
 import tokenizer as tk  # noqa: E402
 from config import Config, toy_config  # noqa: E402
-from data import chronicle, evidence, facts, formation, glossary, grammar, natural, packs, prose_tasks, scenes  # noqa: E402
+from data import begun, chronicle, evidence, facts, formation, glossary, grammar, natural, packs, prose_tasks, scenes  # noqa: E402
 from data import templates as T  # noqa: E402
 from data.lexicon import Lexicon  # noqa: E402
 from data.words import ADJ, FIRST, LAST, NOUN, Stock, part  # noqa: E402
@@ -224,6 +225,57 @@ class Data(unittest.TestCase):
                 self.assertEqual(asked.setdefault(q, a), a)
         self.assertLessEqual({"when", "what", "who"}, kinds)
 
+    def test_versions_have_titles_and_dates_of_their_own(self):
+        r, stock = random.Random(6), Stock("train")
+        for _ in range(100):
+            pair = chronicle.titles(r, stock, 3)
+            self.assertGreaterEqual(len({t for t, _ in pair}), 2)
+            self.assertEqual(len({short for _, short in pair}), len(pair))
+            for title, short in pair:
+                text, qs = chronicle.front(r, stock, title, short)
+                for _, q, a, shown in qs:
+                    self.assertTrue(title in q or short in q)
+                    self.assertIn(a, text)
+                    self.assertIn(a, shown or a)
+
+    def test_long_values_are_made_for_training_alone(self):
+        words = lambda split: [len(Stock(split).spot(random.Random(i)).split()) for i in range(200)]
+        self.assertEqual(sum(n > 6 for n in words("check")), 0)
+        self.assertGreater(sum(n > 6 for n in words("train")), 60)
+        r, stock = random.Random(7), Stock("train")
+        kinds = [facts.Schema(r, stock).value_kind for _ in range(400)]
+        self.assertGreater(sum(k in ("phrase", "spot") for k in kinds), 100)
+
+    def test_begun_answers_lead_to_their_answer(self):
+        r, stock, forms = random.Random(8), Stock("train"), set()
+        for _ in range(200):
+            for kind, q, a, shown in facts.group(r, stock)[1]:
+                if kind == "absent":
+                    continue
+                begin = begun.opening(r, kind, q, a, shown)
+                self.assertTrue(begin and begin == begin.strip() and len(begin) <= 160, begin)
+                self.assertNotIn("provided text", begin)
+                forms.add(begin.split()[-1])
+        self.assertGreater(len(forms), 20)
+        self.assertEqual(begun.opening(random.Random(0), "multikey", "What is the fee of Anna's boat?", "12", None)[:22], "The fee of Anna's boat")
+
+    def test_one_word_makes_a_question_unanswerable(self):
+        with tempfile.TemporaryDirectory() as d:
+            lex = self.lexicon(d)
+            text = "The oldest boat left the town after dinner. The town had a clock."
+            for seed in range(20):
+                q = natural.strange_word(random.Random(seed), lex, "When did the oldest boat leave?", text)
+                self.assertIn(q, (None, "When did the youngest boat leave?"))
+            lex.alike = {("N", lex.field("boat")): ["lamp", "barrel", "hammer", "wagon", "kettle", "ladder"]}
+            moved, qas = natural.estrange(random.Random(1), lex, text, [("When did the boat leave?", "after dinner")], 1.0)
+            other = qas[0][0].split()[-2]
+            self.assertNotEqual(other, "boat")
+            self.assertIn(other, lex.alike["N", lex.field("boat")])
+            self.assertEqual((moved, qas[0][1]), (text.replace("boat", other), "after dinner"))
+
+    def test_keywords_of_a_question(self):
+        self.assertEqual(natural.keywords(random.Random(0), "Who was the keeper of the old lighthouse?"), "Who keeper old lighthouse")
+
     def test_words_of_answers_are_exchanged(self):
         with tempfile.TemporaryDirectory() as d:
             lex = self.lexicon(d)
@@ -389,6 +441,14 @@ class Data(unittest.TestCase):
                         self.assertTrue(quoted)
                         stands += quoted in text
                 self.assertTrue(((cls == packs.EVIDENCE) <= (ids != tk.EOS)).all())
+            plain = [i for i in range(300) if b"[file content begin]" not in bytes(int(t) - 7 for t in builder.sample(f"plain/{i}", 1024)[0] if t >= 7)]
+            self.assertTrue(1 <= len(plain) <= 30, plain)
+            pairs = [p for p in (builder.pair_docs(random.Random(i), 8000) for i in range(12)) if p]
+            for pair in pairs:
+                for doc, qs in pair:
+                    text = " ".join(builder.tok.decode(doc.pieces[0].tolist()).split())
+                    self.assertTrue(qs and all(evidence.clean(a) in text for _, _, a, _ in qs))
+            self.assertGreater(len(pairs), 6)
             self.assertGreater(empty, 5)
             self.assertGreater(stands, 0.85 * (shown - empty))  # the others put several sentences together
             self.assertTrue(0.35 * direct < shown < 1.2 * direct)
@@ -400,7 +460,31 @@ class Data(unittest.TestCase):
             self.assertTrue((np.diff(pos) >= 1).all() and pos[0] == 0 and pos[-1] < packs.MAX_POSITION)
 
 
+def mean_of_two(rank, port, folder):
+    """One of two processes whose weights differ by 2: both end with the mean."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.distributed.init_process_group("gloo")
+    import train
+    trainer = train.Trainer.__new__(train.Trainer)
+    trainer.world, trainer.model = 2, toy_model()
+    before = trainer.model.norm.weight.detach().clone()
+    with torch.no_grad():
+        for p in trainer.model.parameters():
+            p.add_(2.0 * rank)
+    trainer.average_weights()
+    torch.save((trainer.model.norm.weight - before).max(), os.path.join(folder, str(rank)))
+
+
 class Steps(unittest.TestCase):
+    def test_ranks_meet_at_their_mean(self):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        with tempfile.TemporaryDirectory() as d:
+            torch.multiprocessing.spawn(mean_of_two, (port, d), nprocs=2)
+            for rank in range(2):
+                self.assertAlmostEqual(float(torch.load(os.path.join(d, str(rank)))), 1.0, places=5)
+
     def test_orthogonalise(self):
         x = muon.orthogonalise(torch.randn(2, 24, 60))
         s = torch.linalg.svdvals(x)

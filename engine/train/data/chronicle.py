@@ -1,4 +1,4 @@
-"""Documents with many dates, numbers and names side by side: title pages, histories, registers of visits. What is asked tells them apart."""
+"""Documents with many dates, numbers and names side by side: title pages, histories, conditions with their terms and amounts. What is asked tells them apart."""
 from . import evidence
 
 KINDS = """Manual Charter Statute Specification Handbook Directive Treaty Regulation Agreement Standard Guide Protocol Catalogue Covenant Constitution Report""".split()
@@ -104,8 +104,79 @@ def title_pages(r, stock, n):
     return r.choice((title, short + ".txt" if len(short) > 1 else title, stock.file_name(r))), "\n\n".join(parts), r.sample(qs, min(len(qs), 6))
 
 
+PARTY = "licensee licensor holder owner tenant author editor contributor distributor member buyer seller borrower keeper recipient guest".split()
+DUTY = """return the {n}|repair the {n}|pay for the {n}|answer the complaint about the {n}|hand over the {n}|publish the {n}|offer a copy of the {n}|remove the {n}|give notice of the {n}|
+appeal against the {n}|keep the {n}|renew the {n}|insure the {n}|object to the {n}|report the {n}""".replace("\n", "").split("|")
+TERM = ("Within {m} of {e} the {p} has to {d}.", "The {p} must {d} within {m} of {e}.", "If the {p} fails to {d} within {m} of {e}, this agreement ends.", "For at least {m} after {e} the {p} shall {d}.",
+        "The {p} may {d} until {m} have passed since {e}.", "({i}) after {e}, the {p} is given {m} to {d};")
+SINCE = "{g} the notice|the first {w}|the delivery|{g} the {w}|the end of the {w}|the death of {x}|the {w} of the {w2}".split("|")
+FEE = ("For the {n} the {p} pays {v}.", "The {p} owes {v} for each {n}.", "{v} is due from the {p} for the {n}.", "A {n} costs the {p} {v}.")
+
+
+def conditions(r, stock, n):
+    """(name, text, questions) of n conditions in the manner of contracts and licences: terms, fees and shares of alike parties for alike things."""
+    lines, qs, seen = [], [], set()
+    parties = r.sample(PARTY, r.randint(1, 3))
+    for i in range(n):
+        p, w = r.choice(parties), stock.any_word(r)
+        if r.random() < 0.65:
+            form = r.choice(TERM)
+            d = r.choice(DUTY).format(n=stock.any_word(r))
+            e = r.choice(SINCE).format(g=r.choice(("receiving", "receipt of", "signing", "losing")), w=w, w2=stock.any_word(r), x=stock.person(r))
+            m = r.choice((f"{r.randint(2, 99)} {r.choice(('hours', 'days', 'weeks', 'months'))}", f"{r.choice((7, 10, 14, 15, 20, 28, 30, 45, 60, 90, 120))} days", f"{r.choice(('two', 'three', 'four', 'five', 'six', 'twelve'))} {r.choice(('days', 'weeks', 'months', 'years'))}"))
+            line = form.format(m=m, e=e, p=p, d=d, i="ivxabcdefg"[i % 10])
+            asked = [(r.choice((f"How long does the {p} have to {d}?", f"Within what time must the {p} {d}?", f"How long after {e} may the {p} {d}?", f"What is the time limit to {d}?",
+                                f"How much time is there to {d} after {e}?")), m, d)]
+        else:
+            thing = f"{stock.any_word(r)} {w}"
+            v = r.choice((stock.money(r), f"{r.randint(1, 99)}%", f"{r.randint(2, 60)} percent of the {stock.any_word(r)}"))
+            line = r.choice(FEE).format(n=thing, p=p, v=v)
+            asked = [(r.choice((f"What does the {p} pay for the {thing}?", f"How much is due for the {thing}?", f"How much does a {thing} cost the {p}?", f"What share or sum is owed for the {thing}?")), v, thing)]
+        lines.append(f"{i + 1}. {line}" if r.random() < 0.3 else line)
+        for q, a, about in asked:
+            if about not in seen:
+                qs.append(("multikey", q, a, shown(lines[-1], a)))
+            seen.add(about)
+    head = f"{r.choice(KINDS)} of {stock.company(r)}"
+    parts = r.sample(range(len(lines)), len(lines))
+    body = ("\n" if r.random() < 0.5 else " ").join(lines[i] for i in (parts if r.random() < 0.5 else range(len(lines))))
+    return r.choice((head, stock.file_name(r))), head.upper() + "\n\n" + body, r.sample(qs, min(len(qs), 6))
+
+
+LESSER = "{t}|Lesser {t}|Extended {t}|{t} for {W}|Revised {t}|{t}, {o} Part|Small {t}|Common {t}|{A} {t}".split("|")
+
+
+def titles(r, stock, n):
+    """n titles that differ in one word or number, each with its short form: [(title, short)]."""
+    base = f"{stock.any_word(r).capitalize()} {stock.any_word(r).capitalize()} {r.choice(KINDS)}"
+    letters = "".join(w[0] for w in base.split())
+    if r.random() < 0.5:
+        return [(f"{base} {r.choice(('Version', 'Edition', 'Release'))} {v}" if r.random() < 0.5 else f"{base} {v}", f"{letters}-{v}") for v in r.sample(range(1, 12), n)]
+    out = {}
+    for form in r.sample(LESSER, len(LESSER)):
+        t = form.format(t=base, W=stock.any_word(r).capitalize(), A=stock.any_word(r).capitalize(), o=r.choice(ORDINAL).capitalize())
+        out.setdefault("".join(w[0] for w in t.replace(",", "").split()), t)
+    return [(t, f"{s}-{r.randint(1, 4)}") for s, t in list(out.items())[:n]]
+
+
+def front(r, stock, title, short):
+    """(text, questions) of the page that begins a document of that title: date and holder."""
+    d, holder = stock.date(r), stock.company(r) if r.random() < 0.6 else stock.person(r)
+    while len(d) < 7:
+        d = stock.date(r)
+    pad = r.choice(("", "", " " * r.randint(6, 24)))
+    rows = [title.upper() if r.random() < 0.4 else title, r.choice(("{d}", "of {d}", "Issued {d}", "{d}", "Last changed: {d}")).format(d=d),
+            r.choice(("Copyright (C) {h}", "Published by {h}", "(c) {h}", "{h}")).format(h=holder)]
+    mark = lambda: r.choice((title, title, f"the {title}", short))
+    qs = [("multikey", r.choice((f"When was {mark()} {r.choice(DONE)}?", f"What is the date of {mark()}?", f"When did {mark()} come out?", f"What date does {mark()} carry?")), d, shown(f"{rows[0]} {rows[1]}", d)),
+          ("multikey", r.choice((f"Who published {mark()}?", f"Who holds the copyright of {mark()}?", f"Whose is {mark()}?")), holder, None)]
+    return "\n".join(pad + x for x in rows), qs
+
+
 def text(r, stock, n):
     """(name, text, questions) of about n tokens at most."""
+    if r.random() < 0.3 and n > 120:
+        return conditions(r, stock, max(3, min(n // 30, r.randint(3, 18))))
     if r.random() < 0.45 and n > 150:
         return title_pages(r, stock, max(1, min(n // 60, r.randint(1, 5))))
     return history(r, stock, max(3, min(n // 26, r.randint(4, 30))))

@@ -7,6 +7,10 @@ from . import evidence, grammar, scenes
 from . import templates as T
 
 
+TOLD_LONG = [x for x in T.RELATIONS + scenes.SCENES if x[0] in ("phrase", "spot")]
+LONG = 0.25  # share of the single facts whose value is a phrase or a place of several words
+
+
 def cap(s):
     return s[:1].upper() + s[1:]
 
@@ -25,7 +29,8 @@ class Schema:
     def __init__(self, r, stock, attribute=None):
         check = stock.split == "check"
         self.r, self.stock = r, stock
-        self.free = not check and r.random() < 0.55
+        told = [] if check or attribute or r.random() > LONG else TOLD_LONG
+        self.free = not check and not told and r.random() < 0.55
         if self.free:
             self.value_kind = r.choice(list(grammar.HEADS))
             head = r.choice(grammar.HEADS[self.value_kind])
@@ -40,14 +45,14 @@ class Schema:
                 self.qa = above if above and r.random() < 0.4 else gloss
             self.key_kind = r.choice(("thing", "person", "town", "project", "numbered", "company", "hyphen", "name", "creature_the", "file_name"))
             self.states, self.asks, self.plural = grammar.ATTR_STATE, grammar.ATTR_ASK, True
-        elif attribute if attribute is not None else r.random() < 0.5:
+        elif not told and (attribute if attribute is not None else r.random() < 0.5):
             self.value_kind, names, asked = r.choice(T.ATTRIBUTES_CHECK if check else T.ATTRIBUTES)
             self.a, self.qa = r.choice(names), r.choice(asked)
             self.key_kind = r.choice(("thing", "person", "town", "project", "numbered", "company", "hyphen", "hyphen"))
             self.states, self.asks = (T.STATE_CHECK, T.ASK_CHECK) if check else (T.STATE, T.ASK)
             self.plural = True
         else:
-            self.value_kind, kinds, self.states, self.asks = r.choice(T.RELATIONS_CHECK if check else T.RELATIONS if r.random() < 0.45 else scenes.SCENES)
+            self.value_kind, kinds, self.states, self.asks = r.choice(T.RELATIONS_CHECK if check else told or (T.RELATIONS if r.random() < 0.45 else scenes.SCENES))
             self.a = self.qa = ""
             self.key_kind = r.choice(kinds)
             self.plural = False

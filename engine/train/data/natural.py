@@ -123,8 +123,10 @@ def twins(r, stock, passage, n, answers):
     return out
 
 
-def strange(r, stock, question, text):
-    """A question with one of its names or numbers exchanged for one that the text does not have, or None."""
+def strange(r, stock, question, text, lex=None):
+    """A question with one of its names, numbers or (with a lexicon) other telling words exchanged so that the text no longer answers it, or None."""
+    if lex and r.random() < 0.55:
+        return strange_word(r, lex, question, text)
     found = [m for m in TOKEN.finditer(question) if m.start() and m.group() not in KEPT and m.group() in text]
     if not found:
         return None
@@ -132,6 +134,61 @@ def strange(r, stock, question, text):
     w = m.group()
     new = substitute(r, stock, w) if w[0].isdigit() else stock.name(r) if r.random() < 0.5 else r.choice(stock.last)
     return None if not new or new in text or new in question else question[:m.start()] + new + question[m.end():]
+
+
+OPPOSITE = {a: b for x, y in (w.split() for w in """first last|oldest youngest|largest smallest|biggest smallest|highest lowest|longest shortest|before after|above below|more less|most fewest|north south|
+east west|northern southern|eastern western|left right|earlier later|early late|male female|older younger|best worst|open closed|begin end|began ended|started ended|start finish|allowed forbidden|won lost|win lose|
+increase decrease|increased decreased|buy sell|bought sold|accept reject|accepted rejected|married divorced|arrive leave|arrived left|gained lost|alive dead|minimum maximum|least most|inside outside|
+top bottom|rise fall|rose fell|hot cold|rich poor|always never|day night|summer winter|public private|internal external|lower upper|new old|good bad|strong weak""".replace("\n", "").split("|")) for a, b in ((x, y), (y, x))}
+
+
+def strange_word(r, lex, question, text):
+    """A question with one word that it shares with the text turned into its opposite or into another of its kind that the text does not have, or None."""
+    low = text.lower()
+    spans, tags = lex.tag(question)
+    found = []
+    for (a, b), t in zip(spans, tags):
+        w = question[a:b]
+        if not w.isalpha() or not w.islower() or len(w) < 3 or w[:5] not in low:
+            continue
+        other = OPPOSITE.get(w)
+        if other and not re.search(rf"\b{other}\b", low):
+            found += [(a, b, other)] * 3
+        elif t in "NS" and len(w) > 3:
+            pool = lex.alike.get((t, lex.field(w)))
+            other = r.choice(pool) if pool and len(pool) > 5 else None
+            if other and other[:5] not in low and other not in lex.same.get(w, ()) and w not in lex.same.get(other, ()):
+                found.append((a, b, other))
+    if not found:
+        return None
+    a, b, other = r.choice(found)
+    return question[:a] + other + question[b:]
+
+
+def estrange(r, lex, text, qas, chance):
+    """(text, questions) where words that question and passage share stand for others of their kind in both: what a question says is new each time,
+    and still leads to its answer. A word stays where another form of it stands in the passage, since only this one would be exchanged."""
+    table, low = {}, text.lower()
+    for q, a in qas:
+        if not a:
+            continue
+        spans, tags = lex.tag(q)
+        for (x, y), t in zip(spans, tags):
+            w = q[x:y]
+            if t not in "NSJVB" or len(w) < 4 or not w.isalpha() or not w.islower() or w in table or r.random() > chance:
+                continue
+            stem = w[:max(4, len(w) - 3)]
+            forms = set(re.findall(rf"(?<![a-z]){stem}[a-z]*", low))
+            if forms != {w} or len(table) > 12 or w in a:
+                continue
+            pool = lex.alike.get((t, lex.field(w) if t in "NS" else 0))
+            new = r.choice(pool) if pool and len(pool) > 5 else None
+            if new and new[:4] not in low and new not in table.values():
+                table[w] = new
+    if not table:
+        return text, qas
+    turn = lambda s: s and LOWER.sub(lambda m: table.get(m.group(), m.group()), s)
+    return turn(text), [(turn(q), turn(a)) for q, a in qas]
 
 
 def exchange_words(r, lex, text, qas):
@@ -161,6 +218,8 @@ def prepare(r, stock, passage, augment=True, most=99, answers=None, lex=None):
         name, text, qas = put(table, name), put(table, text), [(put(table, q), put(table, a)) for q, a in qas]
     if augment and lex and r.random() < 0.6:
         text, qas = exchange_words(r, lex, text, qas)
+    if augment and lex and r.random() < 0.5:
+        text, qas = estrange(r, lex, text, qas, r.choice((0.4, 0.7, 1.0)))
     if how < 0.85:
         for q, a in r.sample(qas, len(qas))[:3]:
             if not a:
@@ -211,7 +270,21 @@ def ask(r, q, name, must_name, lex=None):
         q = r.choice(T.ACCORDING).format(n=spoken(r, name), q=low, Q=q)
     if r.random() < 0.08:
         q = " ".join(w for w in q.split() if w.lower() not in ("the", "a", "an", "did", "does", "do", "is", "was"))
+    elif r.random() < 0.06:
+        q = keywords(r, q)
     return vary(r, other_words(r, q, lex))
+
+
+FUNCTION = set("""the a an did does do is was are were be been of in on at to for from by with and or that this these those it its his her their there has have had can could would should will
+shall may might must as into than then so if not""".split())
+
+
+def keywords(r, q):
+    """A question as it is typed into a search box: what carries meaning, the word that asks kept or not."""
+    words = [w for w in q.rstrip("?.").split() if w.lower() not in FUNCTION]
+    if len(words) > 3 and r.random() < 0.3 and WH.fullmatch(words[0].lower()) and words[0].lower() in ("what", "which"):
+        words = words[1:]
+    return " ".join(words) if len(words) > 2 else q
 
 
 def other_words(r, q, lex=None):

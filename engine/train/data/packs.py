@@ -3,6 +3,9 @@
     BOS <User> {header text footer}* turn [<User> turn]*
     turn = question <Assistant> </think> answer EOS
          | question <Assistant> <think> evidence </think> answer EOS
+         | question <Assistant> </think> opening answer EOS
+
+A few samples are plain text without headers and footers, a line that says so before it.
 
 Evidence is what the documents say that holds the answer, word for word (nothing before "Not found").
 Every piece is tokenized by itself. A sample is three arrays of one length:
@@ -14,7 +17,7 @@ import random
 import numpy as np
 
 import tokenizer as tk
-from . import chronicle, evidence, facts, glossary, natural, prose_tasks
+from . import begun, chronicle, evidence, facts, glossary, natural, prose_tasks
 from . import templates as T
 from .words import Stock
 
@@ -29,9 +32,14 @@ PASSAGES = (("written", 18), ("written_more", 24), ("written_more_2", 16), ("qed
 
 MIXED = (5, 4, 1)  # chances of a passage, a prose section, records for the next document of a mixed sample
 TWINS = 0.12  # chance that a passage comes with copies of itself that have other names
-NEAR = 0.05  # chance that one of a passage's questions is asked again with a name or number that makes it unanswerable
-GLOSSARY = 0.25  # share of the record documents that are glossaries
-CHRONICLE = 0.35  # share of them that are histories and title pages
+NEAR = 0.12  # chance that one of a passage's questions is asked again with a name, number or word that makes it unanswerable
+GLOSSARY = 0.2  # share of the record documents that are glossaries
+CHRONICLE = 0.5  # share of them that are histories, title pages and conditions
+PAIR = 0.05  # chance that a piece of prose comes in two or three versions under titles that differ little, and is asked by its title
+BEGUN = 0.035  # share of the questions whose answer is begun for the model
+PLAIN = 0.03  # share of the samples that are plain text without headers
+PLAIN_LEAD = ("", "", "Read the following text carefully.\n", "Below is a long text. Questions about it follow.\n", "Here are some notes. Keep them in mind; you will be asked about them.\n",
+              "A few facts are scattered through this text. Remember them.\n", "Text:\n", "The text to be read begins here.\n\n")
 NEIGHBOURS = 0.4  # chance that the passages of a long sample are of one source and stand close to one another there (same book, same article)
 SHOWN = 0.5  # share of the questions whose evidence is known that quote it first
 
@@ -123,7 +131,7 @@ class Builder:
             return doc, []
         must = kind == "qamr" or (kind in ("fairytaleqa", "covid-qa") and r.random() < 0.6)
         if qs and r.random() < NEAR:
-            q = natural.strange(r, self.stock, r.choice(qs)[1], text)
+            q = natural.strange(r, self.stock, r.choice(qs)[1], text, self.lex)
             qs += [("absent", q, T.ABSENT, "")] if q else []
         qs = [(k, natural.ask(r, q, name, must, self.lex), a, e) for k, q, a, e in qs]
         if kind != "qamr":
@@ -148,6 +156,31 @@ class Builder:
             names.add(name)
             qs = [(k, natural.ask(r, q, name, not named, self.lex), a, e) for k, q, a, e, named in qs]
             out.append((Doc(name, [self.enc(text)]), qs))
+        return out
+
+    def pair_docs(self, r, left):
+        """One piece of prose in two or three versions that share most of their text and nearly their title: [(doc, questions)]; each question names its version.
+
+        A title page before the text tells what differs besides the names and numbers: date, holder, number of the version."""
+        name, lo, hi = self.corpus.section(r, min(left // 4, r.choice((150, 300, 600, 1200))), self.split)
+        parts = [self.corpus.sentence(i) for i in range(lo, hi)]
+        if not parts:
+            return []
+        text = "".join(parts)
+        titles = chronicle.titles(r, self.stock, r.choice((2, 2, 3)))
+        out = []
+        for title, short in titles:
+            table = natural.exchange(r, self.stock, text, 0.5, 0.7)
+            head, qs = chronicle.front(r, self.stock, title, short)
+            name = short if r.random() < 0.7 else title
+            changed = [i for i, s in enumerate(parts) if natural.put(table, s) != s]
+            for i in r.choices(changed, k=30) if changed else ():
+                s = natural.put(table, parts[i])
+                made = prose_tasks.question(r, s, self.lex) if len(qs) < 6 else None
+                if made and made[1] not in parts[i] and natural.put(table, made[1]) == made[1]:
+                    q = r.choice(T.ACCORDING).format(n=r.choice((title, natural.spoken(r, name))), q=made[0][:1].lower() + made[0][1:], Q=made[0])
+                    qs.append(("prose", natural.other_words(r, q, self.lex), made[1], evidence.window_of(s, made[1])))
+            out.append((Doc(name, [self.enc(head + "\n\n" + natural.put(table, text))]), qs))
         return out
 
     def section_doc(self, r, n):
@@ -184,8 +217,9 @@ class Builder:
         while left > 50:
             kind = flavour if flavour != "mixed" else r.choices(("natural", "prose", "records"), self.mixed)[0]
             new = []
-            if kind == "natural" and r.random() < TWINS and left > 350:
-                for doc, new in self.twin_docs(r, left):
+            pair = kind == "prose" and self.split == "train" and left > 700 and r.random() < PAIR
+            if pair or (kind == "natural" and r.random() < TWINS and left > 350):
+                for doc, new in (self.pair_docs if pair else self.twin_docs)(r, left):
                     size = len(doc.pieces[0]) + 30
                     if size <= left:
                         docs.append(doc)
@@ -274,7 +308,7 @@ class Builder:
             qa = prose_tasks.question(r, s, self.lex)
             if not qa:
                 continue
-            if r.random() < 0.01:
+            if r.random() < 0.02:
                 q = natural.strange(r, self.stock, qa[0], " ".join(self.corpus.sentence(d.sentences[0] + i) for i in range(max(0, j - 3), min(len(d.pieces), j + 4))))
                 if q:
                     out.append(("absent", q, T.ABSENT, ""))
@@ -346,21 +380,27 @@ class Builder:
         qs += removed
         qs += self.foreign_questions(r, docs, max(r.random() < 0.15, want // 60), length > 4096)
         r.shuffle(qs)
-        return self.assemble(r, docs, qs, length)
+        plain = self.split == "train" and flavour in ("prose", "mixed") and r.random() < PLAIN * 2
+        return self.assemble(r, docs, qs, length, r.choice(PLAIN_LEAD) if plain else None)
 
-    def assemble(self, r, docs, qs, length):
+    def assemble(self, r, docs, qs, length, lead=None):
+        """lead: what a plain text begins with; None for documents with headers."""
         parts, starts, n, cut = [(FRAME, [tk.BOS, tk.USER])], [], 2, False
+        footer = self.footer if lead is None else self.cached("\n")
+        if lead is not None:  # nothing can be asked by a document's name
+            names = [d.name.rsplit(".", 1)[0].lower() for d in docs]
+            qs = [q for q in qs if q[0] != "document" and not any(x in q[1].lower() for x in names)]
         for d in docs:
             starts.append(n)
             pieces = d.tokens()
             body = np.concatenate(pieces) if pieces else np.zeros(0, np.uint16)
-            head = self.header(d.name)
-            room = length - n - len(head) - len(self.footer) - 64
+            head = self.header(d.name) if lead is None else self.cached(lead if d is docs[0] else "")
+            room = length - n - len(head) - len(footer) - 64
             if room < 8:
                 cut = True
                 break
             cut = cut or room < len(body)
-            for c, ids in ((FRAME, head), (TEXT, body[:room]), (FRAME, self.footer)):
+            for c, ids in ((FRAME, head), (TEXT, body[:room]), (FRAME, footer)):
                 parts.append((c, ids))
                 n += len(ids)
         starts.append(n)
@@ -370,9 +410,13 @@ class Builder:
         for kind, q, a, shown in qs:
             if q in seen or (kind == "absent" and absent > len(seen) // 9):
                 continue
-            qi, ai = self.enc(q), self.cached(a) if a == T.ABSENT else self.enc(a)
-            ei = self.enc(shown) if shown is not None and r.random() < self.shown else None
-            size = len(qi) + len(ai) + 4 + (0 if ei is None else len(ei) + 1)
+            begin = None
+            if kind not in ("absent", "document") and r.random() < (BEGUN if lead is None else 0.4) and not a.startswith(" "):
+                begin = begun.opening(r, kind, q, a, shown)
+            qi, ai = self.enc(q), self.cached(a) if a == T.ABSENT else self.enc(a if begin is None else " " + a)
+            bi = self.enc(begin if r.random() < 0.5 else " " + begin) if begin is not None else ()
+            ei = self.enc(shown) if begin is None and shown is not None and r.random() < self.shown else None
+            size = len(qi) + len(bi) + len(ai) + 4 + (0 if ei is None else len(ei) + 1)
             if n + size > length or len(qi) > 120 or len(ai) > 110 or not len(ai) or (ei is not None and len(ei) > 220):
                 continue
             seen.add(q)
@@ -380,7 +424,7 @@ class Builder:
             kind_class = READING if kind == "natural" else ANSWER
             if not first:
                 parts.append((FRAME, [tk.USER]))
-            parts += [(QUESTION, qi), (FRAME, [tk.ASSISTANT, tk.END_THINK])] if ei is None else \
+            parts += [(QUESTION, qi), (FRAME, [tk.ASSISTANT, tk.END_THINK]), (FRAME, bi)] if ei is None else \
                 [(QUESTION, qi), (FRAME, [tk.ASSISTANT, tk.THINK]), (EVIDENCE, ei), (EVIDENCE, [tk.END_THINK])]
             parts += [(kind_class, ai), (kind_class, [tk.EOS])]
             n += size - first

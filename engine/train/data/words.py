@@ -2,6 +2,7 @@
 
 A stock is chosen by `split`: words whose position in its list is 0 modulo 5 are for checking only.
 """
+import re
 import uuid
 
 ADJ = """amber ancient arctic azure bamboo brass brave bright bronze calm canvas cedar cheerful clay clever cobalt copper
@@ -83,9 +84,17 @@ name obey offer open order pack paint pick plant play polish pour praise press p
 sleep smell sort spin spread stand steal stir study sweep tear tell test thank throw tie touch trade train trim turn unlock wait wake warn water wave wear weigh wind wipe wrap write""".split()
 
 
+PREPOSITION = "of of in in on under behind beside above inside near against from with at between beyond opposite".split()
+MARKED = "marked with|painted with|tied up with|wrapped in|covered by|hung with|made from|filled with|without|as wide as|next to|at the end of|at the foot of|to the left of|on top of".split("|")
+
+
 def part(words, split):
     """The words of one split: every fifth is kept for checking."""
     return [w for i, w in enumerate(words) if (i % 5 == 0) == (split == "check")]
+
+
+def an(text):
+    return re.sub(r"(?<![A-Za-z])a (?=[aeio])", "an ", text)
 
 
 class Stock:
@@ -201,8 +210,24 @@ class Stock:
     def version(self, r):
         return f"{r.randint(0, 20)}.{r.randint(0, 30)}" + (f".{r.randint(0, 40)}" if r.random() < .6 else "")
 
+    def compound(self, r):
+        """What a thing is called in two or three words: "flower pot", "old ferry house"."""
+        word = r.choice(self.noun) if r.random() < 0.6 else self.any_word(r)
+        lead = self.any_word(r) if r.random() < 0.6 else r.choice(self.noun)
+        return r.choice(("{l} {w}", "{l} {w}", "{w}", "{a} {w}", "{a} {l} {w}")).format(l=lead, w=word, a=r.choice(self.adj))
+
+    def further(self, r, n):
+        """n further turns that a noun phrase goes on with: where a value ends, and not where it could end, is what they teach."""
+        out = ""
+        for _ in range(n):
+            article = r.choice(("the", "the", "the", "a", "an old", "its", "the " + r.choice(("first", "second", "third", "fourth", "last", "upper", "left"))))
+            out += f" {r.choice(PREPOSITION) if r.random() < 0.75 else r.choice(MARKED)} {article} {self.compound(r)}"
+        return out
+
     def spot(self, r):
         """A place inside a place."""
+        if self.split == "train" and r.random() < 0.6:
+            return an(r.choice(("a ", "the ", "the ", "an empty ", "the third ", "the only ")) + self.compound(r) + self.further(r, r.choice((0, 1, 1, 1, 2, 2))))
         where = r.choice(("the {} of the {}", "a {} behind the {}", "a {} under the {}", "the {} {}", "a {} in the {}", "the {} beside the {}", "a {} {}", "the {ordinal} {} of the {}"))
         return where.replace("{ordinal}", r.choice(("second", "third", "upper", "lower", "left", "last"))).format(
             *(r.choice(self.noun) if r.random() < 0.5 else self.any_word(r) for _ in range(2)))
@@ -211,13 +236,19 @@ class Stock:
         return f"{r.choice(self.first).lower()}.{r.choice(self.last).lower()}@{self.town(r).lower()}.{r.choice(('com', 'org', 'net'))}"
 
     def phrase(self, r):
+        if self.split == "train" and r.random() < 0.4:  # an act that goes on: with what, where, when, how often
+            s = f"{r.choice(ACT)} {r.choice(('the', 'the', 'a', 'an old', 'some', 'every', 'two'))} {self.compound(r)}" + self.further(r, r.choice((0, 1, 1, 2)))
+            if r.random() < 0.4:
+                s += " " + r.choice((r.choice(self.when), f"{r.choice(SMALL[2:])} times", f"for {r.choice(SMALL[2:])} days", f"before the {self.any_word(r)}", f"after every {self.any_word(r)}",
+                                     f"like a {self.any_word(r)}", f"with {r.choice(self.adj)} {self.any_word(r)}"))
+            return an(s)
         if self.vocabulary and r.random() < 0.2:
             return " ".join(self.any_word(r) for _ in range(r.randint(3, 9)))
         if self.split == "train" and r.random() < 0.45:  # one act, put together from its parts
             s = f"{r.choice(ACT)} {r.choice(('the', 'the', 'a', 'some', 'three', 'their'))} {r.choice((r.choice(self.adj) + ' ', ''))}{self.any_word(r)}"
             for _ in range(r.choice((0, 1, 1, 2))):
                 s += f" {r.choice(('of', 'in', 'on', 'with', 'from', 'at', 'under', 'behind', 'through', 'to', 'for', 'around', 'beside'))} {r.choice(('the', 'the', 'a', 'an old'))} {self.any_word(r)}"
-            return s
+            return an(s)
         s = r.choice(self.verb)
         if r.random() < .7:
             s += " and " + r.choice(self.verb)
