@@ -7,7 +7,8 @@
 RUN receives log.jsonl (curves and check figures), last.pt and compact/ (pieces that travel) after each stage,
 and newest/ (pieces as well) every minute or as recipe["keep"] says. A stage ends after its `tokens` or its `seconds`, whichever comes first, and its learning
 rate runs along that. A file RUN/next ends the running stage at its next look, RUN/stop the run after the stage; RUN/recipe.json,
-where present, replaces the settings of stages that have not begun.
+where present, replaces the settings of stages that have not begun. A stage with "local": SECONDS lets each GPU go its own way and puts the mean
+of all GPUs' weights in their place after so many seconds and at its end: what each has learnt by heart differs, what they share stays.
 """
 import argparse
 import json
@@ -84,6 +85,14 @@ class Trainer:
             flat.div_(self.world)
             for p, g in zip(params, torch._utils._unflatten_dense_tensors(flat, [p.grad for p in params])):
                 p.grad.copy_(g)
+
+    @torch.no_grad()
+    def average_weights(self):
+        """The mean of all ranks' weights in the place of each."""
+        if self.world > 1:
+            for p in self.model.parameters():
+                dist.all_reduce(p.data, op=dist.ReduceOp.SUM)
+                p.data.div_(self.world)
 
     def agree(self, share):
         """Rank 0's share of the stage, for every rank; 1 once RUN/next is there."""
@@ -179,7 +188,7 @@ class Trainer:
         batches, self.ahead = self.ahead or self.batches(stage), None
         done, step, sums, count = self.progress["tokens"].get(stage["name"], 0), 0, {}, 0
         tick, tick_tokens = time.time(), done
-        begin, share, waited = tick, done / stage["tokens"], 0.0
+        begin, share, waited, met = tick, done / stage["tokens"], 0.0, 0
         while True:
             asked = time.time()
             ids, cls, pos = next(batches)
@@ -190,7 +199,8 @@ class Trainer:
             loss, figures = step_fn(ids.long(), cls, pos, stage)
             if loss is not None:
                 loss.backward()
-            self.average_grads(params)
+            if not stage.get("local"):
+                self.average_grads(params)
             torch.nn.utils.clip_grad_norm_(params, 1.0)
             opt.step(lr, index_lr=stage.get("index_lr", lr))
             for p in params:
@@ -207,8 +217,13 @@ class Trainer:
                 self.log(stage=stage["name"], step=step, tokens=done, lr=lr, rate=(done - tick_tokens) / (now - tick),
                          waited=waited / (now - tick), **figures)
                 sums, count, tick, tick_tokens, waited = {}, 0, now, done, 0.0
-                self.keep(number, stage, done, now)
+                if not stage.get("local"):
+                    self.keep(number, stage, done, now)
                 share = self.agree(min(1.0, max(done / stage["tokens"], (now - begin) / stage.get("seconds", 1e9))))
+                if stage.get("local") and (share >= 1.0 or int(share * stage["seconds"] / stage["local"]) > met):
+                    met = int(share * stage["seconds"] / stage["local"])
+                    self.average_weights()
+                    self.keep(number, stage, done, now)
                 if share >= 1.0:
                     break
         del batches
