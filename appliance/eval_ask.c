@@ -3,6 +3,7 @@
  * passages that full text ranks first and once at the whole pack. */
 #include "appliance/eval_ask.h"
 
+#include "appliance/eval_haystack.h"
 #include "appliance/eval_verdict.h"
 
 #include <errno.h>
@@ -164,6 +165,31 @@ static int64_t pack_characters(const loaded_pack *p) {
     return n;
 }
 
+/* Why the answer is wrong, from its trace: the place is where the passage says it, in the pack that was
+ * answered from. */
+static int judge(eval_verdict *out, eval_question *q, const answer *a, const eval_qa *qa, int64_t document,
+                 const eval_score *score, int k, char *detail, ph_error *err) {
+    eval_sights answered = {0}, thought = {0};
+    int64_t positions = a->row.prompt_tokens;
+    uint32_t *ends = calloc(a->trace.n_tokens + 1, sizeof *ends);
+    eval_answer given = {.got = a->row.answer,
+                         .stop = a->cut_off ? STOP_LENGTH : STOP_EOS,
+                         .ends = ends,
+                         .n_tokens = (int)a->trace.n_tokens};
+    int code = ends ? PH_OK : ph_fail(err, PH_MEMORY, "no memory for a verdict");
+    for (size_t i = 0; i < a->trace.n_tokens && !code; i++)
+        ends[i] = a->trace.tokens[i].piece_start + a->trace.tokens[i].piece_len;
+    for (size_t i = 0; i < a->pack.n_texts && q->n_spans == 0; i++)
+        if (a->pack.texts[i].document == document) eval_question_places(q, &a->pack, (int)i, qa);
+    if (!code) code = eval_sights_of_trace(&answered, &a->trace, positions, q->spans, q->n_spans, err);
+    if (!code) code = eval_sights_of_trace(&thought, &a->thought, positions, q->spans, q->n_spans, err);
+    if (!code) *out = eval_judge(q, &given, score, &answered, &thought, k, detail);
+    eval_sights_free(&answered);
+    eval_sights_free(&thought);
+    free(ends);
+    return code;
+}
+
 static json_t *cell(const eval_library *l, const answer *a, const eval_qa *qa, int64_t document, int variant,
                     int bm25, ph_error *err) {
     const eval_plan *plan = l->plan;
@@ -173,10 +199,8 @@ static json_t *cell(const eval_library *l, const answer *a, const eval_qa *qa, i
     char detail[400];
     const char *got = a->row.answer;
     if (eval_score_answer(&score, EVAL_QA, &q, got, err)) return NULL;
-    stop_reason stop = a->cut_off ? STOP_LENGTH : STOP_EOS;
-    eval_answer given = {.got = got, .stop = stop, .n_tokens = (int)a->trace.n_tokens};
-    eval_sights none = {0};
-    eval_verdict v = eval_judge(&q, &given, &score, &none, &none, engine_topk(plan->engine), detail);
+    eval_verdict v;
+    if (judge(&v, &q, a, qa, document, &score, engine_topk(plan->engine), detail, err)) return NULL;
     json_t *out = json_pack(
         "{s:s, s:I, s:i, s:f, s:s, s:I, s:I, s:s, s:o, s:s, s:i, s:f, s:f, s:f, s:f, s:b, s:b, s:s, s:f, "
         "s:b, "
@@ -214,6 +238,7 @@ int eval_library_ask(eval_library *l, size_t number, int variant, answer_progres
                         .whole = variant == 1,
                         .thinking = p->thinking,
                         .discard = true,
+                        .full_trace = true, /* a verdict asks what was selected, however little it weighs */
                         .progress = progress,
                         .user = user};
     int code = answer_question(&a, l->store, l->plan->engine, qa->question, &o, err);

@@ -164,14 +164,26 @@ int eval_haystack_build(eval_haystack *h, const eval_plan *plan, eval_pieces *p,
     return code;
 }
 
-eval_span eval_token_span(const eval_haystack *h, int text, size_t start, size_t end) {
-    const pack_text *t = &h->pack.texts[text];
-    int64_t first = pack_token_at(&h->pack, t, start), last = pack_token_at(&h->pack, t, end);
+eval_span eval_token_span(const loaded_pack *p, int text, size_t start, size_t end) {
+    const pack_text *t = &p->texts[text];
+    int64_t first = pack_token_at(p, t, start), last = pack_token_at(p, t, end);
     /* The token that a span begins inside of starts before it. */
     if (first > t->span.text_token_start &&
-        (first == t->span.text_token_end || h->pack.prompt.tokens.start[first] > start))
+        (first == t->span.text_token_end || p->prompt.tokens.start[first] > start))
         first--;
     return (eval_span){first, last > first ? last : first + 1};
+}
+
+void eval_question_places(eval_question *q, const loaded_pack *p, int text, const eval_qa *qa) {
+    const char *in = p->texts[text].text;
+    for (size_t i = 0; i < qa->n_answers && q->n_spans < EVAL_MAX_SPANS; i++) {
+        const char *at = strstr(in, qa->answers[i]);
+        if (!at) at = eval_find(in, qa->answers[i]);
+        if (!at) continue;
+        size_t from = (size_t)(at - in), end = from + strlen(qa->answers[i]);
+        if (from < p->texts[text].span.text_start || end > p->texts[text].span.text_end) continue;
+        q->spans[q->n_spans++] = eval_token_span(p, text, from, end);
+    }
 }
 
 eval_question *eval_haystack_ask(eval_haystack *h, const char *task, const char *question, ph_error *err) {

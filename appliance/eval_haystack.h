@@ -31,7 +31,10 @@ int eval_pieces_insert(eval_pieces *p, size_t piece, size_t byte, const char *se
 /* The pieces as documents of h's prompt (taken over). */
 int eval_haystack_build(eval_haystack *h, const eval_plan *plan, eval_pieces *p, ph_error *err);
 /* The tokens that bytes [start, end) of a text became. */
-eval_span eval_token_span(const eval_haystack *h, int text, size_t start, size_t end);
+eval_span eval_token_span(const loaded_pack *p, int text, size_t start, size_t end);
+/* Adds to q->spans where the first of each of qa's answers stands in a text of p; what stands nowhere, or in
+ * another pack, has no place. */
+void eval_question_places(eval_question *q, const loaded_pack *p, int text, const eval_qa *qa);
 /* Tokens of a text by itself; < 0 when out of memory. */
 int64_t eval_count_tokens(const eval_plan *plan, const char *text, ph_error *err);
 /* Adds a question (strings copied); NULL when out of memory. */

@@ -245,7 +245,7 @@ static int ask(eval_haystack *h, const drawn *d, const place *at, double depth, 
     q->text = (int)at->piece;
     q->start = at->at;
     q->end = at->at + strlen(d->needle);
-    q->spans[q->n_spans++] = eval_token_span(h, q->text, at->at + from, at->at + from + len);
+    q->spans[q->n_spans++] = eval_token_span(&h->pack, q->text, at->at + from, at->at + from + len);
     return PH_OK;
 }
 

@@ -152,12 +152,8 @@ static int ask(eval_haystack *h, const eval_row *row, const eval_qa *qa, const e
     for (size_t i = 0; i < qa->n_answers; i++) {
         int code = eval_question_answer(q, qa->answers[i], err);
         if (code) return code;
-        const char *at = strstr(t->text, qa->answers[i]);
-        if (!at) at = eval_find(t->text, qa->answers[i]);
-        if (!at || q->n_spans == EVAL_MAX_SPANS) continue;
-        size_t from = (size_t)(at - t->text);
-        q->spans[q->n_spans++] = eval_token_span(h, q->text, from, from + strlen(qa->answers[i]));
     }
+    eval_question_places(q, &h->pack, q->text, qa);
     return PH_OK;
 }
 

@@ -324,7 +324,7 @@ static int add_question(eval_haystack *h, const eval_plan *plan, const sample *s
         placed &= s->end[i] > s->start[i];
     }
     for (int i = 0; i < s->n && (placed || !s->all) && q->n_spans < EVAL_MAX_SPANS; i++)
-        if (s->end[i] > s->start[i]) q->spans[q->n_spans++] = eval_token_span(h, 0, s->start[i], s->end[i]);
+        if (s->end[i] > s->start[i]) q->spans[q->n_spans++] = eval_token_span(&h->pack, 0, s->start[i], s->end[i]);
     /* The source of a single needle, for the read set; of several there is none. */
     if (s->n == 1 && placed) {
         q->text = 0;

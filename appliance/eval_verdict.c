@@ -57,7 +57,10 @@ int eval_sights_add(eval_sights *s, session *conversation, const generate_step *
     }
     int64_t n = session_length(conversation);
     if (n > s->n_score) return PH_OK;
-    if (s->n_steps == 0) s->chance = n > 0 ? (double)step->layers[0].count / (double)n : 0;
+    if (s->n_steps == 0) {
+        s->positions = n;
+        s->chance = n > 0 ? (double)step->layers[0].count / (double)n : 0;
+    }
     eval_sight *row = s->at + (size_t)s->n_steps * (size_t)s->layers * (size_t)n_spans;
     for (int l = 0; l < s->layers; l++, row += n_spans) {
         bool own = step->layers[l].score || l == 0;
@@ -74,6 +77,36 @@ int eval_sights_add(eval_sights *s, session *conversation, const generate_step *
         }
     }
     s->n_steps++;
+    return PH_OK;
+}
+
+static void see_entries(eval_sight *to, const trace_entry *entries, int n, eval_span span) {
+    int inside = 0;
+    double mass = 0;
+    for (int i = 0; i < n; i++)
+        if (entries[i].position >= span.start && entries[i].position < span.end) {
+            inside++;
+            mass += entries[i].mass;
+        }
+    *to = (eval_sight){.share = (float)inside / (float)(span.end - span.start), .mass = (float)mass};
+}
+
+int eval_sights_of_trace(eval_sights *s, const answer_trace *t, int64_t positions, const eval_span *spans,
+                         int n_spans, ph_error *err) {
+    int steps = t->n_tokens < EVAL_STEPS ? (int)t->n_tokens : EVAL_STEPS;
+    if (steps == 0 || n_spans == 0 || t->layers == 0) return PH_OK;
+    s->at = calloc((size_t)steps * (size_t)t->layers * (size_t)n_spans, sizeof *s->at);
+    if (!s->at) return ph_fail(err, PH_MEMORY, "no memory for a trace");
+    s->n_steps = steps;
+    s->layers = t->layers;
+    s->n_spans = n_spans;
+    s->positions = positions;
+    s->chance = positions > 0 ? (double)t->selected[0] / (double)positions : 0;
+    for (int row = 0; row < steps * t->layers; row++) {
+        int n = t->selected[row] < t->keep ? t->selected[row] : t->keep;
+        for (int i = 0; i < n_spans; i++)
+            see_entries(&s->at[row * n_spans + i], t->entries + (size_t)row * (size_t)t->keep, n, spans[i]);
+    }
     return PH_OK;
 }
 
@@ -201,16 +234,16 @@ static double at_least(int64_t c, int64_t n, double p) {
     return c <= 0 || sum > 1 ? 1 : sum;
 }
 
-/* In a short text a selection covers a large part of everything, and some of the place by chance: it was selected
- * where that is unlikely, in one step of one layer, in one layer, or in all together; or where its best token stands
- * among the very first in more layers than chance has it. */
+/* In a short text a selection covers a large part of everything, and some of the place by chance: it was
+ * selected where that is unlikely, in one step of one layer, in one layer, or in all together; or where its
+ * best token stands among the very first in more layers than chance has it. */
 static bool beyond_chance(const eval_sights *s, int until, int span, int64_t tokens) {
     enum { LIKELY_ONCE_IN = 100, FIRST_ONCE_IN = 100 };
     double p = s->chance;
     int steps = until < s->n_steps ? until : s->n_steps;
     if (p <= 0 || p >= 1 || steps == 0) return true;
     int64_t all = 0, most_of_layer = 0, most = 0, n_first = 0;
-    int64_t positions = s->n_score - EVAL_STEPS, first = positions / (FIRST_ONCE_IN * tokens);
+    int64_t positions = s->positions, first = positions / (FIRST_ONCE_IN * tokens);
     if (first < 1) first = 1;
     for (int l = 0; l < s->layers; l++) {
         int64_t of_layer = 0;
@@ -255,8 +288,8 @@ static int reference_of(const eval_question *q, const eval_score *score, const c
     return best;
 }
 
-/* The answer is a piece of the reference, of two words or more or most of it: the right place, not copied to its
- * end. */
+/* The answer is a piece of the reference, of two words or more or most of it: the right place, not copied to
+ * its end. */
 static bool piece_of(const char *got, const char *reference) {
     while (*got == ' ') got++;
     size_t n = strlen(got);
@@ -265,10 +298,19 @@ static bool piece_of(const char *got, const char *reference) {
     for (const char *at = reference; n && strlen(at) >= n; at++) {
         size_t i = 0;
         while (i < n && lower(at[i]) == lower(got[i])) i++;
-        bool begins = at == reference || !isalnum((unsigned char)at[-1]), ends = !isalnum((unsigned char)at[n]);
+        bool begins = at == reference || !isalnum((unsigned char)at[-1]),
+             ends = !isalnum((unsigned char)at[n]);
         if (i == n && begins && ends) return words || n * 2 >= strlen(reference);
     }
     return false;
+}
+
+/* k: how many positions are selected; 0 = that is not told. */
+static void describe(char *out, size_t room, const eval_sight *best, int k) {
+    char of[40] = "", rank[80] = "";
+    if (k) snprintf(of, sizeof of, " of %d selected", k);
+    if (best->rank) snprintf(rank, sizeof rank, "best rank %lld%s, ", (long long)best->rank, of);
+    snprintf(out, room, "%s%.0f%% of its tokens", rank, 100 * best->share);
 }
 
 eval_verdict eval_judge(const eval_question *q, const eval_answer *a, const eval_score *score,
@@ -301,8 +343,7 @@ eval_verdict eval_judge(const eval_question *q, const eval_answer *a, const eval
     if (!selected(q, best.share, first, last) ||
         !(any_beyond_chance(q, s, until, first, last) ||
           any_beyond_chance(q, thought, thought->n_steps, first, last))) {
-        snprintf(detail, ROOM, "best rank %lld of %d selected, %.0f%% of its tokens", (long long)best.rank, k,
-                 100 * best.share);
+        describe(detail, ROOM, &best, k);
         return VERDICT_NOT_SELECTED;
     }
     if (score_similarity(a->got, reference) >= 0.5 || piece_of(a->got, reference) ||
@@ -310,7 +351,7 @@ eval_verdict eval_judge(const eval_question *q, const eval_answer *a, const eval
         snprintf(detail, ROOM, "\"%.150s\" for \"%.150s\"", a->got, reference);
         return VERDICT_WRONG_COPY;
     }
-    snprintf(detail, ROOM, "mass %.4f, best rank %lld, %.0f%% of its tokens", best.mass, (long long)best.rank,
-             100 * best.share);
+    size_t n = (size_t)snprintf(detail, ROOM, "mass %.4f, ", best.mass);
+    describe(detail + n, ROOM - n, &best, 0);
     return VERDICT_NOT_USED;
 }

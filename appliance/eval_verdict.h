@@ -3,6 +3,7 @@
 #define PHAROS_EVAL_VERDICT_H
 
 #include "appliance/eval.h"
+#include "appliance/read_set.h"
 
 enum { EVAL_STEPS = 48 }; /* answer tokens that are looked at */
 
@@ -18,14 +19,20 @@ typedef struct eval_sight {
 typedef struct eval_sights {
     eval_sight *at;
     int n_steps, layers, n_spans;
-    double chance; /* share of all positions that the first step could select; 0 = unknown */
-    float *score; /* working memory: index scores of one layer */
+    double chance;     /* share of all positions that the first step could select; 0 = unknown */
+    int64_t positions; /* of the prompt and the answer so far, at the first step */
+    float *score;      /* working memory: index scores of one layer */
     int64_t n_score;
 } eval_sights;
 void eval_sights_free(eval_sights *s);
 /* Adds the step that predicted a token; to be called while `conversation` stands there. */
 int eval_sights_add(eval_sights *s, session *conversation, const generate_step *step, const eval_span *spans,
                     int n_spans, ph_error *err);
+/* The same of a whole answer from its trace, which must have all that was selected
+ * (answer_options.full_trace). Index scores stand there for what was selected alone, so that ranks are
+ * unknown. positions: of the prompt. */
+int eval_sights_of_trace(eval_sights *s, const answer_trace *t, int64_t positions, const eval_span *spans,
+                         int n_spans, ph_error *err);
 /* The best of layers [from_layer, to_layer), steps [from, to) and spans [first, last): each member's own
  * best. */
 eval_sight eval_sights_best(const eval_sights *s, int from, int to, int from_layer, int to_layer, int first,
@@ -64,8 +71,8 @@ int eval_score_answer(eval_score *out, eval_kind kind, const eval_question *q, c
 /* Bytes that are no UTF-8 as ?: an answer may end inside a character. */
 json_t *eval_answer_string(const char *s);
 /* detail[400]: ranks, masses, strings. k: positions that could be selected. */
-/* thought: what the tokens of a thought before the answer saw, where there was one; it may have read the place for the
- * answer. */
+/* thought: what the tokens of a thought before the answer saw, where there was one; it may have read the
+ * place for the answer. */
 eval_verdict eval_judge(const eval_question *q, const eval_answer *a, const eval_score *score,
                         const eval_sights *s, const eval_sights *thought, int k, char *detail);
 

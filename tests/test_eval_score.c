@@ -157,7 +157,7 @@ static void what_chance_selects_is_not_selected(void **state) {
     /* In one step a layer or two that have it all may be chance, but not that it is first in three of them. */
     for (int i = 0; i < LAYERS; i++) at[i] = (eval_sight){i > 4 ? 0.5f : 0.25f, 0.4f, i > 4 ? 1 : 700};
     sights.n_steps = 1;
-    sights.n_score = 2048 + EVAL_STEPS;
+    sights.positions = 2048;
     assert_int_equal(eval_judge(&q, &a, &score, &sights, &(eval_sights){0}, 512, d), VERDICT_NOT_USED);
     for (int i = 0; i < LAYERS; i++) at[i].rank = 60;
     assert_int_equal(eval_judge(&q, &a, &score, &sights, &(eval_sights){0}, 512, d), VERDICT_NOT_SELECTED);
@@ -182,6 +182,34 @@ static void several_references(void **state) {
     assert_true(s.right);
     assert_int_equal(eval_score_answer(&s, EVAL_QA, &q, "perhaps 33", NULL), 0);
     near(s.score, 2.0 / 3);
+}
+
+/* What an answer's trace tells of a place: the share of it that was selected, and the attention on it. */
+static void a_trace_is_seen(void **state) {
+    (void)state;
+    enum { LAYERS = 2, KEEP = 3 };
+    trace_token tokens[2] = {{0}};
+    int32_t selected[2 * LAYERS] = {3, 2, 3, 0};
+    trace_entry entries[2 * LAYERS * KEEP] = {{9, 0, 0.5f}, {4, 0, 0.2f}, {5, 0, 0.1f},  {4, 0, 0.3f}, {70, 0, 0.1f},
+                                              {-1, 0, 0},   {5, 0, 0.6f}, {7, 0, 0.25f}, {4, 0, 0.1f}, {-1, 0, 0},
+                                              {-1, 0, 0},   {-1, 0, 0}};
+    answer_trace t = {.layers = LAYERS, .keep = KEEP, .tokens = tokens, .selected = selected, .entries = entries,
+                      .n_tokens = 2};
+    const eval_span spans[] = {{4, 8}, {70, 71}};
+    eval_sights s = {0};
+    ph_error err = {0};
+    assert_int_equal(eval_sights_of_trace(&s, &t, 300, spans, 2, &err), PH_OK);
+    assert_int_equal(s.n_steps, 2);
+    assert_true(s.chance == 0.01);
+    eval_sight first = eval_sights_best(&s, 0, 1, 0, 1, 0, 1), all = eval_sights_best(&s, 0, 2, 0, 2, 0, 1),
+               other = eval_sights_best(&s, 0, 2, 0, 2, 1, 2);
+    assert_true(first.share == 0.5f && first.mass == 0.2f + 0.1f && first.rank == 0);
+    assert_true(all.share == 0.75f && fabsf(all.mass - 0.95f) < 1e-6f);
+    assert_true(other.share == 1 && other.mass == 0.1f);
+    eval_sights_free(&s);
+    t.n_tokens = 0;
+    assert_int_equal(eval_sights_of_trace(&s, &t, 300, spans, 2, &err), PH_OK);
+    assert_int_equal(s.n_steps, 0);
 }
 
 /* ---- chance ---- */
@@ -225,6 +253,7 @@ int main(void) {
         cmocka_unit_test(normalisation), cmocka_unit_test(f1),       cmocka_unit_test(contains),
         cmocka_unit_test(wilson),        cmocka_unit_test(verdicts), cmocka_unit_test(several_references),
         cmocka_unit_test(what_chance_selects_is_not_selected),
+        cmocka_unit_test(a_trace_is_seen),
         cmocka_unit_test(streams),       cmocka_unit_test(words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
