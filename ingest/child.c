@@ -3,6 +3,7 @@
 
 #include "ingest/extract.h"
 #include "ingest/frame.h"
+#include "ingest/image_size.h"
 #include "ingest/unpack.h"
 
 #include <errno.h>
@@ -36,8 +37,10 @@ static bool number(const char *text, uint64_t *out) {
     return errno == 0 && end != text && *end == 0;
 }
 
-/* The file stays open as descriptor 0 for poppler; everything else sees it mapped. */
-static int extract_mapped(uint64_t size, const char *extension, text_sink *s) {
+/* The file stays open as descriptor 0 for poppler and tesseract; everything else sees it mapped. extension: NULL = it is
+ * a picture, to be read with `ocr`. */
+static int extract_mapped(uint64_t size, const char *extension, const sandbox_limits *limits, const ocr_settings *ocr,
+                          text_sink *s) {
     const uint8_t *bytes = (const uint8_t *)"";
     if (size) {
         void *p =
@@ -48,6 +51,7 @@ static int extract_mapped(uint64_t size, const char *extension, text_sink *s) {
         bytes = p;
     }
     if (ingest_child_probe) return ingest_child_probe(bytes, (size_t)size, s);
+    if (!extension) return extract_image(STDIN_FILENO, bytes, (size_t)size, limits, ocr, s);
     return extract_any(bytes, (size_t)size, extension, s);
 }
 
@@ -63,8 +67,9 @@ static bool take_packed_pdf(const sandbox_limits *limits, uint64_t *size) {
 }
 
 static int run(char **argv, text_sink *s) {
-    uint64_t memory, seconds, ocr;
-    if (!number(argv[3], &memory) || !number(argv[4], &seconds) || !number(argv[6], &ocr) ||
+    uint64_t memory, seconds;
+    ocr_settings ocr;
+    if (!number(argv[3], &memory) || !number(argv[4], &seconds) || !ocr_settings_read(&ocr, argv[6]) ||
         seconds > 1000000)
         return sink_fail(s, PH_FAIL, "bad arguments for a reader");
     struct stat st;
@@ -74,20 +79,23 @@ static int run(char **argv, text_sink *s) {
     ssize_t n = pread(STDIN_FILENO, head, sizeof head, 0);
     if (n < 0) return sink_fail(s, PH_FAIL, "cannot read: %s", strerror(errno));
     bool pdf = !ingest_child_probe && sniff_is_pdf(head, (size_t)n);
-    sandbox_limits limits = {.memory_bytes = memory, .seconds = (uint32_t)seconds, .ocr = ocr != 0};
+    bool reads_pictures = ocr.languages[0] != 0;
+    bool picture = !ingest_child_probe && reads_pictures && image_kind_of(head, (size_t)n) != IMAGE_NONE;
+    sandbox_limits limits = {.memory_bytes = memory, .seconds = (uint32_t)seconds, .ocr = reads_pictures};
     uint64_t size = (uint64_t)st.st_size;
     bool packed = !ingest_child_probe && unpack_is_gzip(head, (size_t)n) && take_packed_pdf(&limits, &size);
-    limits.spawn = pdf || packed;
+    limits.spawn = pdf || packed || picture;
     sniff_prepare();
     ph_error err = {0};
     int rc = sandbox_enter(&limits, &err);
     if (rc) return sink_fail(s, rc, "%s", err.text);
+    if (picture) return extract_mapped(size, NULL, &limits, &ocr, s);
     if (limits.spawn) {
         /* The file that is kept is no PDF, and nobody shall take it for one. */
         sink_media_type(s, packed ? "application/pdf+gzip" : "application/pdf");
-        return extract_pdf(STDIN_FILENO, size, &limits, s);
+        return extract_pdf(STDIN_FILENO, size, &limits, reads_pictures ? &ocr : NULL, s);
     }
-    return extract_mapped(size, argv[7], s);
+    return extract_mapped(size, argv[7], &limits, NULL, s);
 }
 
 /* ":PAGE:PIXELS"; false: it is an extension. */

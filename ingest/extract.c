@@ -1,6 +1,8 @@
 /* extract.c - finds a file's kind and calls its extractor. */
 #include "ingest/extract.h"
 
+#include "ingest/image_size.h"
+
 int extract_any(const uint8_t *bytes, size_t n, const char *extension, text_sink *s) {
     if (n == 0) return sink_fail(s, PH_UNSUPPORTED, "it is empty");
     sniffed what;
@@ -22,6 +24,9 @@ int extract_any(const uint8_t *bytes, size_t n, const char *extension, text_sink
     case KIND_PDF: /* a PDF at the top level never comes here: child.c hands it to poppler */
         return sink_fail(s, PH_UNSUPPORTED, "application/pdf inside another file is not read");
     case KIND_BINARY:
+        if (image_kind_of(bytes, n) != IMAGE_NONE)
+            return sink_fail(s, PH_UNSUPPORTED, "a picture (%s): there is no text to read without OCR (--ocr)",
+                             what.media_type);
         break;
     }
     return sink_fail(s, PH_UNSUPPORTED, "%s is not a format that can be read", what.media_type);

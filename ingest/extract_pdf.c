@@ -1,5 +1,5 @@
 /* extract_pdf.c - PDF through poppler's programs: pdfinfo for title and pages, pdftotext for the text with
- * its places, pdfimages for the pages that are only pictures. */
+ * its places, pdfimages for the pages that are only pictures, which ocr.c may read. */
 #include "ingest/child.h"
 #include "ingest/helper.h"
 #include "ingest/pdf_layout.h"
@@ -86,8 +86,32 @@ static int on_pictures(void *user, const char *bytes, size_t n) {
     return 0;
 }
 
+/* Why a document of which no page says anything is none. reader: NULL = no OCR was asked for. */
+static void refuse_textless(uint32_t pages, uint32_t pictures, const ocr_reader *reader, text_sink *s) {
+    const char *plural = pages == 1 ? "" : "s";
+    char found[120] = "";
+    if (reader && reader->broken[0]) {
+        sink_fail(s, PH_UNSUPPORTED, "%u page%s without text: %s", pages, plural, reader->broken);
+        return;
+    }
+    if (reader && reader->failed.n) {
+        sink_fail(s, PH_UNSUPPORTED, "%u page%s without text, and OCR of %u failed (%s)", pages, plural, reader->failed.n,
+                  reader->why);
+        return;
+    }
+    if (reader)
+        snprintf(found, sizeof found, "OCR (%s) finds none in the %u that it read", reader->settings->languages,
+                 reader->tried);
+    if (pictures == pages)
+        sink_fail(s, PH_UNSUPPORTED, "%u page%s, all pictures: there is no text to read%s%s", pages, plural,
+                  reader ? "; " : " without OCR (--ocr)", reader ? found : "");
+    else
+        sink_fail(s, PH_UNSUPPORTED, "%u page%s without text, %u of them with pictures%s%s", pages, plural, pictures,
+                  reader ? "; " : pictures ? ", which only OCR (--ocr) can read" : "", reader ? found : "");
+}
+
 /* Names the pages without text that hold pictures. */
-static void find_pictures(pdf_layout *p, int fd, const sandbox_limits *limits, text_sink *s) {
+static void find_pictures(pdf_layout *p, int fd, const sandbox_limits *limits, const ocr_reader *reader, text_sink *s) {
     uint32_t first = 0, last = 0, named = 0, empty = 0;
     for (uint32_t i = 1; i <= p->page; i++)
         if (pdf_layout_is_empty(p, i)) {
@@ -116,18 +140,14 @@ static void find_pictures(pdf_layout *p, int fd, const sandbox_limits *limits, t
             named++;
         }
     free(list.pages);
-    if (named && limits->ocr) sink_warn(s, "pictures of text are not read: this version has no OCR");
-    if (!p->text.said && p->page) {
-        if (named == p->page)
-            sink_fail(s, PH_UNSUPPORTED, "%u page%s, all pictures: there is no text to read", p->page,
-                      p->page == 1 ? "" : "s");
-        else
-            sink_fail(s, PH_UNSUPPORTED, "%u page%s without text, %u of them with pictures", p->page,
-                      p->page == 1 ? "" : "s", named);
-    }
+    if (!p->text.said && p->page) refuse_textless(p->page, named, reader, s);
 }
 
-int extract_pdf(int fd, uint64_t file_bytes, const sandbox_limits *limits, text_sink *s) {
+static void read_by_ocr(void *user, page_text *to, float width, float height) {
+    ocr_pdf_page(user, to, width, height);
+}
+
+int extract_pdf(int fd, uint64_t file_bytes, const sandbox_limits *limits, const ocr_settings *ocr, text_sink *s) {
     info i = {.n = 0};
     helper_end end;
     ph_error err = {0};
@@ -144,7 +164,15 @@ int extract_pdf(int fd, uint64_t file_bytes, const sandbox_limits *limits, text_
         return sink_fail(s, PH_TOO_LARGE, "it claims %lu pages, and the limit is %u", pages, SINK_MAX_PAGES);
 
     pdf_layout layout;
+    ocr_reader reader;
     if (pdf_layout_open(&layout, s, (uint32_t)pages)) return s->error.code;
+    if (ocr) {
+        ocr_open(&reader, ocr, fd, limits, s);
+        layout.empty_page = read_by_ocr;
+        layout.user = &reader;
+        sink_ocr(s, reader.broken[0] ? "" : ocr->languages);
+        sink_progress(s, 0, pages);
+    }
     const char *read[] = {"/usr/bin/pdftotext", "-bbox-layout", "-cropbox", "-enc", "UTF-8", "-", "-", NULL};
     rc = helper_run(&end, read, fd, limits, on_layout, &layout, &err);
     if (rc) {
@@ -155,8 +183,9 @@ int extract_pdf(int fd, uint64_t file_bytes, const sandbox_limits *limits, text_
         if (!s->error.code && (!WIFEXITED(end.status) || WEXITSTATUS(end.status) != 0))
             explain(s, &end, "pdftotext", limits);
         if (!s->error.code && !layout.page) sink_fail(s, PH_CORRUPT, "a PDF without pages");
-        if (!s->error.code) find_pictures(&layout, fd, limits, s);
+        if (!s->error.code) find_pictures(&layout, fd, limits, ocr ? &reader : NULL, s);
     }
+    if (ocr) ocr_close(&reader);
     pdf_layout_free(&layout);
     return s->error.code;
 }

@@ -170,6 +170,9 @@ static int read_string(frame_reader *r, const uint8_t *p, size_t n, ph_error *er
     case 'c':
         to = d->charset, capacity = sizeof d->charset;
         break;
+    case 'o':
+        to = d->ocr, capacity = sizeof d->ocr;
+        break;
     case 'w':
         to = d->warning, capacity = sizeof d->warning;
         break;

@@ -24,7 +24,7 @@ enum {
     FRAME_RECTS = 'R',    /* 4 x float */
     FRAME_PICTURES = 'P', /* u32 each */
     FRAME_PAGES = 'N',    /* u32 */
-    FRAME_STRING = 'I',   /* 'm'edia type, 't'itle, 'c'harset or 'w'arning, then the string */
+    FRAME_STRING = 'I',   /* 'm'edia type, 't'itle, 'c'harset, 'o'cr or 'w'arning, then the string */
     FRAME_PROGRESS = 'G', /* done u64, total u64 */
     FRAME_ERROR = 'E',    /* code u32, then the sentence; nothing follows */
     FRAME_END = 'Z',      /* text bytes u64, segments u64, rects u64; nothing follows */

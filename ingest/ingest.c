@@ -24,6 +24,9 @@
 
 #define GIB ((uint64_t)1 << 30)
 #define PIPE_BYTES ((size_t)1 << 16)
+#define OCR_PAGES 10000
+#define OCR_PAGE_SECONDS 60
+#define OCR_SECONDS (4 * 3600)
 #define TICK_MS 100 /* how often progress is reported and a stop noticed */
 
 typedef struct job {
@@ -36,6 +39,7 @@ typedef struct job {
     pid_t child;
     ingest_progress progress;
     void *user;
+    ocr_settings ocr;
     char page[48]; /* ":PAGE:PIXELS" in the place of the extension; "" = the text is wanted */
 } job;
 
@@ -149,7 +153,8 @@ static int start_child(job *j, ph_error *err) {
     else
         find_extension(extension, j->name);
     char name[] = "pharos-reader", argument[] = INGEST_CHILD_ARGUMENT, version[] = CHILD_VERSION;
-    char ocr[2] = {j->limits.ocr ? '1' : '0', 0};
+    char ocr[128];
+    ocr_settings_write(ocr, &j->ocr);
     char *argv[CHILD_ARGC + 1] = {name, argument, version, memory, seconds, text, ocr, extension, NULL};
     char mark[] = CHILD_MARK "=1", path[] = "PATH=/usr/bin:/bin", locale[] = "LC_ALL=C.UTF-8";
     char sanitizer[] = "ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1";
@@ -171,6 +176,8 @@ static int read_frames(job *j, frame_reader *reader, ph_error *err) {
     /* Processor time is the child's limit; the clock on the wall stops one that waits, with room for a busy
      * machine. */
     double start = seconds_now(), limit = 2.0 * j->limits.seconds + 10, told = start;
+    /* Pages that are pictures have a time of their own, which the child keeps; the last one may just have begun. */
+    if (j->limits.ocr) limit += j->ocr.seconds + 2 * (2.0 * j->ocr.page_seconds + 10);
     int rc = 0;
     while (!rc) {
         struct pollfd p = {.fd = j->from_child, .events = POLLIN};
@@ -267,12 +274,20 @@ static int supervise(job *j, document_text *out, ph_error *err) {
     return rc;
 }
 
-static void fill_in(job *j, const ingest_limits *limits) {
+static int fill_in(job *j, const ingest_limits *limits, ph_error *err) {
     if (limits) j->limits = *limits;
     if (!j->limits.file_bytes) j->limits.file_bytes = 2 * GIB;
     if (!j->limits.text_bytes) j->limits.text_bytes = GIB;
     if (!j->limits.memory_bytes) j->limits.memory_bytes = 2 * GIB;
     if (!j->limits.seconds) j->limits.seconds = 300;
+    if (!j->limits.ocr) return 0;
+    const char *languages = j->limits.ocr_language ? j->limits.ocr_language : INGEST_OCR_LANGUAGE;
+    if (!ingest_ocr_language_is_valid(languages)) return ingest_ocr_check(languages, err);
+    snprintf(j->ocr.languages, sizeof j->ocr.languages, "%s", languages);
+    j->ocr.pages = j->limits.ocr_pages ? j->limits.ocr_pages : OCR_PAGES;
+    j->ocr.page_seconds = j->limits.ocr_page_seconds ? j->limits.ocr_page_seconds : OCR_PAGE_SECONDS;
+    j->ocr.seconds = j->limits.ocr_seconds ? j->limits.ocr_seconds : OCR_SECONDS;
+    return 0;
 }
 
 static void close_all(const job *j) {
@@ -285,11 +300,11 @@ int ingest_extract(document_text *out, const char *path, const ingest_limits *li
                    ingest_progress progress, void *user, ph_error *err) {
     const char *base = strrchr(path, '/');
     job j = {.path = path, .name = base ? base + 1 : path, .file = -1, .result = -1, .from_child = -1};
-    fill_in(&j, limits);
     j.progress = progress;
     j.user = user;
     memset(out, 0, sizeof *out);
-    int rc = open_file(&j, err);
+    int rc = fill_in(&j, limits, err);
+    if (!rc) rc = open_file(&j, err);
     if (!rc) rc = start_child(&j, err);
     if (!rc) rc = supervise(&j, out, err);
     close_all(&j);
@@ -367,10 +382,10 @@ int ingest_page_png(uint8_t **png, size_t *len, const char *path, uint32_t page,
         return ph_fail(err, PH_USAGE, "a page is counted from 1, and its image has %d to %d pixels a side",
                        LEAST_PIXELS, MOST_PIXELS);
     if (page > MOST_PAGES) return ph_fail(err, PH_NOT_FOUND, "no document has a page %u", page);
-    fill_in(&j, limits);
+    int rc = fill_in(&j, limits, err);
     if (!limits || !limits->seconds) j.limits.seconds = PNG_SECONDS;
     snprintf(j.page, sizeof j.page, ":%u:%u", page, pixels);
-    int rc = open_file(&j, err);
+    if (!rc) rc = open_file(&j, err);
     uint8_t head[1024];
     ssize_t n = rc ? 0 : pread(j.file, head, sizeof head, 0);
     if (!rc && (n <= 0 || !sniff_is_pdf(head, (size_t)n)))

@@ -29,6 +29,10 @@ typedef struct segment {
     uint32_t first_rect, n_rects; /* into document_text.rects; PDF only */
 } segment;
 
+#define INGEST_OCR_LANGUAGE "eng"
+#define INGEST_OCR_LANGUAGE_BYTES 64
+#define INGEST_OCR_LIST_BYTES 2048
+
 /* What one file says. Zero-initialise; free with document_text_free. */
 typedef struct document_text {
     char *text; /* valid UTF-8 without NUL, NUL-terminated; line ends are \n */
@@ -38,12 +42,13 @@ typedef struct document_text {
     page_rect *rects;
     size_t n_rects;
     uint32_t pages;          /* 0 = the format has no pages */
-    uint32_t *picture_pages; /* pages with a picture and no text, ascending */
+    uint32_t *picture_pages; /* pages with a picture and no text (with OCR: none that it found), ascending */
     size_t n_picture_pages;
     char media_type[128]; /* "application/pdf" */
     char title[256];      /* from the file's metadata; empty = none */
     char charset[64];     /* what the bytes were decoded from; empty where the format decides */
-    char warning[256];    /* something a person should know (bytes replaced, parts skipped); empty = none */
+    char ocr[INGEST_OCR_LANGUAGE_BYTES]; /* languages with which pictures were looked at for text; empty = none were */
+    char warning[512];    /* something a person should know (bytes replaced, parts skipped); empty = none */
 } document_text;
 
 void document_text_free(document_text *d);
@@ -53,7 +58,11 @@ typedef struct ingest_limits {
     uint64_t text_bytes;   /* 0 = 1 GiB */
     uint64_t memory_bytes; /* address space of the child; 0 = 2 GiB */
     uint32_t seconds;      /* processor time of the child; 0 = 300. By the clock: twice that and 10 s */
-    bool ocr;              /* read picture pages with tesseract: not built yet, the warning then says so */
+    bool ocr;              /* read pages without text, and pictures, with tesseract where that is installed */
+    const char *ocr_language; /* as tesseract names them, "eng+deu"; NULL = INGEST_OCR_LANGUAGE. Borrowed */
+    uint32_t ocr_pages;       /* read so of one document, the others are named; 0 = 10,000 */
+    uint32_t ocr_page_seconds; /* processor time of a page; 0 = 60. By the clock: twice that and 10 s */
+    uint32_t ocr_seconds;      /* of one document, by the clock: pages that were not begun are named; 0 = 4 hours */
 } ingest_limits;
 
 /* Called while a large file is being read: pages (or bytes) done and in all, 0 = unknown. Non-zero stops. */
@@ -70,6 +79,14 @@ int ingest_extract(document_text *out, const char *path, const ingest_limits *li
  * such page; PH_TOO_LARGE: over 32 MiB. What comes is checked to be a PNG of at most that size. */
 int ingest_page_png(uint8_t **png, size_t *len, const char *path, uint32_t page, uint32_t pixels,
                     const ingest_limits *limits, ph_error *err);
+
+/* Languages of OCR: letters, digits and _, several with + between. */
+bool ingest_ocr_language_is_valid(const char *languages);
+/* The languages that are installed, with a space between. False: tesseract itself is not. */
+bool ingest_ocr_languages(char out[INGEST_OCR_LIST_BYTES]);
+/* Whether OCR in these languages (NULL = INGEST_OCR_LANGUAGE) can be had: PH_USAGE (no such languages can be),
+ * PH_UNSUPPORTED names the Debian package that is missing. */
+int ingest_ocr_check(const char *languages, ph_error *err);
 
 /* The child's side: main() calls it first thing when argv[1] is INGEST_CHILD_ARGUMENT, and exits with its
  * result. */

@@ -86,7 +86,7 @@ static int enter_landlock(const sandbox_limits *limits, ph_error *err) {
         for (size_t i = 0; i < sizeof data / sizeof *data; i++)
             allow_path(ruleset, data[i], LL_READ_FILE | LL_READ_DIR);
         if (limits->ocr) {
-            static const char *const ocr[] = {"/usr/share/tesseract-ocr", "/usr/share/fonts", "/etc/fonts",
+            static const char *const ocr[] = {"/usr/share/tesseract-ocr", "/usr/share/tessdata", "/usr/share/fonts", "/etc/fonts",
                                               "/usr/share/fontconfig", "/dev/null"};
             for (size_t i = 0; i < sizeof ocr / sizeof *ocr; i++)
                 allow_path(ruleset, ocr[i], LL_READ_FILE | LL_READ_DIR);

@@ -298,6 +298,10 @@ void sink_charset(text_sink *s, const char *charset) {
     copy_line(s->charset, sizeof s->charset, charset, strlen(charset));
 }
 
+void sink_ocr(text_sink *s, const char *languages) {
+    copy_line(s->ocr, sizeof s->ocr, languages, strlen(languages));
+}
+
 void sink_warn(text_sink *s, const char *format, ...) {
     char one[sizeof s->warning];
     va_list args;
@@ -369,6 +373,7 @@ int sink_finish(text_sink *s, ph_error *err) {
         put_string(s, 'm', s->media_type);
         put_string(s, 't', s->title);
         put_string(s, 'c', s->charset);
+        put_string(s, 'o', s->ocr);
         put_string(s, 'w', s->warning);
         uint8_t bytes[24];
         put_u32(bytes, s->pages);

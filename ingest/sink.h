@@ -47,7 +47,7 @@ typedef struct text_sink {
 
     uint32_t pages;
     uint32_t last_picture;
-    char media_type[128], title[256], charset[64], warning[256];
+    char media_type[128], title[256], charset[64], ocr[INGEST_OCR_LANGUAGE_BYTES], warning[512];
 } text_sink;
 
 int sink_open(text_sink *s, sink_write write, void *user, uint64_t max_text, ph_error *err);
@@ -70,6 +70,7 @@ int sink_end(text_sink *s, uint64_t src_end);
 void sink_media_type(text_sink *s, const char *media_type);
 void sink_title(text_sink *s, const char *title, size_t n);
 void sink_charset(text_sink *s, const char *charset);
+void sink_ocr(text_sink *s, const char *languages);
 /* Warnings are joined with "; " as far as they fit. */
 void sink_warn(text_sink *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void sink_pages(text_sink *s, uint32_t pages);
