@@ -42,6 +42,8 @@ static int must_exist(store *s, const char *sql, int64_t id, const char *what, p
 static int check_answer(store *s, const store_answer *a, ph_error *err) {
     int rc = PH_OK;
     if (a->pack) rc = must_exist(s, "SELECT count(*) FROM packs WHERE id = ?", a->pack, "pack", err);
+    if (rc == PH_OK && a->follows)
+        rc = must_exist(s, "SELECT count(*) FROM answers WHERE id = ?", a->follows, "answer", err);
     if (rc == PH_OK && a->conversation)
         rc = must_exist(s, "SELECT count(*) FROM conversations WHERE id = ?", a->conversation, "conversation",
                         err);
@@ -94,10 +96,28 @@ static int answer_texts_make(answer_texts *t, const store_answer *a, ph_error *e
     return rc;
 }
 
+/* A question that follows another is of the same conversation, and so of the same owner. */
+static int join_conversation(store *s, store_answer *a, ph_error *err) {
+    int64_t conversation, own;
+    int rc =
+        db_int(s, &conversation, err,
+               "SELECT q.conversation FROM answers a JOIN questions q ON q.id = a.question WHERE a.id = ?",
+               "i", a->follows);
+    if (rc == PH_OK)
+        rc = db_int(s, &own, err,
+                    "SELECT count(*) FROM conversations WHERE id = ? AND owner IS nullif(?, zeroblob(32))",
+                    "ih", conversation, a->owner);
+    if (rc) return rc;
+    if (!own || (a->conversation && a->conversation != conversation))
+        return ph_fail(err, PH_USAGE, "answer %lld is of another conversation", (long long)a->follows);
+    a->conversation = conversation;
+    return PH_OK;
+}
+
 static int insert_answer(store *s, store_answer *a, const answer_texts *t, const void *trace,
                          size_t trace_packed, size_t trace_len, ph_error *err) {
-    int rc = PH_OK;
-    if (!a->conversation) {
+    int rc = a->follows ? join_conversation(s, a, err) : PH_OK;
+    if (rc == PH_OK && !a->conversation) {
         static const uint8_t nobody[32];
         if (memcmp(a->owner, nobody, sizeof nobody))
             rc = db_run(s, err, "INSERT INTO conversations (owner) VALUES (?)", "h", a->owner);
@@ -113,10 +133,12 @@ static int insert_answer(store *s, store_answer *a, const answer_texts *t, const
         rc = db_run(s, err,
                     "INSERT INTO answers (question, pack, answer, found, prompt_tokens, cached_tokens,"
                     " completion_tokens, prefill_ms, first_token_ms, total_ms, model, key, thought, cut_off,"
-                    " passages) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, -1))",
-                    "iItiiiidddthtii", asked, a->pack, t->answer, (int64_t)a->found, a->prompt_tokens,
+                    " passages, follows, turns, turns_left_out)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, -1), ?, ?, ?)",
+                    "iItiiiidddthtiiIii", asked, a->pack, t->answer, (int64_t)a->found, a->prompt_tokens,
                     a->cached_tokens, a->completion_tokens, a->prefill_ms, a->first_token_ms, a->total_ms,
-                    t->model, a->key, t->thought, (int64_t)a->cut_off, a->passages);
+                    t->model, a->key, t->thought, (int64_t)a->cut_off, a->passages, a->follows, a->turns,
+                    a->turns_left_out);
     a->id = sqlite3_last_insert_rowid(s->db);
     if (rc == PH_OK)
         rc = db_run(
@@ -225,9 +247,10 @@ static int read_answers(store *s, int64_t id, const uint8_t *owner, size_t limit
         s, &statement, err,
         "SELECT a.id, q.conversation, a.pack, q.question, a.answer, a.found, q.asked_at, a.prompt_tokens,"
         " a.cached_tokens, a.completion_tokens, a.prefill_ms, a.first_token_ms, a.total_ms, a.model, a.key, "
-        "c.owner, a.thought, a.cut_off, ifnull(a.passages, -1)"
+        "c.owner, a.thought, a.cut_off, ifnull(a.passages, -1), a.follows, a.turns, a.turns_left_out"
         " FROM answers a JOIN questions q ON q.id = a.question JOIN conversations c ON c.id = q.conversation"
-        " WHERE (?1 = 0 OR a.id = ?1) AND (?3 = 0 OR c.owner = ?4) ORDER BY a.id DESC LIMIT ?2",
+        " WHERE (?1 = 0 OR a.id = ?1) AND (?3 = 0 OR c.owner IS nullif(?4, zeroblob(32))) ORDER BY a.id DESC "
+        "LIMIT ?2",
         "iiih", id, limit > INT64_MAX ? INT64_MAX : (int64_t)limit, (int64_t)(owner != NULL),
         owner ? owner : nobody);
     while (rc == PH_OK && (rc = db_step(s, statement, &row, err)) == PH_OK && row) {
@@ -245,7 +268,10 @@ static int read_answers(store *s, int64_t id, const uint8_t *owner, size_t limit
                             .first_token_ms = db_real(statement, 11),
                             .total_ms = db_real(statement, 12),
                             .cut_off = sqlite3_column_int64(statement, 17) != 0,
-                            .passages = sqlite3_column_int64(statement, 18)};
+                            .passages = sqlite3_column_int64(statement, 18),
+                            .follows = sqlite3_column_int64(statement, 19),
+                            .turns = sqlite3_column_int64(statement, 20),
+                            .turns_left_out = sqlite3_column_int64(statement, 21)};
         rc = db_text(s, &a->question, statement, 3, err);
         if (rc == PH_OK) rc = db_text(s, &a->answer, statement, 4, err);
         if (rc == PH_OK) rc = db_text(s, &a->model, statement, 13, err);

@@ -15,9 +15,27 @@ static int count(store *s, int64_t *into, ph_error *err, const char *sql, int64_
     return rc;
 }
 
-int erase_answer(store *s, int64_t id, store_receipt *r, ph_error *err) {
+/* Calls `erase` for each id that the statement gives for `of`. */
+static int erase_each(store *s, const char *sql, int64_t of,
+                      int (*erase)(store *, int64_t, store_receipt *, ph_error *), store_receipt *r,
+                      ph_error *err) {
+    sqlite3_stmt *statement;
+    int64_t *ids = NULL;
+    size_t n = 0;
+    bool row;
+    /* All of them first: the rows that the statement walks over are about to be deleted. */
+    int rc = db_prepare(s, &statement, err, sql, "i", of);
+    while (rc == PH_OK && (rc = db_step(s, statement, &row, err)) == PH_OK && row)
+        if ((rc = db_grow((void **)&ids, n, sizeof *ids, err)) == PH_OK)
+            ids[n++] = sqlite3_column_int64(statement, 0);
+    sqlite3_finalize(statement);
+    for (size_t i = 0; rc == PH_OK && i < n; i++) rc = erase(s, ids[i], r, err);
+    free(ids);
+    return rc;
+}
+
+static int erase_one_answer(store *s, int64_t id, store_receipt *r, ph_error *err) {
     int64_t question, conversation = 0;
-    s->scrub = true;
     int rc = db_int(s, &question, err, "SELECT question FROM answers WHERE id = ?", "i", id);
     if (rc == PH_OK)
         rc = db_int(s, &conversation, err, "SELECT conversation FROM questions WHERE id = ?", "i", question);
@@ -33,6 +51,17 @@ int erase_answer(store *s, int64_t id, store_receipt *r, ph_error *err) {
     r->answers++;
     r->questions++;
     return rc;
+}
+
+/* What follows it goes first, the newest before what it follows; UNION, because in a damaged database they
+ * may go round. One that went along with another is not there any more. */
+int erase_answer(store *s, int64_t id, store_receipt *r, ph_error *err) {
+    s->scrub = true;
+    return erase_each(s,
+                      "WITH RECURSIVE gone (id) AS (SELECT id FROM answers WHERE id = ?1 UNION"
+                      " SELECT a.id FROM answers a JOIN gone ON a.follows = gone.id)"
+                      " SELECT id FROM gone ORDER BY id DESC",
+                      id, erase_one_answer, r, err);
 }
 
 int erase_pack(store *s, int64_t id, store_receipt *r, ph_error *err) {
@@ -53,25 +82,6 @@ int erase_pack(store *s, int64_t id, store_receipt *r, ph_error *err) {
         r->snapshot_bytes += bytes;
         rc = files_remember(s, (loose_file){.pack = id}, err);
     }
-    return rc;
-}
-
-/* Calls `erase` for each id that the statement gives for the document. */
-static int erase_each(store *s, const char *sql, int64_t document,
-                      int (*erase)(store *, int64_t, store_receipt *, ph_error *), store_receipt *r,
-                      ph_error *err) {
-    sqlite3_stmt *statement;
-    int64_t *ids = NULL;
-    size_t n = 0;
-    bool row;
-    /* All of them first: the rows that the statement walks over are about to be deleted. */
-    int rc = db_prepare(s, &statement, err, sql, "i", document);
-    while (rc == PH_OK && (rc = db_step(s, statement, &row, err)) == PH_OK && row)
-        if ((rc = db_grow((void **)&ids, n, sizeof *ids, err)) == PH_OK)
-            ids[n++] = sqlite3_column_int64(statement, 0);
-    sqlite3_finalize(statement);
-    for (size_t i = 0; rc == PH_OK && i < n; i++) rc = erase(s, ids[i], r, err);
-    free(ids);
     return rc;
 }
 

@@ -157,6 +157,14 @@ static const char answers_told_more[] =
     "ALTER TABLE answers ADD COLUMN cut_off INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE answers ADD COLUMN passages INTEGER;";
 
+/* The answer that a question went on from, in the same conversation (erase.c takes a question along with what it went on
+ * from); how many earlier exchanges were sent along with it, and how many still earlier ones were not. */
+static const char follow_ups[] =
+    "ALTER TABLE answers ADD COLUMN follows INTEGER REFERENCES answers (id) ON DELETE SET NULL;"
+    "ALTER TABLE answers ADD COLUMN turns INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE answers ADD COLUMN turns_left_out INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX answers_follows ON answers (follows);";
+
 static const struct migration {
     int number;
     const char *sql;
@@ -166,6 +174,7 @@ static const struct migration {
     {3, question_files},
     {4, users},
     {5, answers_told_more},
+    {6, follow_ups},
 };
 
 enum { COUNT = sizeof migrations / sizeof *migrations };

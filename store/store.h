@@ -175,19 +175,25 @@ typedef struct store_answer {
     char *thought;         /* what was written before the answer; NULL = nothing */
     bool cut_off;          /* the longest answer allowed was reached first */
     int64_t passages;      /* the answer was looked for in so many passages; 0 = in the whole pack; -1 = not known */
+    int64_t follows;       /* the answer that this question went on from; 0 = none that is stored */
+    int64_t turns;         /* how many earlier exchanges were before the model's eyes */
+    int64_t turns_left_out; /* how many still earlier ones were not */
 } store_answer;
 
 void store_answer_free(store_answer *a);
 void store_answers_free(store_answer *list, size_t n);
 /* Adds question, answer, citations and the trace (an opaque blob, stored with zstd; NULL = none) in one transaction;
- * everything in `a` is borrowed. PH_NOT_FOUND where its pack, conversation or a cited document is gone: what was
- * deleted while the question was being answered does not come back inside the answer. */
+ * everything in `a` is borrowed. One that follows another joins its conversation, which must be of the same owner.
+ * PH_NOT_FOUND where its pack, conversation, a cited document or what it follows is gone: what was deleted while the
+ * question was being answered does not come back inside the answer. */
 int store_answer_add(store *s, store_answer *a, const void *trace, size_t trace_len, ph_error *err);
 int store_answer_get(store *s, int64_t id, store_answer *out, ph_error *err); /* id 0 = the latest */
 int store_answer_list(store *s, size_t limit, store_answer **out, size_t *n, ph_error *err); /* newest first */
-/* Those of one owner. */
+/* Those of one owner; zeros = asked without a token. */
 int store_answer_list_of(store *s, const uint8_t owner[32], size_t limit, store_answer **out, size_t *n, ph_error *err);
 int store_answer_trace(store *s, int64_t id, void **blob, size_t *len, ph_error *err);
+/* With it go the questions that follow it, and those that follow them: they were answered with it before the model's
+ * eyes. */
 int store_answer_delete(store *s, int64_t id, store_receipt *receipt, ph_error *err);
 
 /* ---- users ---- */

@@ -160,6 +160,21 @@ static int check_answers(check *c, ph_error *err) {
     return finding(c, rc, err);
 }
 
+static int check_follow_ups(check *c, ph_error *err) {
+    sqlite3_stmt *ids;
+    bool row;
+    int rc = db_prepare(c->s, &ids, err,
+                        "SELECT a.id, b.id FROM answers a JOIN answers b ON b.id = a.follows"
+                        " JOIN questions p ON p.id = a.question JOIN questions q ON q.id = b.question"
+                        " WHERE b.id >= a.id OR p.conversation <> q.conversation",
+                        "");
+    while (rc == PH_OK && (rc = db_step(c->s, ids, &row, err)) == PH_OK && row)
+        fprintf(c->report, "answer %lld cannot follow answer %lld\n", (long long)sqlite3_column_int64(ids, 0),
+                (long long)sqlite3_column_int64(ids, 1));
+    sqlite3_finalize(ids);
+    return finding(c, rc, err);
+}
+
 static int check_file(void *user, char kind, const char *path, const uint8_t *hash, int64_t pack,
                       ph_error *err) {
     check *c = user;
@@ -186,6 +201,7 @@ static int check_all(check *c, ph_error *err) {
     if (rc == PH_OK) rc = finding(c, store_pack_list(c->s, NULL, &packs, &n_packs, err), err);
     store_packs_free(packs, n_packs);
     if (rc == PH_OK) rc = check_answers(c, err);
+    if (rc == PH_OK) rc = check_follow_ups(c, err);
     /* Under the writer lock: otherwise a file whose row is about to be committed would look like a stray one.
      */
     if (rc == PH_OK && (rc = store_begin(c->s, err)) == PH_OK) {

@@ -581,6 +581,10 @@ static void the_sqlite3_program_agrees(void **state) {
     assert_int_equal(system(command), 0);
 }
 
+static const char BEFORE_FOLLOW_UPS[] =
+    "DROP INDEX answers_follows; ALTER TABLE answers DROP COLUMN follows;"
+    " ALTER TABLE answers DROP COLUMN turns; ALTER TABLE answers DROP COLUMN turns_left_out;";
+
 /* A library made before answers were told with their thought, their look and whether they were cut off. */
 static void schema_before_thoughts(void **state) {
     store *s = open_store(state);
@@ -588,6 +592,7 @@ static void schema_before_thoughts(void **state) {
     store_answer a = {.question = what, .answer = kept, .model = model, .found = true, .asked_at = 1}, back;
     assert_int_equal(store_answer_add(s, &a, NULL, 0, NULL), 0);
     store_close(s);
+    sql(state, BEFORE_FOLLOW_UPS);
     sql(state, "ALTER TABLE answers DROP COLUMN thought; ALTER TABLE answers DROP COLUMN cut_off;"
                " ALTER TABLE answers DROP COLUMN passages; PRAGMA user_version = 4");
     s = open_store(state);
@@ -614,6 +619,92 @@ static void schema_before_thoughts(void **state) {
     store_close(s);
 }
 
+/* A library made before questions could follow others: each stands alone, and can be followed from now on. */
+static void schema_before_follow_ups(void **state) {
+    store *s = open_store(state);
+    int64_t old = ask(s, 0, NULL, "old", 0);
+    store_close(s);
+    sql(state, BEFORE_FOLLOW_UPS);
+    sql(state, "PRAGMA user_version = 5");
+    s = open_store(state);
+    assert_whole(s);
+    store_answer back, a = {.question = lit("And then?"), .answer = lit("new"), .follows = old, .turns = 1};
+    ok(store_answer_get(s, old, &back, err));
+    assert_true(back.follows == 0 && back.turns == 0 && back.turns_left_out == 0);
+    store_answer_free(&back);
+    ok(store_answer_add(s, &a, NULL, 0, err));
+    ok(store_answer_get(s, a.id, &back, err));
+    assert_int_equal(back.follows, old);
+    store_answer_free(&back);
+    assert_whole(s);
+    store_close(s);
+}
+
+/* One question after another in a conversation, and two that go on from the same answer. */
+static void follow_ups_come_back(void **state) {
+    store *s = open_store(state);
+    int64_t first = ask(s, 0, NULL, "first", 0), alone = ask(s, 0, NULL, "alone", 0);
+    store_answer a = {.question = lit("and?"), .answer = lit("second"), .follows = first, .turns = 1}, back;
+    ok(store_answer_add(s, &a, NULL, 0, err));
+    int64_t second = a.id, talk = a.conversation;
+    a = (store_answer){
+        .question = lit("then?"), .answer = lit("third"), .follows = second, .turns = 1, .turns_left_out = 1};
+    ok(store_answer_add(s, &a, NULL, 0, err));
+    assert_int_equal(a.conversation, talk);
+    ok(store_answer_get(s, a.id, &back, err));
+    assert_true(back.follows == second && back.turns == 1 && back.turns_left_out == 1);
+    assert_int_equal(back.conversation, talk);
+    store_answer_free(&back);
+    ok(store_answer_get(s, first, &back, err));
+    assert_true(back.follows == 0 && back.conversation == talk);
+    store_answer_free(&back);
+
+    /* What is not there, what is of another conversation, what is somebody else's. */
+    a = (store_answer){.question = lit("q"), .answer = lit("a"), .follows = 99};
+    fails(PH_NOT_FOUND, store_answer_add(s, &a, NULL, 0, err));
+    assert_int_equal(a.conversation, 0);
+    a.follows = alone;
+    a.conversation = talk;
+    fails(PH_USAGE, store_answer_add(s, &a, NULL, 0, err));
+    a.conversation = 0;
+    memset(a.owner, 7, sizeof a.owner);
+    fails(PH_USAGE, store_answer_add(s, &a, NULL, 0, err));
+    a.follows = 0;
+    ok(store_answer_add(s, &a, NULL, 0, err));
+    a.follows = a.id;
+    ok(store_answer_add(s, &a, NULL, 0, err));
+
+    /* Those of who asked without a token are a list as well. */
+    static const uint8_t nobody[32];
+    store_answer *list;
+    size_t n;
+    ok(store_answer_list_of(s, nobody, 10, &list, &n, err));
+    assert_int_equal(n, 4);
+    store_answers_free(list, n);
+    ok(store_answer_list_of(s, a.owner, 10, &list, &n, err));
+    assert_int_equal(n, 2);
+    store_answers_free(list, n);
+    assert_whole(s);
+    store_close(s);
+
+    /* Damage that no answer can have come to by itself is found. */
+    char damage[128];
+    snprintf(damage, sizeof damage, "UPDATE answers SET follows = %lld WHERE id = %lld", (long long)second,
+             (long long)first);
+    sql(state, damage);
+    s = open_store(state);
+    char *report;
+    ok(store_verify(s, &report, err));
+    assert_non_null(strstr(report, "cannot follow"));
+    free(report);
+    /* And goes all the same. */
+    store_receipt r;
+    ok(store_answer_delete(s, second, &r, err));
+    assert_int_equal(r.answers, 3);
+    assert_whole(s);
+    store_close(s);
+}
+
 /* A library made before there were users: what was asked is nobody's, and tokens can be made. */
 static void schema_before_users(void **state) {
     store *s = open_store(state);
@@ -622,6 +713,7 @@ static void schema_before_users(void **state) {
     store_answer a = {.question = what, .answer = kept, .model = model, .found = true, .asked_at = 1};
     assert_int_equal(store_answer_add(s, &a, NULL, 0, NULL), 0);
     store_close(s);
+    sql(state, BEFORE_FOLLOW_UPS);
     sql(state,
         "DROP INDEX conversations_owner; ALTER TABLE conversations DROP COLUMN owner; DROP TABLE tokens;"
         " ALTER TABLE answers DROP COLUMN thought; ALTER TABLE answers DROP COLUMN cut_off;"
@@ -681,11 +773,11 @@ int main(void) {
     if (sodium_init() < 0) return 1;
 #define t(test) cmocka_unit_test_setup_teardown(test, make_folder, drop_folder)
     const struct CMUnitTest tests[] = {
-        t(opens_and_opens_again),         t(documents_come_back), t(originals_must_be_what_was_read),
-        t(names_are_unique_and_found),    t(transactions_nest),   t(searches),
-        t(passages_cover_the_text),       t(packs_come_back),     t(answers_come_back),
-        t(foreign_databases_are_refused), t(schema_before_users), t(schema_before_thoughts),
-        t(the_sqlite3_program_agrees),
+        t(opens_and_opens_again),         t(documents_come_back),  t(originals_must_be_what_was_read),
+        t(names_are_unique_and_found),    t(transactions_nest),    t(searches),
+        t(passages_cover_the_text),       t(packs_come_back),      t(answers_come_back),
+        t(foreign_databases_are_refused), t(schema_before_users),  t(schema_before_thoughts),
+        t(schema_before_follow_ups),      t(follow_ups_come_back), t(the_sqlite3_program_agrees),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

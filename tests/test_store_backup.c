@@ -21,7 +21,10 @@ static int64_t fill(void **state, store *s) {
     int64_t both[] = {a, b};
     int64_t pack = pack_of(s, both, 2);
     ok(store_pack_set_read(s, pack, 4, err));
-    ask(s, pack, &talk, "At six.", a);
+    int64_t first = ask(s, pack, &talk, "At six.", a);
+    store_answer on = {
+        .pack = pack, .question = lit("And at nine?"), .answer = lit("No."), .follows = first, .turns = 1};
+    ok(store_answer_add(s, &on, NULL, 0, err));
     return a;
 }
 
@@ -52,7 +55,7 @@ static void comes_back(void **state) {
     store_totals totals;
     ok(store_count(t, &totals, err));
     assert_int_equal(totals.documents, 2);
-    assert_int_equal(totals.answers, 1);
+    assert_int_equal(totals.answers, 2);
     ok(store_document_text(t, a, &text, &n, err));
     assert_string_equal(text, "The harbour opens at six.");
     free(text);
@@ -63,6 +66,8 @@ static void comes_back(void **state) {
     ok(store_answer_get(t, 0, &is, err));
     assert_string_equal(is.answer, was.answer);
     assert_int_equal(is.n_citations, was.n_citations);
+    assert_true(is.follows && is.follows == was.follows && is.turns == 1);
+    assert_int_equal(is.conversation, was.conversation);
     store_answer_free(&is);
     store_answer_free(&was);
     /* Snapshots are not in it: nothing counts as read. */

@@ -132,6 +132,56 @@ static void what_a_pack_once_held_counts(void **state) {
     store_close(s);
 }
 
+static int64_t follow(store *s, int64_t answer, const char *says) {
+    store_answer a = {.question = lit("and?"), .answer = (char *)says, .follows = answer, .turns = 1};
+    ok(store_answer_add(s, &a, "trace", 5, err));
+    return a.id;
+}
+
+/* What was answered with an exchange before the model's eyes goes with it, whoever erases it and how. */
+static void what_follows_goes_along(void **state) {
+    store *s = open_store(state);
+    const char *dir = strdup(below(state, "store"));
+    int64_t first = ask(s, 0, NULL, "first", 0), second = follow(s, first, MARKER " second"),
+            third = follow(s, second, "as said, " MARKER), other = follow(s, first, "the other way");
+    store_receipt r;
+    store_answer a;
+    ok(store_answer_delete(s, second, &r, err));
+    assert_true(r.answers == 2 && r.questions == 2 && r.traces == 2);
+    fails(PH_NOT_FOUND, store_answer_get(s, third, &a, err));
+    assert_int_equal(occurrences(dir, MARKER), 0);
+    ok(store_answer_get(s, other, &a, err));
+    assert_int_equal(a.follows, first);
+    store_answer_free(&a);
+    assert_whole(s);
+    /* An answer that was being written while what it follows was erased is not kept. */
+    a = (store_answer){.question = lit("q"), .answer = lit(MARKER), .follows = second};
+    fails(PH_NOT_FOUND, store_answer_add(s, &a, NULL, 0, err));
+
+    /* By the document that the first was answered from; a conversation beside it stays. */
+    int64_t ids[] = {add(s, "a", "text a")}, pack = pack_of(s, ids, 1);
+    int64_t from = ask(s, pack, NULL, "from the document", 0);
+    follow(s, follow(s, from, "on"), "and on");
+    ok(store_document_delete(s, ids[0], &r, err));
+    assert_true(r.answers == 3 && r.questions == 3 && r.traces == 3);
+    store_answer *list;
+    size_t n;
+    ok(store_answer_list(s, 10, &list, &n, err));
+    assert_int_equal(n, 2);
+    assert_int_equal(list[0].id, other);
+    store_answers_free(list, n);
+    assert_whole(s);
+
+    /* A thousand in a row. */
+    int64_t last = first;
+    for (int i = 0; i < 1000; i++) last = follow(s, last, "on");
+    ok(store_answer_delete(s, first, &r, err));
+    assert_int_equal(r.answers, 1002);
+    assert_whole(s);
+    store_close(s);
+    free((char *)dir);
+}
+
 static void answers_before_the_document_stay_without_trace(void **state) {
     store *s = open_store(state);
     int64_t ids[] = {add(s, "a", "text a"), add(s, "b", "text b")}, pack = pack_of(s, ids, 1);
@@ -338,11 +388,17 @@ int main(void) {
     if (sodium_init() < 0) return 1;
 #define t(test) cmocka_unit_test_setup_teardown(test, make_folder, drop_folder)
     const struct CMUnitTest tests[] = {
-        t(nothing_is_left_of_a_document), t(nothing_is_left_of_a_large_document),
-        t(what_a_pack_once_held_counts),  t(answers_before_the_document_stay_without_trace),
-        t(packs_go_with_their_files),     t(a_damaged_document_can_be_deleted),
-        t(an_open_reader_is_told_about),  t(evaluation_runs_go_too),
-        t(questions_go_with_their_run),   t(deleting_over_and_over),
+        t(nothing_is_left_of_a_document),
+        t(nothing_is_left_of_a_large_document),
+        t(what_follows_goes_along),
+        t(what_a_pack_once_held_counts),
+        t(answers_before_the_document_stay_without_trace),
+        t(packs_go_with_their_files),
+        t(a_damaged_document_can_be_deleted),
+        t(an_open_reader_is_told_about),
+        t(evaluation_runs_go_too),
+        t(questions_go_with_their_run),
+        t(deleting_over_and_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
