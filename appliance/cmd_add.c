@@ -3,6 +3,7 @@
 #include "appliance/command.h"
 #include "appliance/intake.h"
 #include "appliance/library.h"
+#include "appliance/ocr_options.h"
 #include "appliance/progress.h"
 #include "ingest/ingest.h"
 
@@ -11,6 +12,7 @@
 
 typedef struct add_options {
     common_options common;
+    ocr_options ocr;
     bool no_read;
     const char *name;
     char **paths;
@@ -28,6 +30,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &o->common;
+        state->child_inputs[1] = &o->ocr;
         break;
     case 'n':
         o->no_read = true;
@@ -48,13 +51,15 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     return 0;
 }
 
+static const struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {&ocr_argp, 0, NULL, 0}, {0}};
+
 static const struct argp add_argp = {
     options,
     parse,
     "PATH...",
     "Reads documents into the library. What is there already is noticed; a file that "
     "changed since it was added replaces its old text.",
-    common_child,
+    children,
     NULL,
     NULL};
 
@@ -168,9 +173,11 @@ int cmd_add(int argc, char **argv) {
     store *s = NULL;
     report r = {.options = &o, .rows = json_array(), .read = json_array()};
     progress_start(&r.line, o.common.quiet || o.common.json);
-    int code = open_store(&s, &o.common, &err);
+    int code = ocr_options_check(&o.ocr, &err);
+    if (!code) code = open_store(&s, &o.common, &err);
     intake_options intake = {
         .stdin_name = o.name, .event = intake_event, .progress = intake_progress, .erase = erase, .user = &r};
+    ocr_options_apply(&intake.limits, &o.ocr);
     for (int i = 0; i < o.n_paths && !code; i++) code = intake_path(s, o.paths[i], &intake, &err);
     progress_end(&r.line);
     if (!code) code = pack_and_read(s, &r, &err);

@@ -32,10 +32,10 @@ static const struct argp ls_argp = {
 static json_t *document_json(const store_document *d) {
     char hash[65];
     for (int i = 0; i < 32; i++) sprintf(hash + 2 * i, "%02x", d->hash[i]);
-    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:i, s:I, s:s}", "id", (json_int_t)d->id,
+    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:i, s:I, s:s}", "id", (json_int_t)d->id,
                      "name", json_text(d->name), "source", json_text(d->source), "media_type",
                      json_text(d->media_type), "title", json_text(d->title), "warning", json_text(d->warning),
-                     "picture_pages", json_text(d->picture_pages), "bytes", (json_int_t)d->bytes,
+                     "picture_pages", json_text(d->picture_pages), "ocr", json_text(d->ocr), "bytes", (json_int_t)d->bytes,
                      "text_bytes", (json_int_t)d->text_bytes, "pages", (int)d->pages, "added_at",
                      (json_int_t)d->added_at, "hash", hash);
 }

@@ -1,6 +1,7 @@
 /* cmd_watch.c - `pharos watch`: keeps the library equal to folders until it is stopped. */
 #include "appliance/command.h"
 #include "appliance/library.h"
+#include "appliance/ocr_options.h"
 #include "appliance/progress.h"
 #include "appliance/watch.h"
 
@@ -11,6 +12,7 @@
 
 typedef struct watch_command {
     common_options common;
+    ocr_options ocr;
     char **folders;
     int n_folders, every;
     bool once, no_read;
@@ -34,6 +36,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &o->common;
+        state->child_inputs[1] = &o->ocr;
         break;
     case OPTION_EVERY:
         errno = 0;
@@ -61,6 +64,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     return 0;
 }
 
+static const struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {&ocr_argp, 0, NULL, 0}, {0}};
+
 static const struct argp watch_argp = {options,
                                        parse,
                                        "FOLDER...",
@@ -69,7 +74,7 @@ static const struct argp watch_argp = {options,
                                        "whose file is gone are erased everywhere. A folder that is missing "
                                        "or empty is waited for, and nothing of it "
                                        "is erased.",
-                                       common_child,
+                                       children,
                                        NULL,
                                        NULL};
 
@@ -155,6 +160,7 @@ static int keep_equal(watch_command *o, store *s, engine *e, watch *w, ph_error 
                           .removed = removed,
                           .missing = missing,
                           .settled = o->once};
+    ocr_options_apply(&look.intake.limits, &o->ocr);
     library_reading read = {reading, was_read, o};
     int code = PH_OK;
     for (bool first = true; !interrupted; first = false) {
@@ -180,7 +186,8 @@ int cmd_watch(int argc, char **argv) {
     engine *e = NULL;
     watch *w = NULL;
     progress_start(&o.line, o.common.quiet || o.common.json);
-    int code = watch_open(&w, o.folders, (size_t)o.n_folders, &err);
+    int code = ocr_options_check(&o.ocr, &err);
+    if (!code) code = watch_open(&w, o.folders, (size_t)o.n_folders, &err);
     if (!code) code = open_store(&s, &o.common, &err);
     if (!code) code = open_engine(&e, &o.common, &err);
     o.engine = e;

@@ -98,6 +98,79 @@ int intake_erase(store *s, int64_t document, const intake_options *o, ph_error *
     return o->erase ? o->erase(o->user, s, document, err) : store_document_delete(s, document, NULL, err);
 }
 
+bool intake_reads_more(const store_document *d, const ingest_limits *limits) {
+    const char *languages = limits->ocr_language ? limits->ocr_language : INGEST_OCR_LANGUAGE;
+    if (!limits->ocr || (!d->picture_pages[0] && !d->ocr[0])) return false;
+    return strcmp(d->ocr, languages) != 0;
+}
+
+/* What a person is to know of a document that was taken. */
+static void tell_taken(intake *in, intake_state state, const store_document *d, const document_text *text, bool again) {
+    char detail[900] = "";
+    if (again) snprintf(detail, sizeof detail, "read again with OCR");
+    if (text->n_picture_pages) {
+        size_t n = strlen(detail);
+        snprintf(detail + n, sizeof detail - n, "%spages %.200s hold pictures only and %s", n ? "; " : "", d->picture_pages,
+                 text->ocr[0] ? "OCR read no text there" : "were not read");
+    }
+    size_t n = strlen(detail);
+    if (text->warning[0]) snprintf(detail + n, sizeof detail - n, "%s%s", n ? "; " : "", text->warning);
+    event(in, state, d->name, detail, d);
+}
+
+/* Stores what was read, in the place of `old` (0 = of nothing). */
+static int keep(intake *in, const char *path, const char *name, const char *source, const uint8_t hash[32], uint64_t size,
+                const document_text *text, int64_t old, bool again) {
+    int64_t existing = 0;
+    struct stat st = {0};
+    (void)stat(path, &st);
+    char *pictures = page_list(text->picture_pages, text->n_picture_pages);
+    store_segment *segments = store_segments(text);
+    int code = pictures && segments ? PH_OK : ph_fail(in->err, PH_MEMORY, "no memory for %s", name);
+    if (!code && !old) code = older_version(in, source, &old);
+    if (!code && old) code = intake_erase(in->store, old, in->options, in->err);
+    store_document d = {.name = (char *)name,
+                        .source = (char *)source,
+                        .media_type = (char *)text->media_type,
+                        .title = (char *)text->title,
+                        .warning = (char *)text->warning,
+                        .picture_pages = pictures ? pictures : (char *)"",
+                        .ocr = (char *)text->ocr,
+                        .bytes = (int64_t)size,
+                        .text_bytes = (int64_t)text->len,
+                        .added_at = (int64_t)time(NULL),
+                        .source_mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec,
+                        .pages = text->pages};
+    memcpy(d.hash, hash, sizeof d.hash);
+    if (!code)
+        code = store_document_add(in->store, &d, text->text, segments, text->n_segments, path, &existing, in->err);
+    if (!code)
+        tell_taken(in,
+                   existing ? INTAKE_KNOWN
+                   : old    ? INTAKE_UPDATED
+                            : INTAKE_ADDED,
+                   &d, text, again);
+    if (d.name != name) free(d.name);
+    free(pictures);
+    free(segments);
+    return code;
+}
+
+/* A document whose file was read again with OCR: replaced where it says something else now. */
+static int read_again(intake *in, const char *path, const store_document *d, const document_text *text) {
+    char *before = NULL, detail[160];
+    size_t n = 0;
+    int code = store_document_text(in->store, d->id, &before, &n, in->err);
+    bool same = !code && n == text->len && !memcmp(before, text->text, n);
+    free(before);
+    if (code) return code;
+    if (!same) return keep(in, path, d->name, d->source, d->hash, (uint64_t)d->bytes, text, d->id, true);
+    if (text->ocr[0]) code = store_document_set_ocr(in->store, d->id, text->ocr, in->err);
+    snprintf(detail, sizeof detail, "OCR (%s) finds no more text in it", text->ocr);
+    if (!code) event(in, INTAKE_KNOWN, d->name, text->ocr[0] ? detail : text->warning, d);
+    return code;
+}
+
 /* Hash, notice, extract, store. What is wrong with this file is an event; what is wrong with the store is a
  * code. */
 static int take_file(intake *in, const char *path, const char *name, const char *source) {
@@ -111,7 +184,8 @@ static int take_file(intake *in, const char *path, const char *name, const char 
         return PH_OK;
     }
     int code = store_document_by_hash(in->store, hash, &d, in->err);
-    if (code == PH_OK) {
+    bool again = code == PH_OK && intake_reads_more(&d, &in->options->limits);
+    if (code == PH_OK && !again) {
         char detail[600] = "";
         if (strcmp(d.name, name))
             snprintf(detail, sizeof detail, "the same content is there as %.500s", d.name);
@@ -119,52 +193,19 @@ static int take_file(intake *in, const char *path, const char *name, const char 
         store_document_free(&d);
         return PH_OK;
     }
-    if (code != PH_NOT_FOUND) return code;
+    if (!again && code != PH_NOT_FOUND) return code;
     in->name = name;
     code = ingest_extract(&text, path, &in->options->limits, extracting, in, &why);
-    if (code == PH_INTERRUPTED) return ph_fail(in->err, code, "%s", why.text);
-    if (code) {
-        event(in, INTAKE_FAILED, name, without_name(why.text, name), NULL);
-        return PH_OK;
-    }
-    int64_t old = 0, existing = 0;
-    struct stat st = {0};
-    (void)stat(path, &st);
-    char *pictures = page_list(text.picture_pages, text.n_picture_pages);
-    store_segment *segments = store_segments(&text);
-    code = pictures && segments ? PH_OK : ph_fail(in->err, PH_MEMORY, "no memory for %s", name);
-    if (!code) code = older_version(in, source, &old);
-    if (!code && old) code = intake_erase(in->store, old, in->options, in->err);
-    d = (store_document){.name = (char *)name,
-                         .source = (char *)source,
-                         .media_type = text.media_type,
-                         .title = text.title,
-                         .warning = text.warning,
-                         .picture_pages = pictures ? pictures : (char *)"",
-                         .bytes = (int64_t)size,
-                         .text_bytes = (int64_t)text.len,
-                         .added_at = (int64_t)time(NULL),
-                         .source_mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec,
-                         .pages = text.pages};
-    memcpy(d.hash, hash, sizeof d.hash);
-    if (!code)
-        code =
-            store_document_add(in->store, &d, text.text, segments, text.n_segments, path, &existing, in->err);
-    if (!code) {
-        char detail[700] = "";
-        if (text.n_picture_pages)
-            snprintf(detail, sizeof detail, "pages %.200s hold pictures only and were not read%s", pictures,
-                     text.warning[0] ? "; " : "");
-        strncat(detail, text.warning, sizeof detail - strlen(detail) - 1);
-        event(in,
-              existing ? INTAKE_KNOWN
-              : old    ? INTAKE_UPDATED
-                       : INTAKE_ADDED,
-              d.name ? d.name : name, detail, &d);
-    }
-    if (d.name != name) free(d.name);
-    free(pictures);
-    free(segments);
+    if (code == PH_INTERRUPTED)
+        ph_fail(in->err, code, "%s", why.text);
+    else if (code) {
+        event(in, INTAKE_FAILED, name, without_name(why.text, name), again ? &d : NULL);
+        code = PH_OK;
+    } else if (again)
+        code = read_again(in, path, &d, &text);
+    else
+        code = keep(in, path, name, source, hash, size, &text, 0, false);
+    store_document_free(&d);
     document_text_free(&text);
     return code;
 }

@@ -198,7 +198,8 @@ static int compare(look *l) {
         if (!f || f->missing) continue;
         if (stat(d->source, &st) == 0) {
             int64_t mtime = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
-            if (mtime == d->source_mtime_ns && st.st_size == d->bytes)
+            bool as_it_was = mtime == d->source_mtime_ns && st.st_size == d->bytes;
+            if (as_it_was && !intake_reads_more(d, &l->options->intake.limits))
                 code = see(l->w, fingerprint(d->source, mtime, st.st_size), l->err);
             continue;
         }

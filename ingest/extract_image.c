@@ -13,11 +13,10 @@ static const char *media_type_of(image_kind kind) {
 }
 
 /* Nothing was read: why. */
-static int refuse(text_sink *s, const ocr_reader *r, uint32_t pages) {
+static int refuse(text_sink *s, const ocr_reader *r) {
     if (r->broken[0]) return sink_fail(s, PH_UNSUPPORTED, "%s", r->broken);
     if (r->failed.n) return sink_fail(s, PH_CORRUPT, "a picture that OCR cannot read (%s)", r->why);
-    return sink_fail(s, PH_UNSUPPORTED, "a picture%s in which OCR (%s) finds no text", pages > 1 ? " of several pages" : "",
-                     r->settings->languages);
+    return sink_fail(s, PH_UNSUPPORTED, "a picture in which OCR (%s) found no text", r->settings->languages);
 }
 
 int extract_image(int fd, const uint8_t *bytes, size_t n, const sandbox_limits *limits, const ocr_settings *ocr,
@@ -43,7 +42,7 @@ int extract_image(int fd, const uint8_t *bytes, size_t n, const sandbox_limits *
     }
     sink_pages(s, size.pages);
     if (size.more) sink_warn(s, "it has more than the %u pages that OCR reads of a document", ocr->pages);
-    if (!s->error.code && !text.said) refuse(s, &reader, size.pages);
+    if (!s->error.code && !text.said) refuse(s, &reader);
     page_text_close(&text);
     ocr_close(&reader);
     return s->error.code;

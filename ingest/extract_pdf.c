@@ -89,7 +89,7 @@ static int on_pictures(void *user, const char *bytes, size_t n) {
 /* Why a document of which no page says anything is none. reader: NULL = no OCR was asked for. */
 static void refuse_textless(uint32_t pages, uint32_t pictures, const ocr_reader *reader, text_sink *s) {
     const char *plural = pages == 1 ? "" : "s";
-    char found[120] = "";
+    char found[160] = "";
     if (reader && reader->broken[0]) {
         sink_fail(s, PH_UNSUPPORTED, "%u page%s without text: %s", pages, plural, reader->broken);
         return;
@@ -99,15 +99,17 @@ static void refuse_textless(uint32_t pages, uint32_t pictures, const ocr_reader 
                   reader->why);
         return;
     }
-    if (reader)
-        snprintf(found, sizeof found, "OCR (%s) finds none in the %u that it read", reader->settings->languages,
-                 reader->tried);
+    if (reader && reader->tried < pages)
+        snprintf(found, sizeof found, ", and OCR (%s) found none in the %u page%s that it read", reader->settings->languages,
+                 reader->tried, reader->tried == 1 ? "" : "s");
+    else if (reader)
+        snprintf(found, sizeof found, ", and OCR (%s) found none", reader->settings->languages);
     if (pictures == pages)
-        sink_fail(s, PH_UNSUPPORTED, "%u page%s, all pictures: there is no text to read%s%s", pages, plural,
-                  reader ? "; " : " without OCR (--ocr)", reader ? found : "");
+        sink_fail(s, PH_UNSUPPORTED, "%u page%s, all pictures: there is no text to read%s", pages, plural,
+                  reader ? found : " without OCR (--ocr)");
     else
-        sink_fail(s, PH_UNSUPPORTED, "%u page%s without text, %u of them with pictures%s%s", pages, plural, pictures,
-                  reader ? "; " : pictures ? ", which only OCR (--ocr) can read" : "", reader ? found : "");
+        sink_fail(s, PH_UNSUPPORTED, "%u page%s without text, %u of them with pictures%s", pages, plural, pictures,
+                  reader ? found : pictures ? ", which only OCR (--ocr) can read" : "");
 }
 
 /* Names the pages without text that hold pictures. */

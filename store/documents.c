@@ -13,6 +13,7 @@ void store_document_free(store_document *d) {
     free(d->title);
     free(d->warning);
     free(d->picture_pages);
+    free(d->ocr);
     *d = (store_document){0};
 }
 
@@ -25,7 +26,7 @@ void store_documents_free(store_document *list, size_t n) {
 
 #define COLUMNS                                                                                              \
     "id, hash, name, source, media_type, title, warning, picture_pages, bytes, text_bytes, added_at,"        \
-    " source_mtime_ns, pages"
+    " source_mtime_ns, pages, ocr"
 
 static int read_row(store *s, store_document *d, sqlite3_stmt *row, ph_error *err) {
     *d = (store_document){.id = sqlite3_column_int64(row, 0),
@@ -38,6 +39,7 @@ static int read_row(store *s, store_document *d, sqlite3_stmt *row, ph_error *er
     char **const texts[] = {&d->name, &d->source, &d->media_type, &d->title, &d->warning, &d->picture_pages};
     int rc = db_hash(s, d->hash, row, 1, err);
     for (int i = 0; rc == PH_OK && i < 6; i++) rc = db_text(s, texts[i], row, 2 + i, err);
+    if (rc == PH_OK) rc = db_text(s, &d->ocr, row, 13, err);
     if (rc == PH_OK && (d->bytes < 0 || d->text_bytes < 0 || (uint64_t)d->text_bytes > STORE_MAX_BLOB ||
                         pages < 0 || pages > UINT32_MAX))
         rc = db_corrupt(s, err, "a document has an impossible size");
@@ -270,7 +272,7 @@ static int unique_name(store *s, char **out, const char *wanted, ph_error *err) 
 
 /* What goes into the rows, made before the writer lock is taken: others wait for inserts only. */
 typedef struct prepared {
-    char *name, *source, *media_type, *title, *warning, *picture_pages; /* clean */
+    char *name, *source, *media_type, *title, *warning, *picture_pages, *ocr; /* clean */
     void *text, *segments;                                              /* zstd */
     size_t text_packed, segments_packed, text_bytes, segments_bytes, n_segments;
     incoming_file file;
@@ -283,6 +285,7 @@ static void prepared_free(prepared *p) {
     free(p->title);
     free(p->warning);
     free(p->picture_pages);
+    free(p->ocr);
     free(p->text);
     free(p->segments);
     files_discard(&p->file);
@@ -301,6 +304,7 @@ static int prepare_document(store *s, prepared *p, const store_document *d, cons
         {&p->title, d->title, "the title"},
         {&p->warning, d->warning, "the warning"},
         {&p->picture_pages, d->picture_pages, "the list of picture pages"},
+        {&p->ocr, d->ocr, "the languages of OCR"},
     };
     int rc = PH_OK;
     for (size_t i = 0; rc == PH_OK && i < sizeof strings / sizeof *strings; i++)
@@ -331,13 +335,14 @@ static int insert_document(store *s, prepared *p, const store_document *d, const
         rc = db_run(
             s, err,
             "INSERT INTO documents (hash, name, source, media_type, title, warning, picture_pages, bytes,"
-            " text_bytes, added_at, source_mtime_ns, pages, segments, has_file)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " text_bytes, added_at, source_mtime_ns, pages, segments, has_file, ocr)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             "htttttt"
-            "iiiiiii",
+            "iiiiiii"
+            "t",
             d->hash, *name, p->source, p->media_type, p->title, p->warning, p->picture_pages, d->bytes,
             (int64_t)p->text_bytes, d->added_at, d->source_mtime_ns, (int64_t)d->pages,
-            (int64_t)p->n_segments, (int64_t)has_file);
+            (int64_t)p->n_segments, (int64_t)has_file, p->ocr);
     *id = sqlite3_last_insert_rowid(s->db);
     if (rc == PH_OK)
         rc =
@@ -386,5 +391,20 @@ int store_document_add(store *s, store_document *d, const char *text, const stor
     }
     free(name);
     prepared_free(&p);
+    return rc;
+}
+
+int store_document_set_ocr(store *s, int64_t id, const char *languages, ph_error *err) {
+    char *clean = NULL;
+    int rc = clean_utf8(&clean, languages, STORE_MAX_STRING, "the languages of OCR", err);
+    if (rc == PH_OK && (rc = store_begin(s, err)) == PH_OK) {
+        rc = db_run(s, err, "UPDATE documents SET ocr = ? WHERE id = ?", "ti", clean, id);
+        if (rc == PH_OK && sqlite3_changes(s->db) == 0) rc = not_found(id, err);
+        if (rc == PH_OK)
+            rc = store_commit(s, err);
+        else
+            store_rollback(s);
+    }
+    free(clean);
     return rc;
 }

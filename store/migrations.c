@@ -165,6 +165,9 @@ static const char follow_ups[] =
     "ALTER TABLE answers ADD COLUMN turns_left_out INTEGER NOT NULL DEFAULT 0;"
     "CREATE INDEX answers_follows ON answers (follows);";
 
+/* With which languages OCR has looked at a document's pictures ("eng+deu"); empty: it has not. */
+static const char ocr[] = "ALTER TABLE documents ADD COLUMN ocr TEXT NOT NULL DEFAULT '';";
+
 static const struct migration {
     int number;
     const char *sql;
@@ -175,6 +178,7 @@ static const struct migration {
     {4, users},
     {5, answers_told_more},
     {6, follow_ups},
+    {7, ocr},
 };
 
 enum { COUNT = sizeof migrations / sizeof *migrations };

@@ -55,6 +55,7 @@ typedef struct store_document {
     char *name;          /* unique among documents: a second "report.pdf" becomes "report (2).pdf" */
     char *source;        /* absolute path, URL, or "" for standard input; made valid UTF-8 like every string */
     char *media_type, *title, *warning, *picture_pages; /* picture_pages: "3,7-9" or "" */
+    char *ocr;           /* languages with which its pictures were looked at for text, "eng+deu"; "" = they were not */
     int64_t bytes, text_bytes, added_at; /* added_at: Unix seconds */
     int64_t source_mtime_ns; /* of the file when it was read; 0 = none */
     uint32_t pages;
@@ -71,6 +72,8 @@ void store_documents_free(store_document *list, size_t n);
  * overlap, lie within the text and have finite rects, else PH_USAGE; text of over 1 GiB is PH_TOO_LARGE. */
 int store_document_add(store *s, store_document *d, const char *text, const store_segment *segments, size_t n_segments,
                        const char *file_path, int64_t *existing, ph_error *err);
+/* Notes with which languages OCR has looked at the pictures of a document that stays as it is. */
+int store_document_set_ocr(store *s, int64_t id, const char *languages, ph_error *err);
 int store_document_get(store *s, int64_t id, store_document *out, ph_error *err); /* PH_NOT_FOUND */
 int store_document_by_hash(store *s, const uint8_t hash[32], store_document *out, ph_error *err);
 /* By id ("12"), exact name, source path, or an unambiguous end of the name ("b.txt" for "a/b.txt"), in this order;

@@ -46,6 +46,7 @@ static void documents_come_back(void **state) {
                         .title = lit("T\"';--"),
                         .warning = lit("w"),
                         .picture_pages = lit("3,7-9"),
+                        .ocr = lit("eng+deu"),
                         .bytes = 14,
                         .added_at = 5,
                         .source_mtime_ns = 77,
@@ -65,6 +66,13 @@ static void documents_come_back(void **state) {
     assert_string_equal(got.source, original);
     assert_string_equal(got.title, "T\"';--");
     assert_string_equal(got.picture_pages, "3,7-9");
+    assert_string_equal(got.ocr, "eng+deu");
+    store_document noted;
+    ok(store_document_set_ocr(s, d.id, "fra", err));
+    ok(store_document_get(s, d.id, &noted, err));
+    assert_string_equal(noted.ocr, "fra");
+    store_document_free(&noted);
+    fails(PH_NOT_FOUND, store_document_set_ocr(s, 4711, "fra", err));
     assert_int_equal(got.pages, 3);
     assert_int_equal(got.source_mtime_ns, 77);
     assert_memory_equal(got.hash, d.hash, 32);
@@ -583,7 +591,8 @@ static void the_sqlite3_program_agrees(void **state) {
 
 static const char BEFORE_FOLLOW_UPS[] =
     "DROP INDEX answers_follows; ALTER TABLE answers DROP COLUMN follows;"
-    " ALTER TABLE answers DROP COLUMN turns; ALTER TABLE answers DROP COLUMN turns_left_out;";
+    " ALTER TABLE answers DROP COLUMN turns; ALTER TABLE answers DROP COLUMN turns_left_out;"
+    " ALTER TABLE documents DROP COLUMN ocr;";
 
 /* A library made before answers were told with their thought, their look and whether they were cut off. */
 static void schema_before_thoughts(void **state) {
