@@ -83,20 +83,21 @@ static void products_are_right(void **state) {
 /* Alone, among few, among many, accumulated or not: the same bits, whichever kernel it was. */
 static void a_row_does_not_depend_on_its_company(void **state) {
     (void)state;
-    enum { ROWS = 150, COLS = 1412, N = 300 };
+    enum { N = 300 };
     const int counts[] = {1, 2, 3, 15, 16, 17, 48, 49, 100, 128, 129, 300};
-    for (int type = 0; type < 2; type++) {
-        float *w = test_values(ROWS * COLS), *x = test_values(N * COLS);
-        kern_matrix *m = make(gpu, w, ROWS, COLS, type ? KERN_BF16 : KERN_F32);
-        float *dx = floats_to_gpu(x, N * COLS), *dy = poison_gpu(N * ROWS * 4);
-        gpu->matmul(gpu, &(kern_matmul){m, dx, dy, COLS, ROWS, N, false});
-        float *all = from_gpu(dy, N * ROWS * 4);
+    for (int type = 0; type < 3; type++) { /* fp32, bf16, bf16 with several segments of columns */
+        int rows = type < 2 ? 150 : 30, cols = type < 2 ? 1412 : 4500;
+        float *w = test_values(rows * cols), *x = test_values(N * cols);
+        kern_matrix *m = make(gpu, w, rows, cols, type ? KERN_BF16 : KERN_F32);
+        float *dx = floats_to_gpu(x, N * cols), *dy = poison_gpu((size_t)(N * rows) * 4);
+        gpu->matmul(gpu, &(kern_matmul){m, dx, dy, cols, rows, N, false});
+        float *all = from_gpu(dy, (size_t)(N * rows) * 4);
         for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
             int n = counts[i], from = test_between(0, N - n);
-            dy = poison_gpu((size_t)n * ROWS * 4);
-            gpu->matmul(gpu, &(kern_matmul){m, dx + (int64_t)from * COLS, dy, COLS, ROWS, n, false});
-            float *got = from_gpu(dy, (size_t)n * ROWS * 4);
-            assert_same_bytes(got, all + (int64_t)from * ROWS, (size_t)n * ROWS * 4);
+            dy = poison_gpu((size_t)(n * rows) * 4);
+            gpu->matmul(gpu, &(kern_matmul){m, dx + (int64_t)from * cols, dy, cols, rows, n, false});
+            float *got = from_gpu(dy, (size_t)(n * rows) * 4);
+            assert_same_bytes(got, all + (int64_t)from * rows, (size_t)(n * rows) * 4);
             free(got);
         }
         gpu->free(gpu, dx);
@@ -224,8 +225,9 @@ static kern_matrix_source fp8_source(uint8_t *codes, float *scale, int rows, int
 /* Held as codes or as bf16 numbers: the same bits, for few rows and many, slices of heads and experts. */
 static void codes_give_what_bf16_gives(void **state) {
     (void)state;
-    const int shapes[][2] = {{1, 1}, {64, 128}, {150, 1036}, {515, 129}, {40, 520}, {21, 3333}};
-    const int counts[] = {1, 7, 16, 17, 48, 49, 130};
+    const int shapes[][2] = {{1, 1},     {64, 128},  {150, 1036}, {515, 129}, {40, 520},
+                             {21, 3333}, {20, 2048}, {9, 8200},   {5, 18440}}; /* up to ten segments of columns */
+    const int counts[] = {1, 2, 7, 16, 17, 48, 49, 130};
     bool before = gpu->holds_fp8;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes * 3; i++) {
         int rows = shapes[i / 3][0], cols = shapes[i / 3][1];

@@ -85,15 +85,16 @@ static __global__ void gather_sum(const int32_t *expert, const float *weight, co
         here[rank] = entry_of(set, mine) >= 0;
     }
     __syncthreads();
-    for (int d = threadIdx.x; d < hidden; d += blockDim.x) {
-        float sum = y[t * hidden + d];
-        for (int i = 0; i < n_pick; i++) {
-            if (!here[i]) continue;
-            int64_t pair = t * n_pick + order[i];
-            sum = __fadd_rn(sum, __fmul_rn(rows[(int64_t)place[pair] * hidden + d], weight[pair]));
-        }
-        y[t * hidden + d] = sum;
+    int d = blockIdx.y * blockDim.x + threadIdx.x;
+    if (d >= hidden) return;
+    float sum = y[t * hidden + d];
+#pragma unroll 8
+    for (int i = 0; i < n_pick; i++) {
+        if (!here[i]) continue;
+        int64_t pair = t * n_pick + order[i];
+        sum = __fadd_rn(sum, __fmul_rn(rows[(int64_t)place[pair] * hidden + d], weight[pair]));
     }
+    y[t * hidden + d] = sum;
 }
 
 static expert_pointers pointers_of(const kern_matrix *const *w, int n) {
@@ -135,7 +136,7 @@ static void run_tokens(kern *k, const kern_experts *a) {
         gate, up, a->width, start, a->n_expert);
     w = pointers_of(a->down, a->n_expert);
     cuda_grouped_product(k, &w, a->down[0], gate, a->width, nullptr, rows, a->hidden, &tiles, tile_rows);
-    gather_sum<<<a->n_tok, 256, 0, stream>>>(a->expert, a->weight, place, rows, a->y, a->n_pick, a->hidden,
+    gather_sum<<<dim3(a->n_tok, cuda_blocks(a->hidden, 256)), 256, 0, stream>>>(a->expert, a->weight, place, rows, a->y, a->n_pick, a->hidden,
                                              here);
     cuda_launched(k, "experts");
 }

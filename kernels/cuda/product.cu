@@ -1,19 +1,22 @@
 /* product.cu - products of activations with weight matrices.
  *
- * A row's bits may not depend on how many rows are in the call. So every bf16 kernel here takes the same steps for an
- * output element: m16n8k16 tensor core products over the columns in ascending order, one fp32 sum, with the columns
- * of each 32 dealt to the instruction's lanes in the same way. What differs is only how many elements a block has.
+ * A row's bits may not depend on how many rows are in the call. So every bf16 kernel takes the same steps for an output
+ * element: m16n8k16 tensor core products over the columns in ascending order, an fp32 sum for each SEGMENT of them, the
+ * columns of each 32 dealt to the instruction's lanes in the same way, then the segments' sums in ascending order. What
+ * differs is only how many elements a block has, and which warps.
  * fp32 matrices: lane l of a warp sums columns l, l + 32, ..., then a fixed tree; one kernel for any number of rows.
  */
 #include "kernels/cuda/product.cuh"
 
 /* ---- many rows: 128 x 128 tiles, 8 warps of 64 x 32 ---- */
 
-template <class pointers, bool EXPERTS, bool FP8>
+/* LONG: more than one segment. Their totals have no room in registers. */
+template <class pointers, bool EXPERTS, bool FP8, bool LONG>
 static __global__ void __launch_bounds__(256, 2) product_tile(product p, const pointers w) {
     extern __shared__ __align__(128) unsigned char memory[];
     uint4 *xs = reinterpret_cast<uint4 *>(memory);                  /* [STAGES][TILE][4] of 8 bf16 */
     uint4 *ws = xs + STAGES * TILE * 4;
+    float4 *totals = reinterpret_cast<float4 *>(ws + STAGES * TILE * 4) + threadIdx.x; /* [16][256], this thread's */
     piece at;
     if (!find_piece<pointers, EXPERTS>(p, w, TILE, &at)) return;
     const __nv_bfloat16 *weights = static_cast<const __nv_bfloat16 *>(at.w.data);
@@ -121,7 +124,26 @@ static __global__ void __launch_bounds__(256, 2) product_tile(product p, const p
             store_x(next % STAGES);
             store_w(next % STAGES);
         }
+        if (LONG && (step + 1) % SEGMENT_STEPS == 0 && step + 1 < n_step)
+#pragma unroll
+            for (int i = 0; i < 16; i++) {
+                float *v = sum[i >> 2][i & 3];
+                float4 t = make_float4(v[0], v[1], v[2], v[3]);
+                if (step >= SEGMENT_STEPS) {
+                    float4 before = totals[i * 256];
+                    t.x = before.x + t.x, t.y = before.y + t.y, t.z = before.z + t.z, t.w = before.w + t.w;
+                }
+                totals[i * 256] = t;
+                v[0] = v[1] = v[2] = v[3] = 0.0f;
+            }
     }
+    if (LONG)
+#pragma unroll
+        for (int i = 0; i < 16; i++) {
+            float *v = sum[i >> 2][i & 3];
+            float4 before = totals[i * 256];
+            v[0] = before.x + v[0], v[1] = before.y + v[1], v[2] = before.z + v[2], v[3] = before.w + v[3];
+        }
 #pragma unroll
     for (int i = 0; i < 4; i++)
 #pragma unroll
@@ -146,56 +168,26 @@ static __global__ void __launch_bounds__(256, 2) product_tile(product p, const p
 
 enum { PIECE = 512, PIECE_STEPS = PIECE / TILE_K, PIECE_STRIDE = PIECE / 8 + 4 /* uint4; 4 more spread the banks */ };
 
-/* Eight weights as they come from memory, and as bf16: those of step `step` of a piece, `at` columns behind the step's
- * first, counted from the first block of factors on. */
-template <bool FP8> struct w_chunk {
-    using type = uint4;
-};
-template <> struct w_chunk<true> {
-    using type = uint2;
-};
-static __device__ __forceinline__ uint4 expand(uint4 v, const float *, int, int) {
-    return v;
-}
-static __device__ __forceinline__ uint4 expand(uint2 v, const float *factor, int step, int at) {
-    /* `at` is below 160: one of two blocks, both known when this is compiled */
-    int block = step * TILE_K / 128;
-    return eight_codes(v, step * TILE_K % 128 + at < 128 ? factor[block] : factor[block + 1]);
-}
-
-template <class pointers, bool EXPERTS, bool FP8>
+template <class pointers, bool EXPERTS>
 static __global__ void __launch_bounds__(128) product_few(product p, const pointers w) {
     __shared__ uint4 xs[SMALL_ROWS * PIECE_STRIDE];
     piece at;
     if (!find_piece<pointers, EXPERTS>(p, w, SMALL_ROWS, &at)) return;
-    using chunk = typename w_chunk<FP8>::type;
     int lane = threadIdx.x & 31, g = lane >> 2, q = lane & 3;
     int col0 = (blockIdx.x * 4 + (threadIdx.x >> 5)) * 8;
     int n_row = at.end - at.row0 < SMALL_ROWS ? at.end - at.row0 : SMALL_ROWS;
     int w_row = col0 + g < p.rows ? col0 + g : p.rows - 1; /* what lies beyond is computed and not stored */
-    const unsigned char *from = static_cast<const unsigned char *>(at.w.data) +
-                                ((int64_t)w_row * p.w_stride + q * 8) * (FP8 ? 1 : 2);
+    const __nv_bfloat16 *from = static_cast<const __nv_bfloat16 *>(at.w.data) + (int64_t)w_row * p.w_stride + q * 8;
     int n_step = (p.cols + TILE_K - 1) / TILE_K;
-    /* A lane's columns of a piece lie in at most PIECE / 128 + 1 blocks of factors. */
-    constexpr int FACTORS = PIECE / 128 + 1;
-    auto load_w = [&](int first, chunk b[PIECE_STEPS], float factor[FACTORS]) {
+    auto load_w = [&](int first, uint4 b[PIECE_STEPS]) {
 #pragma unroll
         for (int i = 0; i < PIECE_STEPS; i++)
-            b[i] = first + i < n_step
-                       ? __ldg(reinterpret_cast<const chunk *>(from + (int64_t)(first + i) * TILE_K * (FP8 ? 1 : 2)))
-                       : chunk{};
-        if (FP8)
-#pragma unroll
-            for (int i = 0; i < FACTORS; i++) {
-                int c = first * TILE_K + i * 128 - at.w.col0; /* a column of the piece's block number i, or its edge */
-                if (c < first * TILE_K) c = first * TILE_K;
-                factor[i] = c < p.cols ? factor_at(at.w, w_row, c) : 0.0f;
-            }
+            b[i] = first + i < n_step ? __ldg(reinterpret_cast<const uint4 *>(from + (int64_t)(first + i) * TILE_K))
+                                      : make_uint4(0, 0, 0, 0);
     };
-    float sum[4] = {};
-    chunk b[PIECE_STEPS], next[PIECE_STEPS];
-    float factor[FACTORS] = {}, next_factor[FACTORS] = {};
-    load_w(0, b, factor);
+    float sum[4] = {}, total[4] = {};
+    uint4 b[PIECE_STEPS], next[PIECE_STEPS];
+    load_w(0, b);
     for (int first = 0; first < n_step; first += PIECE_STEPS) {
         for (int r = 0; r < n_row; r++) {
             int row = at.row0 + r, c = first * TILE_K + threadIdx.x * 4;
@@ -213,23 +205,28 @@ static __global__ void __launch_bounds__(128) product_few(product p, const point
                 make_uint2(pack_bf16(v.x, v.y), pack_bf16(v.z, v.w));
         }
         __syncthreads();
-        load_w(first + PIECE_STEPS, next, next_factor);
+        load_w(first + PIECE_STEPS, next);
 #pragma unroll
         for (int i = 0; i < PIECE_STEPS; i++) {
             if (first + i >= n_step) break;
             uint4 low = make_uint4(0, 0, 0, 0), high = low;
             if (g < n_row) low = xs[g * PIECE_STRIDE + i * 4 + q];
             if (g + 8 < n_row) high = xs[(g + 8) * PIECE_STRIDE + i * 4 + q];
-            uint4 v = expand(b[i], factor, i, q * 8 + at.w.col0);
+            uint4 v = b[i];
             mma_bf16(sum, low.x, high.x, low.y, high.y, v.x, v.y);
             mma_bf16(sum, low.z, high.z, low.w, high.w, v.z, v.w);
         }
         __syncthreads();
 #pragma unroll
         for (int i = 0; i < PIECE_STEPS; i++) b[i] = next[i];
+        int done = first + PIECE_STEPS;
+        if (done % SEGMENT_STEPS == 0 && done < n_step)
 #pragma unroll
-        for (int i = 0; i < FACTORS; i++) factor[i] = next_factor[i];
+            for (int i = 0; i < 4; i++) total[i] = done > SEGMENT_STEPS ? total[i] + sum[i] : sum[i], sum[i] = 0.0f;
     }
+    if (n_step > SEGMENT_STEPS)
+#pragma unroll
+        for (int i = 0; i < 4; i++) sum[i] = total[i] + sum[i];
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         int r = at.row0 + half * 8 + g;
@@ -291,16 +288,12 @@ static bool vectors_fit(const product &p) {
     return reinterpret_cast<uintptr_t>(p.x) % 16 == 0 && p.x_stride % 4 == 0 && p.x_step % 4 == 0 && p.cols % 4 == 0;
 }
 
-template <class pointers, bool EXPERTS, bool FP8>
-static void launch_half(const kern *k, const product &p, const pointers &w, int n_tile, int tile_rows, int n_z) {
-    cudaStream_t stream = cuda_stream(k);
-    if (tile_rows == SMALL_ROWS) {
-        product_few<pointers, EXPERTS, FP8><<<dim3(cuda_blocks(p.rows, 32), n_tile, n_z), 128, 0, stream>>>(p, w);
-    } else {
-        size_t shared = 2 * STAGES * TILE * 4 * sizeof(uint4);
-        cuda_allow_shared(k, reinterpret_cast<const void *>(&product_tile<pointers, EXPERTS, FP8>), shared);
-        product_tile<pointers, EXPERTS, FP8><<<dim3(cuda_blocks(p.rows, TILE), n_tile, n_z), 256, shared, stream>>>(p, w);
-    }
+template <class pointers, bool EXPERTS, bool FP8, bool LONG>
+static void launch_tile(const kern *k, const product &p, const pointers &w, int n_tile, int n_z) {
+    size_t shared = 2 * STAGES * TILE * 4 * sizeof(uint4) + (LONG ? TILE * TILE * sizeof(float) : 0);
+    cuda_allow_shared(k, reinterpret_cast<const void *>(&product_tile<pointers, EXPERTS, FP8, LONG>), shared);
+    product_tile<pointers, EXPERTS, FP8, LONG>
+        <<<dim3(cuda_blocks(p.rows, TILE), n_tile, n_z), 256, shared, cuda_stream(k)>>>(p, w);
     cuda_launched(k, "a matrix product");
 }
 
@@ -310,17 +303,21 @@ static void launch(const kern *k, product p, const pointers &w, kern_type type, 
                    int n_z) {
     cudaStream_t stream = cuda_stream(k);
     p.vector = vectors_fit(p);
-    if (type == KERN_FP8 && tile_rows == SMALL_ROWS && p.cols >= LONG_COLS) {
-        cuda_product_long(k, p, w, n_tile, most_rows, n_z);
-        return;
-    }
+    bool fp8 = type == KERN_FP8, several = p.cols > SEGMENT;
     if (type == KERN_F32) {
         product_f32<pointers, EXPERTS><<<dim3(cuda_blocks(p.rows, 4), n_tile, n_z), 128, 0, stream>>>(p, w);
         cuda_launched(k, "a matrix product");
-    } else if (type == KERN_FP8)
-        launch_half<pointers, EXPERTS, true>(k, p, w, n_tile, tile_rows, n_z);
+    } else if (tile_rows == SMALL_ROWS && fp8) {
+        cuda_product_long(k, p, w, n_tile, most_rows, n_z);
+    } else if (tile_rows == SMALL_ROWS) {
+        product_few<pointers, EXPERTS><<<dim3(cuda_blocks(p.rows, 32), n_tile, n_z), 128, 0, stream>>>(p, w);
+        cuda_launched(k, "a matrix product");
+    } else if (fp8)
+        several ? launch_tile<pointers, EXPERTS, true, true>(k, p, w, n_tile, n_z)
+                : launch_tile<pointers, EXPERTS, true, false>(k, p, w, n_tile, n_z);
     else
-        launch_half<pointers, EXPERTS, false>(k, p, w, n_tile, tile_rows, n_z);
+        several ? launch_tile<pointers, EXPERTS, false, true>(k, p, w, n_tile, n_z)
+                : launch_tile<pointers, EXPERTS, false, false>(k, p, w, n_tile, n_z);
 }
 
 /* Few rows go 16 to a block, many 128; fp32 always 16. A grid has at most 65535 blocks in y. */

@@ -7,7 +7,9 @@
 
 #include <cuda_fp16.h>
 
-enum { HEAD_POINTERS = 128, SMALL_ROWS = 16, TILE = 128, TILE_K = 32, STAGES = 3, LONG_COLS = 1024 };
+/* An element's sum is one for each SEGMENT of the columns, added in ascending order: the same in every kernel. */
+enum { HEAD_POINTERS = 128, SMALL_ROWS = 16, TILE = 128, TILE_K = 32, STAGES = 3, SEGMENT = 2048,
+       SEGMENT_STEPS = SEGMENT / TILE_K };
 
 struct head_pointers {
     matrix_ref w[HEAD_POINTERS];
@@ -69,8 +71,7 @@ static __device__ __forceinline__ float factor_at(const matrix_ref &w, int row, 
     return w.scale ? __ldg(w.scale + (int64_t)((row + w.row0) >> 7) * w.scale_stride + ((col + w.col0) >> 7)) : 1.0f;
 }
 
-/* product_long.cu: the few-row products of FP8 matrices of LONG_COLS columns and more; tiles of at most most_rows rows,
- * which is at most SMALL_ROWS. */
+/* product_long.cu: the few-row products of FP8 matrices; tiles of at most most_rows rows, which is at most SMALL_ROWS. */
 void cuda_product_long(const kern *k, const product &p, const head_pointers &w, int n_tile, int most_rows, int n_z);
 void cuda_product_long(const kern *k, const product &p, const expert_pointers &w, int n_tile, int most_rows, int n_z);
 

@@ -14,7 +14,29 @@ static __device__ __forceinline__ float block_sum(float x, float *shared) {
     return (shared[0] + shared[1]) + (shared[2] + shared[3]);
 }
 
-static __global__ void __launch_bounds__(NORM_THREADS) rmsnorm_rows(kern_rmsnorm a) {
+/* A thread asks for all of its MOST elements and their weights at once: a row alone waits for memory twice. */
+template <int MOST> static __global__ void __launch_bounds__(NORM_THREADS) rmsnorm_rows(kern_rmsnorm a) {
+    __shared__ float shared[4];
+    const float *x = a.x + blockIdx.x * a.x_stride;
+    float *y = a.y + blockIdx.x * a.y_stride, sum = 0.0f, v[MOST], weight[MOST];
+#pragma unroll
+    for (int j = 0; j < MOST; j++) {
+        int i = j * NORM_THREADS + threadIdx.x;
+        v[j] = i < a.dim ? x[i] : 0.0f;
+        weight[j] = i < a.dim ? a.weight[i] : 0.0f;
+    }
+#pragma unroll
+    for (int j = 0; j < MOST; j++) sum = __fmaf_rn(v[j], v[j], sum); /* zeros change nothing */
+    float factor = 1.0f / sqrtf(block_sum(sum, shared) / (float)a.dim + a.eps);
+#pragma unroll
+    for (int j = 0; j < MOST; j++) {
+        int i = j * NORM_THREADS + threadIdx.x;
+        if (i < a.dim) y[i] = v[j] * factor * weight[j];
+    }
+}
+
+/* Rows of any length: the same steps. */
+static __global__ void __launch_bounds__(NORM_THREADS) rmsnorm_long_rows(kern_rmsnorm a) {
     __shared__ float shared[4];
     const float *x = a.x + blockIdx.x * a.x_stride;
     float *y = a.y + blockIdx.x * a.y_stride, sum = 0.0f;
@@ -25,7 +47,15 @@ static __global__ void __launch_bounds__(NORM_THREADS) rmsnorm_rows(kern_rmsnorm
 
 void cuda_rmsnorm(kern *k, const kern_rmsnorm *a) {
     if (a->n_tok < 1) return;
-    rmsnorm_rows<<<a->n_tok, NORM_THREADS, 0, cuda_stream(k)>>>(*a);
+    cudaStream_t stream = cuda_stream(k);
+    if (a->dim <= 4 * NORM_THREADS)
+        rmsnorm_rows<4><<<a->n_tok, NORM_THREADS, 0, stream>>>(*a);
+    else if (a->dim <= 16 * NORM_THREADS)
+        rmsnorm_rows<16><<<a->n_tok, NORM_THREADS, 0, stream>>>(*a);
+    else if (a->dim <= 64 * NORM_THREADS)
+        rmsnorm_rows<64><<<a->n_tok, NORM_THREADS, 0, stream>>>(*a);
+    else
+        rmsnorm_long_rows<<<a->n_tok, NORM_THREADS, 0, stream>>>(*a);
     cuda_launched(k, "rmsnorm");
 }
 
