@@ -61,10 +61,10 @@ static json_t *document_json(const store_document *d, const shelf *x) {
         }
     }
     const char *state = !packed ? "packing" : read >= held ? "ready" : now ? "prefilling" : "waiting";
-    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:i, s:I, s:s, s:s, s:I, s:I, s:o}", "id",
+    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:i, s:I, s:s, s:s, s:I, s:I, s:o}", "id",
                      (json_int_t)d->id, "name", json_text(d->name), "source", json_text(d->source),
                      "media_type", json_text(d->media_type), "title", json_text(d->title), "warning",
-                     json_text(d->warning), "picture_pages", json_text(d->picture_pages), "bytes",
+                     json_text(d->warning), "picture_pages", json_text(d->picture_pages), "ocr", json_text(d->ocr), "bytes",
                      (json_int_t)d->bytes, "text_bytes", (json_int_t)d->text_bytes, "pages", (int)d->pages,
                      "added_at", (json_int_t)d->added_at, "hash", hash, "state", state, "tokens",
                      (json_int_t)held, "tokens_read", (json_int_t)read, "packs", packs);

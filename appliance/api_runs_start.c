@@ -38,7 +38,7 @@ void api_runs_questions_begin(api_call *c) {
                          (unsigned long long)c->http->length, STORE_MAX_QUESTIONS);
     else if (c->http->length == 0)
         http_reply_error(c->http, 400, NULL, "%s is empty", name);
-    else if (upload_begin(&up, c->serve->uploads, name, c->http->length, &err))
+    else if (upload_begin(&up, c->serve->uploads, name, c->http->length, "", &err))
         http_reply_failure(c->http, &err);
     else {
         c->body = up;

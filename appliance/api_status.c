@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 static const char *const state_names[] = {"loading", "ready", "failed"};
@@ -31,6 +32,16 @@ static int context_json(json_t **out, engine *e, store *s, ph_error *err) {
                      engine_topk(e));
     store_packs_free(packs, n);
     return PH_OK;
+}
+
+/* What OCR there is: the languages that are installed (none: tesseract is not), and those that are usual here. */
+static json_t *ocr_json(const serve *v) {
+    char list[INGEST_OCR_LIST_BYTES], *at = list;
+    bool installed = ingest_ocr_languages(list);
+    json_t *languages = json_array();
+    for (char *name; (name = strsep(&at, " "));)
+        if (name[0]) json_array_append_new(languages, json_text(name));
+    return json_pack("{s:b, s:o, s:s}", "installed", installed, "languages", languages, "usual", v->options.ocr);
 }
 
 static int status(api_call *c, store *s, ph_error *err) {
@@ -59,10 +70,10 @@ static int status(api_call *c, store *s, ph_error *err) {
                                "question_bytes", MAX_QUESTION_BYTES, "max_tokens", MAX_ANSWER_TOKENS);
     http_reply_json(
         c->http, 200,
-        json_pack("{s:s, s:s, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s}",
+        json_pack("{s:s, s:s, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s}",
                   "version", PHAROS_VERSION, "state", state_names[state], "message", json_text(why), "model",
                   e ? json_text(engine_model_name(e)) : json_null(), "remote", e && engine_is_remote(e),
-                  "context", room, "totals", totals, "queue", queue, "reading", reading_json(&v->reading),
+                  "ocr", ocr_json(v), "context", room, "totals", totals, "queue", queue, "reading", reading_json(&v->reading),
                   "reading_failed", reading_failed_json(&v->reading), "run", run_now_json(&v->run), "watch",
                   c->role == ROLE_MANAGE ? watching_json(v->watching) : json_null(), "limits", limits,
                   "thinking", thinking, "token_required", c->known, "role",

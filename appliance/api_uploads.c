@@ -20,15 +20,27 @@ static void reply_failure(api_call *c, const ph_error *err) {
         http_reply_failure(c->http, err);
 }
 
+/* In which languages pictures are to be read: as asked, else as the server usually does. False: the reply is made. */
+static bool find_ocr(api_call *c, const char *asked, const char **languages) {
+    ph_error err = {0};
+    *languages = asked ? asked : c->serve->options.ocr;
+    if (!asked || !asked[0] || !ingest_ocr_check(asked, &err)) return true;
+    http_reply_failure(c->http, &err);
+    return false;
+}
+
 void api_upload_begin(api_call *c) {
-    char name[1100];
-    size_t len = 0;
+    char name[1100], ocr[2 * INGEST_OCR_LANGUAGE_BYTES];
+    size_t len = 0, n_ocr = 0;
+    const char *languages = NULL;
     const char *why = NULL;
     ph_error err = {0};
     upload *up = NULL;
     uint64_t most = c->serve->options.upload_bytes;
     int got = http_parameter(c->http, "name", name, sizeof name, &len);
     if (got < 0) return;
+    int got_ocr = http_parameter(c->http, "ocr", ocr, sizeof ocr, &n_ocr);
+    if (got_ocr < 0 || !find_ocr(c, got_ocr ? ocr : NULL, &languages)) return;
     if (got == 0)
         http_reply_error(c->http, 400, NULL, "?name=... says what the file is called");
     else if (!guard_document_name(name, len, &why))
@@ -38,7 +50,7 @@ void api_upload_begin(api_call *c) {
                          (unsigned long long)c->http->length, (unsigned long long)most);
     else if (c->http->length == 0)
         http_reply_error(c->http, 400, NULL, "%s is empty", name);
-    else if (upload_begin(&up, c->serve->uploads, name, c->http->length, &err))
+    else if (upload_begin(&up, c->serve->uploads, name, c->http->length, languages, &err))
         reply_failure(c, &err);
     else {
         c->body = up;
@@ -65,17 +77,21 @@ void api_upload(api_call *c) {
 }
 
 void api_upload_url(api_call *c) {
-    static const char *const members[] = {"url", NULL};
+    static const char *const members[] = {"url", "ocr", NULL};
     json_t *body = http_json_body(c->http, false), *row = NULL;
     ph_error err = {0};
     if (!body) return;
-    const char *url = json_string_value(json_object_get(body, "url"));
+    const char *url = json_string_value(json_object_get(body, "url")), *languages = NULL;
+    const json_t *ocr = json_object_get(body, "ocr");
     bool web = url && (!strncasecmp(url, "http://", 7) || !strncasecmp(url, "https://", 8)) && strlen(url) <= 4096 &&
                guard_field_value(url, strlen(url));
     if (!api_members(c, body, members)) {
     } else if (!web)
         http_reply_error(c->http, 400, NULL, "url is an http or https URL of at most 4096 bytes");
-    else if (uploads_fetch(c->serve->uploads, url, &row, &err))
+    else if (ocr && !json_is_string(ocr))
+        http_reply_error(c->http, 400, NULL, "ocr is a string of languages such as eng+deu, or empty");
+    else if (!find_ocr(c, json_string_value(ocr), &languages)) {
+    } else if (uploads_fetch(c->serve->uploads, url, languages, &row, &err))
         reply_failure(c, &err);
     else
         http_reply_json(c->http, 202, row);

@@ -1,5 +1,6 @@
 /* cmd_serve.c - `pharos serve`: starts the server (serve.h) and waits for the signal that ends it. */
 #include "appliance/command.h"
+#include "appliance/ocr_options.h"
 #include "appliance/serve.h"
 #include "engine/nano.h"
 
@@ -11,6 +12,7 @@ enum { MOST_NAMES = 8, MOST_FOLDERS = 64, STEP_TOKENS = 256, OPTION_WATCH = 6000
 
 typedef struct serve_command {
     common_options common;
+    ocr_options ocr;
     const char *listen, *token_file;
     const char *names[MOST_NAMES + 1];
     int n_names, port;
@@ -36,6 +38,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &o->common;
+        state->child_inputs[1] = &o->ocr;
         break;
     case 'l':
         o->listen = arg;
@@ -66,12 +69,14 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     return 0;
 }
 
+static const struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {&ocr_argp, 0, NULL, 0}, {0}};
+
 static const struct argp serve_argp = {
     options,
     parse,
     "",
     "Serves the page and the HTTP API until it is interrupted. What was read until then is kept.",
-    common_child,
+    children,
     NULL,
     NULL};
 
@@ -127,8 +132,12 @@ int cmd_serve(int argc, char **argv) {
                                        .user = &o.common,
                                        .watch = o.folders,
                                        .n_watch = o.n_folders,
+                                       .ocr = !o.ocr.on         ? NULL
+                                              : o.ocr.language ? o.ocr.language
+                                                               : INGEST_OCR_LANGUAGE,
                                        .dense = o.common.dense};
-    int code = data_folder(dir, sizeof dir, &o.common, &err);
+    int code = ocr_options_check(&o.ocr, &err);
+    if (!code) code = data_folder(dir, sizeof dir, &o.common, &err);
     if (!code) code = serve_start(&s, &options_of_server, &err);
     if (code) return command_failed("serve", &o.common, &err);
     say_where(&o, s);

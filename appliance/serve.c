@@ -3,6 +3,7 @@
 #include "appliance/serve.h"
 
 #include "appliance/api.h"
+#include "appliance/serve_erase.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>
@@ -25,11 +26,16 @@ static void fill_in(serve_options *o) {
     if (!o->per_client) o->per_client = 16;
     if (!o->uploads) o->uploads = 10000;
     if (!o->watch_ms) o->watch_ms = 5000;
+    if (!o->ocr) o->ocr = "";
 }
 
 static void document_stored(void *user) {
     serve *s = user;
     jobs_want_read(s->jobs);
+}
+
+static int erase_before(void *user, int64_t document, ph_error *err) {
+    return erase_document(((serve *)user)->jobs, document, "files on their way in", err);
 }
 
 static int start_parts(serve *s, ph_error *err) {
@@ -45,6 +51,7 @@ static int start_parts(serve *s, ph_error *err) {
                          .file_bytes = o->upload_bytes,
                          .capacity = o->uploads,
                          .stored = document_stored,
+                         .erase = erase_before,
                          .user = s};
     http_options h = {.listen = o->listen,
                       .port = o->port,
@@ -62,6 +69,7 @@ static int start_parts(serve *s, ph_error *err) {
                           .n = o->n_watch,
                           .every_ms = o->watch_ms,
                           .file_bytes = o->upload_bytes,
+                          .ocr = o->ocr,
                           .uploads = s->uploads,
                           .jobs = s->jobs,
                           .changed = document_stored,

@@ -23,6 +23,8 @@ typedef struct serve_options {
     const char *token_file;   /* NULL = no tokens; see serve_tokens.h */
     int (*open_engine)(void *user, engine **out, ph_error *err); /* on the worker's thread */
     void *user;
+    const char *ocr; /* languages in which the pictures of what comes in are read, unless a request says otherwise; NULL or
+                        "" = they are not; borrowed while the server runs */
     bool dense; /* how open_engine opens it: an evaluation run switches, and switches back */
     /* 0 = as in the brackets */
     uint64_t upload_bytes; /* (2 GiB) */

@@ -20,13 +20,13 @@ static const char *const state_names[] = {"queued", "fetching", "reading", "done
 
 json_t *upload_item_json(const item *i) {
     return json_pack(
-        "{s:I, s:s, s:o, s:s, s:I, s:I, s:s, s:I, s:o, s:o, s:I}", "id", (json_int_t)i->id, "kind",
+        "{s:I, s:s, s:o, s:s, s:I, s:I, s:s, s:I, s:o, s:o, s:s, s:I}", "id", (json_int_t)i->id, "kind",
         i->watched ? "watched"
         : i->url   ? "url"
                    : "file",
         "name", json_text(i->name), "state", state_names[i->state], "done", (json_int_t)i->done, "total",
         (json_int_t)i->total, "unit", i->unit, "bytes", (json_int_t)i->bytes, "detail", json_text(i->detail),
-        "document", i->document ? json_integer(i->document) : json_null(), "added_at", (json_int_t)i->added);
+        "document", i->document ? json_integer(i->document) : json_null(), "ocr", i->ocr, "added_at", (json_int_t)i->added);
 }
 
 bool upload_ended(const item *i) {
@@ -70,7 +70,7 @@ static void prune(uploads *u) {
 }
 
 /* A new one at the end; NULL: no memory. Locked. */
-item *upload_add(uploads *u, int64_t id, const char *name, bool url) {
+item *upload_add(uploads *u, int64_t id, const char *name, bool url, const char *ocr) {
     prune(u); /* nobody may ever look at the list */
     item *i = calloc(1, sizeof *i);
     if (i) i->name = strdup(name);
@@ -80,11 +80,16 @@ item *upload_add(uploads *u, int64_t id, const char *name, bool url) {
     }
     i->id = id;
     i->url = url;
+    snprintf(i->ocr, sizeof i->ocr, "%s", ocr ? ocr : "");
     i->added = time(NULL);
     *u->last = i;
     u->last = &i->next;
     if (id >= u->next_id) u->next_id = id + 1;
     return i;
+}
+
+void upload_limits(const uploads *u, const char *ocr, ingest_limits *limits) {
+    *limits = (ingest_limits){.file_bytes = u->options.file_bytes, .ocr = ocr[0] != 0, .ocr_language = ocr};
 }
 
 void upload_finish(uploads *u, item *i, item_state state) {
@@ -155,7 +160,7 @@ void uploads_tell(uploads *u, const watched_file *f) {
     pthread_mutex_lock(&u->lock);
     item *i = find_watched(u, f->name);
     bool fresh = !i;
-    if (!i && (i = upload_add(u, u->next_id, f->name, false))) i->watched = true;
+    if (!i && (i = upload_add(u, u->next_id, f->name, false, NULL))) i->watched = true;
     if (i) {
         if (fresh || upload_ended(i)) u->waiting++; /* from here on it counts, until it is finished */
         i->state = READING;

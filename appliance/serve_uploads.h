@@ -7,6 +7,7 @@
 #ifndef PHAROS_SERVE_UPLOADS_H
 #define PHAROS_SERVE_UPLOADS_H
 
+#include "ingest/ingest.h"
 #include "store/store.h"
 
 #include <jansson.h>
@@ -20,6 +21,8 @@ typedef struct uploads_options {
     uint64_t file_bytes;        /* the largest file */
     int capacity;               /* files that wait */
     void (*stored)(void *user); /* a document has come; any thread */
+    /* The older reading of a document whose file has come again; the thread that reads */
+    int (*erase)(void *user, int64_t document, ph_error *err);
     void *user;
 } uploads_options;
 
@@ -30,8 +33,9 @@ void uploads_free(uploads *u); /* NULL is fine */
 
 /* ---- receiving ---- */
 
-/* PH_BUSY when too many wait or come in at once. */
-int upload_begin(upload **out, uploads *u, const char *name, uint64_t size, ph_error *err);
+/* PH_BUSY when too many wait or come in at once. ocr: languages in which its pictures are to be read, valid; "" = they
+ * are not. */
+int upload_begin(upload **out, uploads *u, const char *name, uint64_t size, const char *ocr, ph_error *err);
 /* A failure is kept and told by upload_end. */
 void upload_write(upload *up, const void *bytes, size_t n);
 /* On disk for good; `s` tells whether the content is there already. *row = the job, as JSON; *known. */
@@ -40,7 +44,7 @@ int upload_end(upload *up, store *s, json_t **row, bool *known, ph_error *err);
 int upload_whole(upload *up, char **bytes, size_t *n, ph_error *err);
 void upload_abandon(upload *up); /* after upload_end too: frees it */
 
-int uploads_fetch(uploads *u, const char *url, json_t **row, ph_error *err);
+int uploads_fetch(uploads *u, const char *url, const char *ocr, json_t **row, ph_error *err);
 
 /* ---- files of watched folders: told of in the same list (serve_watch.h) ---- */
 

@@ -66,11 +66,11 @@ int upload_disk_error(const char *what, ph_error *err) {
     return ph_fail(err, PH_FAIL, "cannot %s: %s", what, strerror(errno));
 }
 
-/* The name beside the data: {"name": ..., "url": bool}; with "failed", "bytes" and "ended" where there is no
+/* The name beside the data: {"name": ..., "url": bool, "ocr": languages}; with "failed", "bytes" and "ended" where there is no
  * data any more, because it could not be read. */
 int upload_write_note(const uploads *u, const item *i, ph_error *err) {
     char *path = path_of(u, i->id, NOTE);
-    json_t *note = json_pack("{s:o, s:b}", "name", json_text(i->name), "url", i->url);
+    json_t *note = json_pack("{s:o, s:b, s:s}", "name", json_text(i->name), "url", i->url, "ocr", i->ocr);
     if (note && i->state == FAILED) {
         json_object_set_new(note, "failed", json_text(i->detail));
         json_object_set_new(note, "bytes", json_integer((json_int_t)i->bytes));
@@ -91,9 +91,9 @@ int upload_write_note(const uploads *u, const item *i, ph_error *err) {
 /* ---- what an earlier server left ---- */
 
 /* One that an earlier server could not read. */
-static bool resume_failed(uploads *u, int64_t id, const char *name, bool url, const json_t *note) {
+static bool resume_failed(uploads *u, int64_t id, const char *name, bool url, const char *ocr, const json_t *note) {
     const char *why = json_string_value(json_object_get(note, "failed"));
-    item *i = name && why ? upload_add(u, id, name, url) : NULL;
+    item *i = name && why ? upload_add(u, id, name, url, ocr) : NULL;
     if (!i) return false;
     i->state = FAILED;
     snprintf(i->detail, sizeof i->detail, "%s", why);
@@ -109,16 +109,18 @@ static void resume(uploads *u, int64_t id) {
     json_t *note = note_path ? json_load_file(note_path, 0, NULL) : NULL;
     const char *name = json_string_value(json_object_get(note, "name"));
     bool url = json_is_true(json_object_get(note, "url"));
+    const char *ocr = json_string_value(json_object_get(note, "ocr"));
+    if (ocr && !ingest_ocr_language_is_valid(ocr)) ocr = NULL;
     char *data = name ? upload_path(u, id, name) : NULL;
     struct stat st = {0};
     bool there = data && !lstat(data, &st) && S_ISREG(st.st_mode);
-    if (resume_failed(u, id, name, url, note)) {
+    if (resume_failed(u, id, name, url, ocr, note)) {
         json_decref(note);
         free(note_path);
         free(data);
         return;
     }
-    item *i = name && (there || url) ? upload_add(u, id, name, url) : NULL;
+    item *i = name && (there || url) ? upload_add(u, id, name, url, ocr) : NULL;
     if (i) {
         i->bytes = (uint64_t)st.st_size;
         u->waiting++;

@@ -16,6 +16,7 @@ typedef struct item {
     bool url;
     bool watched; /* lies in a watched folder: it is told of here, and read elsewhere */
     char *name; /* or the URL */
+    char ocr[INGEST_OCR_LANGUAGE_BYTES]; /* languages in which pictures are read; "" = they are not */
     item_state state;
     uint64_t done, total, bytes;
     char unit[8], detail[700];
@@ -45,8 +46,9 @@ struct uploads {
 
 json_t *upload_item_json(const item *i);
 bool upload_ended(const item *i);
-/* A new one at the end; NULL: no memory. */
-item *upload_add(uploads *u, int64_t id, const char *name, bool url);
+/* A new one at the end; NULL: no memory. ocr NULL = none. */
+item *upload_add(uploads *u, int64_t id, const char *name, bool url, const char *ocr);
+void upload_limits(const uploads *u, const char *ocr, ingest_limits *limits); /* ocr: borrowed by them */
 void upload_finish(uploads *u, item *i, item_state state);
 void upload_forget(uploads *u, item *i); /* takes it out and frees it, on disk too */
 

@@ -55,12 +55,16 @@ static int take_progress(void *user, const char *name, uint64_t done, uint64_t t
     return r->u->stopping || i->cancelled;
 }
 
+static int take_erase(void *user, store *s, int64_t document, ph_error *err) {
+    reading *r = user;
+    const uploads_options *o = &r->u->options;
+    return o->erase ? o->erase(o->user, document, err) : store_document_delete(s, document, NULL, err);
+}
+
 static int read_item(uploads *u, item *i, ph_error *err) {
     reading r = {u, i};
-    intake_options o = {.limits = {.file_bytes = u->options.file_bytes},
-                        .event = take_event,
-                        .progress = take_progress,
-                        .user = &r};
+    intake_options o = {.event = take_event, .progress = take_progress, .erase = take_erase, .user = &r};
+    upload_limits(u, i->ocr, &o.limits);
     char *path = upload_path(u, i->id, i->name);
     if (!path) return ph_fail(err, PH_MEMORY, "no memory for an upload");
     int code =

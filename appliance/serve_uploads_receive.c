@@ -2,6 +2,8 @@
  * there. */
 #include "appliance/serve_uploads_internal.h"
 
+#include "appliance/intake.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <sodium.h>
@@ -15,13 +17,14 @@ enum { AT_ONCE = 32 };
 struct upload {
     uploads *owner;
     char *name, *part;
+    char ocr[INGEST_OCR_LANGUAGE_BYTES];
     int fd;
     uint64_t size, got;
     crypto_generichash_state hash;
     ph_error failed;
 };
 
-int upload_begin(upload **out, uploads *u, const char *name, uint64_t size, ph_error *err) {
+int upload_begin(upload **out, uploads *u, const char *name, uint64_t size, const char *ocr, ph_error *err) {
     *out = NULL;
     pthread_mutex_lock(&u->lock);
     bool full = u->stopping || u->receiving >= AT_ONCE || u->waiting + u->receiving >= u->options.capacity;
@@ -33,6 +36,7 @@ int upload_begin(upload **out, uploads *u, const char *name, uint64_t size, ph_e
         up->owner = u;
         up->fd = -1;
         up->size = size;
+        snprintf(up->ocr, sizeof up->ocr, "%s", ocr);
         up->name = strdup(name);
         if (asprintf(&up->part, "%s/part-XXXXXX", u->dir) < 0) up->part = NULL;
     }
@@ -78,6 +82,7 @@ static int accept_part(upload *up, json_t **row, ph_error *err) {
     pthread_mutex_unlock(&u->lock);
     char *data = upload_path(u, id, up->name);
     item stub = {.id = id, .name = up->name};
+    memcpy(stub.ocr, up->ocr, sizeof stub.ocr);
     int code = data ? PH_OK : ph_fail(err, PH_MEMORY, "no memory for an upload");
     if (!code && fsync(up->fd)) code = upload_disk_error("keep the file", err);
     if (!code) code = upload_write_note(u, &stub, err);
@@ -90,7 +95,7 @@ static int accept_part(upload *up, json_t **row, ph_error *err) {
     }
     up->part[0] = 0;
     pthread_mutex_lock(&u->lock);
-    item *i = upload_add(u, id, up->name, false);
+    item *i = upload_add(u, id, up->name, false, up->ocr);
     if (i) {
         i->bytes = up->got;
         u->waiting++;
@@ -105,7 +110,7 @@ static int accept_part(upload *up, json_t **row, ph_error *err) {
 static int note_known(upload *up, const store_document *d, json_t **row, ph_error *err) {
     uploads *u = up->owner;
     pthread_mutex_lock(&u->lock);
-    item *i = upload_add(u, u->next_id, up->name, false);
+    item *i = upload_add(u, u->next_id, up->name, false, up->ocr);
     if (i) {
         i->bytes = up->got;
         i->document = d->id;
@@ -159,12 +164,14 @@ int upload_end(upload *up, store *s, json_t **row, bool *known, ph_error *err) {
     crypto_generichash_final(&up->hash, hash, sizeof hash);
     code = store_document_by_hash(s, hash, &d, err);
     if (code == PH_OK) {
-        *known = true;
-        code = note_known(up, &d, row, err);
+        ingest_limits limits;
+        upload_limits(up->owner, up->ocr, &limits);
+        *known = !intake_reads_more(&d, &limits);
+        if (*known) code = note_known(up, &d, row, err);
         store_document_free(&d);
+        if (*known) return code;
+    } else if (code != PH_NOT_FOUND)
         return code;
-    }
-    if (code != PH_NOT_FOUND) return code;
     return accept_part(up, row, err);
 }
 
@@ -180,11 +187,11 @@ void upload_abandon(upload *up) {
     free(up);
 }
 
-int uploads_fetch(uploads *u, const char *url, json_t **row, ph_error *err) {
+int uploads_fetch(uploads *u, const char *url, const char *ocr, json_t **row, ph_error *err) {
     *row = NULL;
     pthread_mutex_lock(&u->lock);
     bool full = u->stopping || u->waiting >= u->options.capacity;
-    item *i = full ? NULL : upload_add(u, u->next_id, url, true);
+    item *i = full ? NULL : upload_add(u, u->next_id, url, true, ocr);
     int code = full ? ph_fail(err, PH_BUSY, "too many files wait to be read")
                : i  ? upload_write_note(u, i, err)
                     : ph_fail(err, PH_MEMORY, "no memory for an upload");

@@ -73,7 +73,9 @@ static int erase(void *user, store *s, int64_t document, ph_error *err) {
 /* ---- the thread ---- */
 
 static void look(watching *w) {
-    watch_options o = {.intake = {.limits = {.file_bytes = w->options.file_bytes},
+    watch_options o = {.intake = {.limits = {.file_bytes = w->options.file_bytes,
+                                             .ocr = w->options.ocr[0] != 0,
+                                             .ocr_language = w->options.ocr},
                                   .event = taken,
                                   .progress = progress,
                                   .erase = erase,

@@ -14,6 +14,7 @@ typedef struct watching_options {
     size_t n;
     unsigned every_ms; /* between two looks */
     uint64_t file_bytes;
+    const char *ocr; /* languages in which pictures are read; "" = they are not. Borrowed while it runs */
     uploads *uploads; /* where it is told */
     jobs *jobs;       /* erase what is gone; stopped before the thread is */
     void (*changed)(void *user);
