@@ -1,6 +1,7 @@
 /* answer.c - the one path everything else serves:
  *
- *     question -> which packs -> open the pack's snapshot (its documents are already read)
+ *     question -> what was said before it, where it follows another
+ *              -> which packs -> open the pack's snapshot (its documents are already read)
  *              -> feed the question's tokens -> generate, collecting the selected positions
  *              -> positions -> document, page, sentence -> answer + citations -> store
  *
@@ -41,10 +42,10 @@ typedef struct asking {
     int64_t cached;
     double started, first_token;
     double log_probability;
-    size_t shown; /* bytes of the answer that were handed out */
+    size_t shown;   /* bytes of the answer that were handed out */
     size_t written; /* tokens of the answer, with those of a text that ended it */
     bool stopped;   /* by such a text */
-    bool quiet;   /* several packs are asked: pieces of an answer that may lose are not shown */
+    bool quiet;     /* several packs are asked: pieces of an answer that may lose are not shown */
 } asking;
 
 static int tell(asking *a, answer_phase phase, int64_t done, int64_t total) {
@@ -121,27 +122,13 @@ static int wrote(void *user, const generate_step *step) {
     return tell(a, PHASE_WRITING, (int64_t)(a->answer->thought.n_tokens + a->answer->trace.n_tokens), 0);
 }
 
-/* What was asked and answered before, each turn as the model was taught to see it (prompt.h). */
-static int add_turns(token_list *tokens, engine *e, const answer_options *o, ph_error *err) {
-    const tokenizer *t = engine_tokenizer(e);
-    int code = PH_OK;
-    for (size_t i = 0; i < o->n_turns && !code; i++) {
-        const answer_turn *turn = &o->turns[i];
-        code =
-            prompt_question(engine_prompt(e), t, turn->question, strlen(turn->question), i > 0, tokens, err);
-        if (!code) code = tokenizer_encode(t, turn->answer, strlen(turn->answer), 0, 0, tokens, err);
-        if (!code) code = token_list_push(tokens, engine_prompt(e)->eos, 0, false, err);
-    }
-    return code;
-}
-
 static bool thinks(const engine *e, const answer_options *o) {
     return o->thinking == THINK_FIRST || (o->thinking == THINK_AS_MODEL && engine_thinks(e));
 }
 
 static int feed_question(session *s, engine *e, const char *question, asking *a, ph_error *err) {
     token_list tokens = {0};
-    int code = add_turns(&tokens, e, a->options, err);
+    int code = turns_encode(&tokens, e, a->options->turns, a->options->n_turns, err);
     if (!code)
         code = prompt_question(engine_prompt(e), engine_tokenizer(e), question, strlen(question),
                                (a->options->n_turns > 0 ? PROMPT_FOLLOW_UP : 0) |
@@ -269,6 +256,8 @@ static int ask_pack(answer *out, int64_t pack, const choice *c, store *s, engine
     if (out->thought.text_len) row->thought = answer_text(&out->thought);
     row->cut_off = out->cut_off;
     row->passages = out->passages;
+    row->follows = o->follows;
+    row->turns = (int64_t)o->n_turns;
     if (!row->question || !row->answer || !row->model || (out->thought.text_len && !row->thought))
         return ph_fail(err, PH_MEMORY, "no memory for an answer");
     memcpy(row->key, engine_key(e), sizeof row->key);
@@ -315,12 +304,13 @@ static char *search_text(const char *question, const answer_options *o) {
     return asprintf(&out, "%s %s", question, before) < 0 ? NULL : out;
 }
 
-int answer_question(answer *out, store *s, engine *e, const char *question, const answer_options *o,
-                    ph_error *err) {
-    memset(out, 0, sizeof *out);
+/* The best of what the packs answer. */
+static int ask_packs(answer *out, store *s, engine *e, const char *question, const answer_options *o,
+                     ph_error *err) {
     choice c = {0};
     char *search = search_text(question, o);
-    int code = search ? library_pack(s, e, NULL, NULL, err) : ph_fail(err, PH_MEMORY, "no memory for a question");
+    int code =
+        search ? library_pack(s, e, NULL, NULL, err) : ph_fail(err, PH_MEMORY, "no memory for a question");
     if (!code) code = choice_make(&c, s, e, search, o, err);
     free(search);
     for (int i = 0; i < c.n && !code; i++) {
@@ -338,6 +328,22 @@ int answer_question(answer *out, store *s, engine *e, const char *question, cons
     if (!code && c.n > 1 && o->piece)
         hand_out(&(asking){.options = o, .answer = out}, out->row.answer, strlen(out->row.answer));
     choice_free(&c);
+    return code;
+}
+
+int answer_question(answer *out, store *s, engine *e, const char *question, const answer_options *o,
+                    ph_error *err) {
+    memset(out, 0, sizeof *out);
+    answer_options with = *o;
+    turn_list before = {0};
+    int code = o->follows ? turns_follow(&before, s, e, o->follows, o->owner, err) : PH_OK;
+    if (o->follows) {
+        with.turns = before.turns;
+        with.n_turns = before.n;
+    }
+    if (!code) code = ask_packs(out, s, e, question, &with, err);
+    out->row.turns_left_out = (int64_t)before.left_out;
+    turn_list_free(&before);
     if (!code && !o->discard) code = keep(out, s, err);
     if (code) answer_free(out);
     return code;

@@ -6,6 +6,7 @@
 #include "appliance/read_set.h"
 #include "appliance/stop_text.h"
 #include "appliance/thinking.h"
+#include "appliance/turns.h"
 
 /* The model's reply when nothing in the documents answers. */
 #define ANSWER_NOT_FOUND "Not found in the documents."
@@ -18,17 +19,15 @@ typedef int (*answer_progress)(void *user, answer_phase phase, int64_t done, int
 /* Each piece of the answer as it is written (bytes; a piece may end inside a character). */
 typedef void (*answer_piece)(void *user, const char *piece, size_t len);
 
-/* An earlier question of the same conversation, and what was answered. */
-typedef struct answer_turn {
-    const char *question, *answer;
-} answer_turn;
-
 typedef struct answer_options {
     const int64_t *documents; /* answer from these only; NULL = all */
     size_t n_documents;
     int64_t pack;             /* this pack only; 0 = choose */
     const answer_turn *turns; /* [n_turns] what was said before, oldest first */
     size_t n_turns;
+    int64_t
+        follows;   /* or: the stored answer, of the same owner, that the question goes on from; what was said
+                      before   is taken from the store then (turns.h), and `turns` does not count. 0 = none */
     int max_packs; /* at most so many packs are asked; 0 = 3 */
     answer_thinking thinking;
     bool whole;               /* look at the whole pack at once, not at promising passages first */

@@ -10,16 +10,19 @@ static json_t *row_json(const store_answer *r) {
     json_t *citations = json_array();
     for (size_t i = 0; i < r->n_citations; i++)
         json_array_append_new(citations, citation_json(&r->citations[i]));
-    return json_pack(
-        "{s:I, s:I, s:I, s:o, s:o, s:b, s:o, s:{s:I, s:I, s:I}, s:{s:f, s:f, s:f}, s:o, s:o, s:o, s:b, s:o}",
-        "id", (json_int_t)r->id, "conversation", (json_int_t)r->conversation, "asked_at",
-        (json_int_t)r->asked_at, "question", json_text(r->question), "answer", json_text(r->answer), "found",
-        (int)r->found, "citations", citations, "usage", "prompt_tokens", (json_int_t)r->prompt_tokens,
-        "cached_tokens", (json_int_t)r->cached_tokens, "completion_tokens", (json_int_t)r->completion_tokens,
-        "timing", "prefill_ms", r->prefill_ms, "first_token_ms", r->first_token_ms, "total_ms", r->total_ms,
-        "pack", r->pack ? json_integer(r->pack) : json_null(), "model", json_text(r->model), "thought",
-        json_text(r->thought), "cut_off", (int)r->cut_off, "passages",
-        r->passages < 0 ? json_null() : json_integer(r->passages));
+    return json_pack("{s:I, s:I, s:I, s:o, s:o, s:b, s:o, s:{s:I, s:I, s:I}, s:{s:f, s:f, s:f}, s:o, s:o, "
+                     "s:o, s:b, s:o, s:o, s:I, s:I}",
+                     "id", (json_int_t)r->id, "conversation", (json_int_t)r->conversation, "asked_at",
+                     (json_int_t)r->asked_at, "question", json_text(r->question), "answer",
+                     json_text(r->answer), "found", (int)r->found, "citations", citations, "usage",
+                     "prompt_tokens", (json_int_t)r->prompt_tokens, "cached_tokens",
+                     (json_int_t)r->cached_tokens, "completion_tokens", (json_int_t)r->completion_tokens,
+                     "timing", "prefill_ms", r->prefill_ms, "first_token_ms", r->first_token_ms, "total_ms",
+                     r->total_ms, "pack", r->pack ? json_integer(r->pack) : json_null(), "model",
+                     json_text(r->model), "thought", json_text(r->thought), "cut_off", (int)r->cut_off,
+                     "passages", r->passages < 0 ? json_null() : json_integer(r->passages), "follows",
+                     r->follows ? json_integer(r->follows) : json_null(), "turns", (json_int_t)r->turns,
+                     "turns_left_out", (json_int_t)r->turns_left_out);
 }
 
 static int list(api_call *c, store *s, ph_error *err) {

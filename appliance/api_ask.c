@@ -197,6 +197,7 @@ static bool take_options(api_call *c, question *q, const json_t *body) {
     bool good = api_ids(c, body, "documents", &ids, &o->n_documents);
     o->documents = ids;
     good = good && api_integer(c, body, "pack", 1, INT64_MAX, &o->pack) &&
+           api_integer(c, body, "follows", 1, INT64_MAX, &o->follows) &&
            api_integer(c, body, "packs", 1, 1000000, &packs) &&
            api_integer(c, body, "max_tokens", 1, MAX_ANSWER_TOKENS, &max_tokens) &&
            api_integer(c, body, "seed", 0, INT64_MAX, &seed) &&
@@ -213,10 +214,22 @@ static bool take_options(api_call *c, question *q, const json_t *body) {
     return good;
 }
 
+/* Before the question waits in the queue, so that a stream too begins with 404. */
+static bool check_follows(api_call *c, const question *q) {
+    if (!q->options.follows) return true;
+    ph_error err = {0};
+    store *s = NULL;
+    int code = stores_lend(c->serve->stores, &s, &err);
+    if (!code) code = turns_check(s, q->options.follows, c->owner, &err);
+    stores_back(c->serve->stores, s);
+    if (code) http_reply_failure(c->http, &err);
+    return !code;
+}
+
 void api_ask(api_call *c) {
-    static const char *const members[] = {"question", "documents",   "pack",   "packs",      "max_tokens",
-                                          "seed",     "temperature", "top_p",  "full_trace", "discard",
-                                          "whole",    "thinking",    "stream", NULL};
+    static const char *const members[] = {"question",   "follows", "documents",   "pack",   "packs",
+                                          "max_tokens", "seed",    "temperature", "top_p",  "full_trace",
+                                          "discard",    "whole",   "thinking",    "stream", NULL};
     json_t *body = http_json_body(c->http, false);
     if (!body) return;
     question *q = question_new();
@@ -227,7 +240,7 @@ void api_ask(api_call *c) {
         q->stream = wants_stream(c);
     }
     bool good = q && api_members(c, body, members) && take_text(c, q, body) && take_options(c, q, body) &&
-                api_engine(c);
+                check_follows(c, q) && api_engine(c);
     json_decref(body);
     if (good)
         api_ask_question(c, q);

@@ -13,6 +13,7 @@ typedef struct ask_options {
     const char **documents; /* as named by --document */
     size_t n_documents;
     char *question;
+    bool follow; /* with answer.follows 0: the latest answer */
 } ask_options;
 
 enum {
@@ -29,6 +30,8 @@ enum {
 static const struct argp_option options[] = {
     {"document", 'D', "DOC", 0, "Answer from this document only (number or name); may be given again", 0},
     {"pack", 'p', "N", 0, "Answer from this pack only", 0},
+    {"follow", 'f', "N", OPTION_ARG_OPTIONAL,
+     "Ask on: the question follows answer N (the last one), which is sent along with what it followed", 0},
     {"packs", OPTION_PACKS, "N", 0, "Ask at most N packs where there are several (3)", 0},
     {"whole", OPTION_WHOLE, NULL, 0, "Look at the whole pack at once, not at promising passages first", 0},
     {"think", OPTION_THINK, NULL, 0,
@@ -89,6 +92,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case 'p':
         o->answer.pack = (int64_t)number(arg, 1, 1e15, "pack", state);
+        break;
+    case 'f':
+        o->follow = true;
+        o->answer.follows =
+            arg ? (int64_t)number(arg, 1, 1e15, "answer; `pharos trace --list` has their numbers", state) : 0;
         break;
     case OPTION_PACKS:
         o->answer.max_packs = (int)number(arg, 1, 1e6, "number of packs", state);
@@ -186,6 +194,36 @@ static int find_documents(ask_options *o, store *s, int64_t **ids, ph_error *err
     return PH_OK;
 }
 
+/* The last question of this machine's; those of a server's users are theirs. */
+static int find_followed(ask_options *o, store *s, ph_error *err) {
+    static const uint8_t nobody[32];
+    store_answer *list = NULL;
+    size_t n = 0;
+    if (!o->follow || o->answer.follows) return PH_OK;
+    int code = store_answer_list_of(s, nobody, 1, &list, &n, err);
+    if (!code && n == 0)
+        code = ph_fail(err, PH_NOT_FOUND, "no question has been asked yet that this one could follow");
+    if (!code) o->answer.follows = list[0].id;
+    store_answers_free(list, n);
+    return code;
+}
+
+static const char *plural(int64_t n) {
+    return n == 1 ? "" : "s";
+}
+
+/* Whether all that was said before was sent along. */
+static void note_follows(const store_answer *r) {
+    if (!r->follows) return;
+    fprintf(stderr, "\nFollows answer %lld: %lld earlier question%s sent along with %s answer%s",
+            (long long)r->follows, (long long)r->turns, plural(r->turns), r->turns == 1 ? "its" : "their",
+            plural(r->turns));
+    if (r->turns_left_out)
+        fprintf(stderr, "; %lld still earlier one%s left out, for want of room", (long long)r->turns_left_out,
+                r->turns_left_out == 1 ? " was" : "s were");
+    fputs(".\n", stderr);
+}
+
 static int show(const ask_options *o, const answer *a, const asking *state) {
     if (o->common.json) return print_json(answer_json(a));
     if (!state->wrote) fputs(a->row.answer, stdout);
@@ -193,6 +231,7 @@ static int show(const ask_options *o, const answer *a, const asking *state) {
     show_sources(a, stdout);
     fflush(stdout); /* the notes on stderr come after it, wherever both go */
     if (!o->common.quiet) {
+        note_follows(&a->row);
         if (a->passages)
             fprintf(
                 stderr,
@@ -231,6 +270,7 @@ int cmd_ask(int argc, char **argv) {
     o.answer.user = &state;
     int code = open_store(&s, &o.common, &err);
     if (!code) code = find_documents(&o, s, &ids, &err);
+    if (!code) code = find_followed(&o, s, &err);
     if (!code) code = open_engine(&e, &o.common, &err);
     if (!code) code = answer_question(&a, s, e, o.question, &o.answer, &err);
     progress_end(&state.line);

@@ -125,6 +125,12 @@ static void print_head(const trace_view *v) {
     printf("answer %lld, %s, ", (long long)r->id, when);
     print_clean(r->model, strlen(r->model));
     if (r->pack) printf(", pack %lld", (long long)r->pack);
+    if (r->follows) {
+        printf(", follows answer %lld (%lld earlier question%s sent along", (long long)r->follows,
+               (long long)r->turns, r->turns == 1 ? "" : "s");
+        if (r->turns_left_out) printf(", %lld left out", (long long)r->turns_left_out);
+        putchar(')');
+    }
     fputs("\n\n  question  ", stdout);
     print_clean(r->question, strlen(r->question));
     fputs("\n  answer    ", stdout);
@@ -320,10 +326,12 @@ static json_t *row_json(const store_answer *r) {
     json_t *citations = json_array();
     for (size_t i = 0; i < r->n_citations; i++)
         json_array_append_new(citations, citation_json(&r->citations[i]));
-    return json_pack("{s:I, s:I, s:o, s:o, s:b, s:o, s:o, s:o}", "id", (json_int_t)r->id, "asked_at",
-                     (json_int_t)r->asked_at, "question", json_text(r->question), "answer",
+    return json_pack("{s:I, s:I, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:I, s:I}", "id", (json_int_t)r->id,
+                     "asked_at", (json_int_t)r->asked_at, "question", json_text(r->question), "answer",
                      json_text(r->answer), "found", r->found, "model", json_text(r->model), "pack",
-                     r->pack ? json_integer(r->pack) : json_null(), "citations", citations);
+                     r->pack ? json_integer(r->pack) : json_null(), "citations", citations, "follows",
+                     r->follows ? json_integer(r->follows) : json_null(), "turns", (json_int_t)r->turns,
+                     "turns_left_out", (json_int_t)r->turns_left_out);
 }
 
 /* The thought with its own words, tokens and sentences, where no single word of the answer is asked for. */

@@ -151,7 +151,7 @@ json_t *answer_json(const answer *a) {
         json_array_append_new(citations, citation_json(&r->citations[i]));
     return json_pack(
         "{s:I, s:o, s:o, s:b, s:b, s:i, s:o, s:o, s:{s:I, s:I, s:I}, s:{s:f, s:f, s:f}, s:I, "
-        "s:i, s:i, s:f, s:o, s:o, s:o, s:o}",
+        "s:i, s:i, s:f, s:o, s:o, s:o, s:o, s:o, s:I, s:I}",
         "id", (json_int_t)r->id, "question", json_text(r->question), "answer", json_text(r->answer), "found",
         r->found, "cut_off", a->cut_off, "passages", a->passages, "citations", citations, "read_set",
         read_set_json(a->read, a->n_read), "usage", "prompt_tokens", (json_int_t)r->prompt_tokens,
@@ -160,5 +160,6 @@ json_t *answer_json(const answer *a) {
         "pack", (json_int_t)r->pack, "packs_asked", a->packs_asked, "packs", a->packs_all, "confidence",
         a->confidence, "model", json_text(r->model), "evidence", evidence_json(!a->untraced[0], &a->trace),
         "untraced", a->untraced[0] ? json_text(a->untraced) : json_null(), "thought",
-        json_text(a->thought.text));
+        json_text(a->thought.text), "follows", r->follows ? json_integer(r->follows) : json_null(), "turns",
+        (json_int_t)r->turns, "turns_left_out", (json_int_t)r->turns_left_out);
 }

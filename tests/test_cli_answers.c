@@ -117,6 +117,63 @@ static void a_discarded_answer_is_not_kept(void **state) {
     json_decref(v);
 }
 
+/* ---- asking on ---- */
+
+static void a_question_follows_another(void **state) {
+    world *w = *state;
+    add_document(w, "a.txt", LIGHTHOUSE);
+    result r = pharos(w, "add", w->documents, NULL);
+    expect_status(&r, PH_OK);
+    result_free(&r);
+    r = pharos(w, "ask", "--follow", "And when?", NULL);
+    expect_status(&r, PH_NOT_FOUND);
+    result_free(&r);
+    json_t *one = PHAROS_JSON(w, PH_OK, "ask", "Who built it?", "-t", "8"),
+           *two = PHAROS_JSON(w, PH_OK, "ask", "--follow", "And when?", "-t", "8"),
+           *three = PHAROS_JSON(w, PH_OK, "ask", "-f", "And why?", "-t", "8");
+    assert_true(json_is_null(json_object_get(one, "follows")));
+    assert_int_equal(integer(two, "follows"), integer(one, "id"));
+    assert_int_equal(integer(two, "turns"), 1);
+    assert_int_equal(integer(three, "follows"), integer(two, "id"));
+    assert_int_equal(integer(three, "turns"), 2);
+    assert_int_equal(integer(three, "turns_left_out"), 0);
+    /* What was said before is sent; nothing of the documents is read again. */
+    const json_t *before = json_object_get(one, "usage"), *after = json_object_get(two, "usage");
+    assert_int_equal(integer(after, "cached_tokens"), integer(before, "cached_tokens"));
+    assert_true(integer(after, "prompt_tokens") > integer(before, "prompt_tokens") + 8);
+
+    /* By number, from an earlier one; said on the terminal. */
+    char number[48];
+    snprintf(number, sizeof number, "--follow=%lld", (long long)integer(one, "id"));
+    r = pharos(w, "ask", number, "Where?", "-t", "8", NULL);
+    expect_status(&r, PH_OK);
+    assert_non_null(strstr(r.err, "1 earlier question sent along with its answer."));
+    result_free(&r);
+    r = pharos(w, "trace", NULL);
+    expect_status(&r, PH_OK);
+    char want[64];
+    snprintf(want, sizeof want, "follows answer %lld (1 earlier question sent along)",
+             (long long)integer(one, "id"));
+    assert_non_null(strstr(r.out, want));
+    result_free(&r);
+    json_t *v = PHAROS_JSON(w, PH_OK, "trace"), *list = PHAROS_JSON(w, PH_OK, "trace", "--list");
+    assert_int_equal(integer(v, "follows"), integer(one, "id"));
+    assert_int_equal(integer(v, "turns"), 1);
+    assert_int_equal(json_array_size(list), 4);
+    assert_int_equal(integer(json_array_get(list, 1), "turns"), 2);
+    static const char *const wrong[] = {"--follow=0", "--follow=x", "--follow=-1"};
+    for (size_t i = 0; i < 3; i++) {
+        r = pharos(w, "ask", wrong[i], "Where?", NULL);
+        expect_status(&r, PH_USAGE);
+        result_free(&r);
+    }
+    r = pharos(w, "ask", "--follow=77", "Where?", NULL);
+    expect_status(&r, PH_NOT_FOUND);
+    result_free(&r);
+    json_t *all[] = {one, two, three, v, list};
+    for (size_t i = 0; i < 5; i++) json_decref(all[i]);
+}
+
 /* ---- tracing ---- */
 
 static double check_layer(const json_t *layer) {
@@ -373,6 +430,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         IN_A_WORLD(an_answer_has_the_promised_shape),
         IN_A_WORLD(what_was_read_is_not_read_again),
+        IN_A_WORLD(a_question_follows_another),
         IN_A_WORLD(a_discarded_answer_is_not_kept),
         IN_A_WORLD(a_trace_accounts_for_every_token),
         IN_A_WORLD(a_trace_can_be_looked_at),
