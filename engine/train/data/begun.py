@@ -9,7 +9,7 @@ PLAIN = ("The answer is", "It is", "Answer:", "The answer to this question is", 
          "In short:", "The documents give", "A:", "I found this:")
 STATED = (" is", " is", " is:", " was", " would be", " is said to be", " is given as", ", as the documents have it, is", " stands there as", ":")
 SEVERAL = (" are", " are:", " are given as", ", in order, are", ":")
-GAP = re.compile(r"__|\[blank\]|\.\.\.|\bsentence\b|\bexactly does it say\b|^(?:which (?:word|name)|complete|fill in|quote|continue)\b", re.I)
+GAP = re.compile(r"__|\[blank\]|\.\.\.|\bsentence\b|\bexactly does it say\b|^(?:which (?:word|name):|complete the|fill in|quote|continue:)", re.I)
 OF = re.compile(r"^(?:what|which) (?:is|are|was|were) (?P<x>(?:all )?(?:the|an?) [\w' -]{3,60}? (?:of|for) .{2,100}?|[A-Z][\w' -]+'s [\w -]{3,40}|[\w' -]+'s [\w -]{3,40})[?.]*$", re.I)
 GIVE = re.compile(r"^(?:give|find|tell me|name|list|state|i need)(?: me)? (?P<x>(?:every|all|the) .{6,100}?)[?.]*$", re.I)
 SUBJECT = ((re.compile(r"^who (?P<x>[a-z]+ .{4,90}?)[?.]*$", re.I), ("The one who {x} is", "The person who {x} was", "It was")),
