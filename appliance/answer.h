@@ -25,9 +25,9 @@ typedef struct answer_options {
     int64_t pack;             /* this pack only; 0 = choose */
     const answer_turn *turns; /* [n_turns] what was said before, oldest first */
     size_t n_turns;
-    int64_t
-        follows;   /* or: the stored answer, of the same owner, that the question goes on from; what was said
-                      before   is taken from the store then (turns.h), and `turns` does not count. 0 = none */
+    /* Or: the stored answer, of the same owner, that the question goes on from. What was said before is taken
+     * from the store then (turns.h), and `turns` does not count. 0 = none */
+    int64_t follows;
     int max_packs; /* at most so many packs are asked; 0 = 3 */
     answer_thinking thinking;
     bool whole;               /* look at the whole pack at once, not at promising passages first */
