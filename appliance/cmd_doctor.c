@@ -179,6 +179,29 @@ static void check_program(doctor *d, const char *name, const char *path, const c
         report(d, name, CHECK_MISSING, advice, "%s is not there: %s", path, does);
 }
 
+/* The program says which it is; its languages are files. */
+static void check_ocr(doctor *d) {
+    char languages[INGEST_OCR_LIST_BYTES], version[80] = "tesseract";
+    ph_error err = {0};
+    bool there = ingest_ocr_languages(languages);
+    FILE *f = there ? popen("/usr/bin/tesseract --version 2>/dev/null", "re") : NULL;
+    if (f) {
+        if (fgets(version, sizeof version, f)) version[strcspn(version, "\n")] = 0;
+        while (fgetc(f) != EOF) continue;
+        pclose(f);
+    }
+    if (!there)
+        report(d, "OCR", CHECK_MISSING, "apt-get install tesseract-ocr",
+               "no tesseract: pages and files that are only pictures are named, not read");
+    else if (!languages[0])
+        report(d, "OCR", CHECK_MISSING, "apt-get install tesseract-ocr-eng", "%s, without any language", version);
+    else if (ingest_ocr_check(NULL, &err))
+        report(d, "OCR", CHECK_OK, "without --ocr-language it reads " INGEST_OCR_LANGUAGE, "%s; languages: %s; but %s",
+               version, languages, err.text);
+    else
+        report(d, "OCR", CHECK_OK, NULL, "%s; languages: %s; used with --ocr", version, languages);
+}
+
 static void check_sandbox(doctor *d) {
     const char *status = ingest_sandbox_status();
     if (strstr(status, "no seccomp"))
@@ -357,8 +380,7 @@ int cmd_doctor(int argc, char **argv) {
     check_model(&d);
     check_program(&d, "pdftotext", "/usr/bin/pdftotext", "PDF files cannot be read",
                   "apt-get install poppler-utils");
-    report(&d, "OCR", CHECK_MISSING, NULL,
-           "not in this build: pages that are only pictures are named, not read");
+    check_ocr(&d);
     check_sandbox(&d);
     check_disk(&d);
     check_folder(&d, &there);
