@@ -78,7 +78,7 @@ export const getAnswer = (id: number) => call<Answer>('GET', `/api/v1/answers/${
 export const deleteAnswer = (id: number) => call<Receipt>('DELETE', `/api/v1/answers/${id}`);
 export const deleteDocument = (id: number) => call<Receipt>('DELETE', `/api/v1/documents/${id}`);
 export const dismissJob = (id: number) => call<Job>('DELETE', `/api/v1/jobs/${id}`);
-export const addUrl = (url: string) => call<Job>('POST', '/api/v1/documents/url', { url });
+export const addUrl = (url: string, ocr?: string) => call<Job>('POST', '/api/v1/documents/url', { url, ocr });
 export const getText = (id: number, start: number, end: number, signal?: AbortSignal) =>
   call<TextStretch>('GET', `/api/v1/documents/${id}/text?start=${start}&end=${end}`, undefined, signal);
 export const getSegments = async (id: number, start: number, end: number, signal?: AbortSignal) =>
@@ -125,8 +125,13 @@ function put<T>(path: string, file: File, progress: (share: number) => void, sig
   });
 }
 
-export const upload = (file: File, name: string, progress: (share: number) => void, signal: AbortSignal) =>
-  put<Job>(`/api/v1/documents?name=${encodeURIComponent(name)}`, file, progress, signal);
+/** ocr: languages in which pictures are read, "" = they are not; undefined: as the server does. */
+export const upload = (
+  file: File, name: string, ocr: string | undefined, progress: (share: number) => void, signal: AbortSignal,
+) => {
+  const more = ocr === undefined ? '' : `&ocr=${encodeURIComponent(ocr)}`;
+  return put<Job>(`/api/v1/documents?name=${encodeURIComponent(name)}${more}`, file, progress, signal);
+};
 export const uploadQuestions = (file: File, progress: (share: number) => void, signal: AbortSignal) =>
   put<QuestionFile>(`/api/v1/runs/questions?name=${encodeURIComponent(file.name)}`, file, progress, signal);
 

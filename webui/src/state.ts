@@ -4,6 +4,7 @@ import { batch, computed, signal } from '@preact/signals';
 import * as api from './api';
 import { ApiError } from './api';
 import { capital, receipt } from './format';
+import { ocrAsked, switchOcr } from './ocr';
 import type { Answer, Job, Packs, PharosDocument, Progress, Reading, Run, RunDiff, Status } from './types';
 
 export const status = signal<Status | null>(null);
@@ -226,7 +227,7 @@ function pump(): void {
 async function sendOne(u: Upload): Promise<void> {
   change(u.key, { share: 0 });
   try {
-    const job = await api.upload(u.file, u.name, (share) => change(u.key, { share }), u.stop.signal);
+    const job = await api.upload(u.file, u.name, ocrAsked(), (share) => change(u.key, { share }), u.stop.signal);
     sent.set(job.id, u.file);
     tellTabs();
     await refresh();
@@ -262,6 +263,12 @@ export async function retryJob(j: Job): Promise<void> {
   else if (file) addFiles([{ file, name: j.name }]);
 }
 
+/** A job that found pictures alone is tried again, and they are read from here on. */
+export async function retryWithOcr(j: Job): Promise<void> {
+  switchOcr(true);
+  await retryJob(j);
+}
+
 export async function dismiss(j: Job): Promise<void> {
   try {
     await api.dismissJob(j.id);
@@ -274,7 +281,7 @@ export async function dismiss(j: Job): Promise<void> {
 
 export async function addAddress(url: string): Promise<boolean> {
   try {
-    await api.addUrl(url);
+    await api.addUrl(url, ocrAsked());
   } catch (error) {
     notify('problem', sentenceOf(error));
     return false;

@@ -8,6 +8,7 @@ export interface PharosDocument {
   title: string;
   warning: string;
   picture_pages: string;
+  ocr?: string; /* languages in which its pictures were looked at for text */
   bytes: number;
   text_bytes: number;
   pages: number;
@@ -28,6 +29,7 @@ export interface Job {
   unit: string;
   bytes?: number;
   detail: string;
+  ocr?: string; /* languages in which its pictures are read */
   document: number | null;
   added_at?: number;
 }
@@ -177,6 +179,7 @@ export interface Status {
   reading: Reading | null;
   reading_failed?: string | null;
   run?: RunNow | null;
+  ocr?: { installed: boolean; languages: string[]; usual: string };
   watch?: { folders: string[]; message: string } | null;
   thinking?: { able: boolean; usual: boolean } | null;
   limits?: { upload_bytes: number; question_bytes: number; max_tokens: number };

@@ -3,8 +3,10 @@
 import { useState } from 'preact/hooks';
 import { bytes, capital, count, percent, plural } from '../format';
 import {
-  canRetry, dismiss, eraseDocument, include, mayManage, openPanel, packs, removeUpload, retryJob, retryUpload, status, type Upload,
+  canRetry, dismiss, eraseDocument, include, mayManage, openPanel, packs, removeUpload, retryJob, retryUpload, retryWithOcr, status,
+  type Upload,
 } from '../state';
+import { ocrInstalled } from '../ocr';
 import type { Job, PharosDocument } from '../types';
 import { Icon, type IconName } from './Icon';
 import { Sure } from './Sure';
@@ -77,7 +79,8 @@ export function DocumentRow({ d, asked }: { d: PharosDocument; asked: boolean })
         {d.picture_pages && (
           <p class="small caution">
             <Icon name="warn" />
-            Only pictures, not read: {/[,-]/.test(d.picture_pages) ? 'pages' : 'page'} {d.picture_pages}
+            {d.ocr ? 'Only pictures, OCR found no text' : 'Only pictures, not read'}: {/[,-]/.test(d.picture_pages) ? 'pages' : 'page'} {d.picture_pages}
+            {!d.ocr && ocrInstalled.value && mayManage.value && '. To read them, add the file again with the switch above.'}
           </p>
         )}
         {d.warning && <p class="small caution"><Icon name="warn" />{d.warning}</p>}
@@ -103,9 +106,9 @@ function jobText(j: Job): string {
     case 'fetching':
       return j.total ? `Fetching: ${bytes(j.done)} of ${bytes(j.total)}` : `Fetching: ${bytes(j.done)}`;
     case 'reading':
-      if (!j.done) return 'Reading'; // pages are counted from 1
+      if (!j.done && !j.total) return 'Reading';
       if (j.total && j.done >= j.total) return 'Read; its words are stored for the search';
-      if (j.unit === 'pages') return j.total ? `Reading page ${count(j.done)} of ${count(j.total)}` : `Reading page ${count(j.done)}`;
+      if (j.unit === 'pages') return j.total ? `Reading page ${count(j.done + 1)} of ${count(j.total)}` : `Reading page ${count(j.done + 1)}`;
       return j.total ? `Reading: ${percent(j.done / j.total)}` : 'Reading';
     case 'known':
       return 'Here already, nothing was stored';
@@ -123,6 +126,7 @@ function jobText(j: Job): string {
 export function JobRow({ j }: { j: Job }) {
   const folder = j.kind === 'watched' && status.value?.watch?.folders.includes(j.name) === true;
   const bad = j.state === 'failed' && !folder;
+  const pictures = bad && !j.ocr && ocrInstalled.value && /OCR/.test(j.detail) && canRetry(j) && mayManage.value;
   const ended = bad || j.state === 'known' || j.state === 'stopped' || j.state === 'removed';
   return (
     <li class="row">
@@ -133,6 +137,7 @@ export function JobRow({ j }: { j: Job }) {
           {j.total > 0 && !ended && <Advance share={j.done / j.total} label={`${j.name}: read`} />}
         </div>
         {j.detail && <p class={bad ? 'small reason' : 'small muted'}>{capital(j.detail)}</p>}
+        {pictures && <button type="button" onClick={() => void retryWithOcr(j)}>Read its pictures with OCR</button>}
         {j.kind === 'watched' && !folder && <p class="small muted">From a watched folder{bad && ': it is tried again when it changes'}</p>}
         {bad && j.kind !== 'watched' && !canRetry(j) && <p class="small muted">To try again, add the file again.</p>}
       </div>

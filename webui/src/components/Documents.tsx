@@ -7,6 +7,7 @@ import {
 } from '../state';
 import { DocumentRow, JobRow, UploadRow } from './DocumentRow';
 import { Meter } from './Meter';
+import { Ocr } from './Ocr';
 
 function Add() {
   const files = useRef<HTMLInputElement>(null);
@@ -28,6 +29,7 @@ function Add() {
         ref={folder} id="pick-folder" type="file" hidden aria-label="Folder to add" onChange={take}
         {...{ webkitdirectory: true }}
       />
+      <Ocr />
       <details>
         <summary>Add a page from the web</summary>
         <form
@@ -105,8 +107,8 @@ export function Documents() {
       ) : (
         loaded.value && (
           <p class="muted what-is-read">
-            PDF, Word, Excel, PowerPoint, OpenDocument, EPUB, HTML, Markdown, text and source code. Each is read
-            whole.
+            PDF, Word, Excel, PowerPoint, OpenDocument, EPUB, HTML, Markdown, text and source code, and pictures of text with
+            OCR. Each is read whole.
           </p>
         )
       )}

@@ -8,6 +8,7 @@ import { bytes, count, plural } from '../format';
 import { closePanel, documents, type PanelTarget } from '../state';
 import type { Segment } from '../types';
 import { Icon } from './Icon';
+import { PictureView } from './PictureView';
 
 const AROUND = 12000; /* bytes of text shown before and after the span */
 const MORE = 40000;
@@ -67,7 +68,7 @@ function Body({ s, target }: { s: Stretch; target: PanelTarget }) {
 
 type PdfComponent = ComponentType<{ target: PanelTarget; onFail: (message: string) => void }>;
 
-/* A PDF's page as it looks, or its text as it was read. */
+/* A page or picture as it looks, or its text as it was read. */
 function Ways({ asPage, onChoose }: { asPage: boolean; onChoose: (asPage: boolean) => void }) {
   return (
     <div class="ways" role="group" aria-label="Show the document as">
@@ -87,11 +88,12 @@ export function Panel({ target }: { target: PanelTarget }) {
   const [stretch, setStretch] = useState<Stretch | null>(null);
   const [failed, setFailed] = useState('');
   const isPdf = /^application\/pdf(\+gzip)?$/.test(d?.media_type ?? '') && d !== undefined && d.pages > 0;
-  const [asPage, setAsPage] = useState(isPdf);
+  const isPicture = /^image\/(png|jpeg)$/.test(d?.media_type ?? '');
+  const [asPage, setAsPage] = useState(isPdf || isPicture);
   const [pdfFailed, setPdfFailed] = useState('');
   const [Pdf, setPdf] = useState<PdfComponent | null>(null);
   useEffect(() => {
-    if (asPage && !Pdf) import('./PdfView').then((m) => setPdf(() => m.PdfView), () => noPage('This part of the page could not be loaded'));
+    if (asPage && isPdf && !Pdf) import('./PdfView').then((m) => setPdf(() => m.PdfView), () => noPage('This part of the page could not be loaded'));
   }, [asPage]);
   const noPage = (message: string) => {
     setPdfFailed(message);
@@ -117,7 +119,7 @@ export function Panel({ target }: { target: PanelTarget }) {
             {stretch ? ` · ${bytes(stretch.total)} of text` : ''}
           </p>
         </div>
-        {isPdf && !pdfFailed && <Ways asPage={asPage} onChoose={setAsPage} />}
+        {(isPdf || isPicture) && !pdfFailed && <Ways asPage={asPage} onChoose={setAsPage} />}
         <Original id={target.document} name={target.name} />
         <button type="button" class="quiet" aria-label="Close the document" title="Close (Esc)" onClick={closePanel}>
           <Icon name="close" />
@@ -125,7 +127,8 @@ export function Panel({ target }: { target: PanelTarget }) {
       </header>
       <div class="panel-body" tabIndex={0} role="region" aria-label={`${asPage ? 'Page' : 'Text'} of ${target.name}`}>
         {pdfFailed && <p class="caution"><Icon name="warn" />The page cannot be shown as it looks ({pdfFailed}); this is its text.</p>}
-        {asPage && (Pdf ? <Pdf target={target} onFail={noPage} /> : <p class="muted">Loading the page</p>)}
+        {asPage && isPicture && d && <PictureView target={target} type={d.media_type} onFail={noPage} />}
+        {asPage && isPdf && (Pdf ? <Pdf target={target} onFail={noPage} /> : <p class="muted">Loading the page</p>)}
         {failed && <p class="failure"><Icon name="warn" />{failed}</p>}
         {!asPage && !failed && !stretch && <p class="muted">Loading</p>}
         {!asPage && stretch && (

@@ -4,15 +4,11 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import { getDocument, GlobalWorkerOptions, type PDFDocumentProxy } from 'pdfjs-dist';
 import workerUrl from 'pdfjs-dist/build/pdf.worker.min.mjs?url';
 import * as api from '../api';
+import { useMarks } from '../marks';
 import type { PanelTarget } from '../state';
-import type { Segment } from '../types';
+import { Marks, type Size } from './Marks';
 
 GlobalWorkerOptions.workerSrc = workerUrl;
-
-interface Size {
-  width: number; /* points, as the page is looked at */
-  height: number;
-}
 
 const MOST_BYTES = 1 << 30; /* that a compressed file may become */
 
@@ -61,16 +57,8 @@ export function PdfView({ target, onFail }: Props) {
   const pdf = usePdf(target.document, onFail);
   const [page, setPage] = useState(target.page ?? 1);
   const [size, setSize] = useState<Size | null>(null);
-  const [segments, setSegments] = useState<Segment[]>([]);
+  const marks = useMarks(target);
   const canvas = useRef<HTMLCanvasElement>(null);
-  const first = useRef<HTMLDivElement>(null);
-
-  useEffect(() => {
-    if (target.start === undefined || target.end === undefined) return;
-    const stop = new AbortController();
-    api.getSegments(target.document, target.start, target.end, stop.signal).then(setSegments, () => undefined);
-    return () => stop.abort();
-  }, [target.document, target.start, target.end]);
 
   useEffect(() => {
     if (!pdf) return;
@@ -96,8 +84,7 @@ export function PdfView({ target, onFail }: Props) {
     };
   }, [pdf, page]);
 
-  const rects = segments.filter((s) => s.page === page).flatMap((s) => s.rects);
-  useEffect(() => first.current?.scrollIntoView({ block: 'center' }), [size, segments]);
+  const rects = marks.get(page) ?? [];
 
   if (!pdf) return <p class="muted">Loading the page</p>;
   return (
@@ -109,12 +96,7 @@ export function PdfView({ target, onFail }: Props) {
       </div>
       <div class="sheet-of-pdf">
         <canvas ref={canvas} role="img" aria-label={`Page ${page} of ${target.name}, as a picture. Its text is under Text.`} />
-        {size && rects.map(([x0, y0, x1, y1], i) => (
-          <div
-            key={i} ref={i === 0 ? first : undefined} class="rect"
-            style={{ '--x': x0 / size.width, '--y': y0 / size.height, '--w': (x1 - x0) / size.width, '--h': (y1 - y0) / size.height }}
-          />
-        ))}
+        {size && <Marks rects={rects} size={size} />}
       </div>
       {target.page !== page && rects.length === 0 && target.page && (
         <p><button type="button" onClick={() => setPage(target.page ?? 1)}>Back to the cited page</button></p>
