@@ -375,17 +375,19 @@ int main(int argc, char **argv) {
             check_topk(2, 1, 4400, 4399, 0, 33, threads, 1);
         }
         for (int kind = 0; kind < 8; kind++) { /* clusters: a number of scores that is none of 4, and the fallback */
-            check_topk(kind, 2, 5003, 5001, 1, 100, 128, 4);
+            check_topk(kind, 2, 5003, 5001, 1, 100, 128, kind % 2 ? 2 : 4);
             if (!small || kind % 3 == 0) check_topk(kind, 1, 8000, 7999, 0, 300, 128, 8);
         }
         check_topk(0, 3, 100, 40, 1, 64, 128, 8);
         check_topk(0, 1, 2000, 1999, 0, 200, 128, 3);
         for (int kind = 0; kind < 8 && !small; kind++) {
-            for (int parts = 0; parts <= 8; parts += 4) check_topk(kind, 3, 131072 - parts * 3, 131069, 1, 2048, 0, parts);
+            for (int parts = 0; parts <= 8; parts += 2) check_topk(kind, 3, 131072 - parts * 3, 131069, 1, 2048, 0, parts);
             check_topk(kind, 3, 131072, 131069, 1, 2048, kind & 1 ? 512 : 0, 1);
             check_topk(kind, 3, 2050, 2047, 1, 2048, 0, 0);
             check_topk(kind, 2, 6146, 6144, 1, 2048, 0, 1);
             check_topk(kind, 2, 6146, 6144, 1, 2048, 0, 8);
+            check_topk(kind, 9, 4000, 3980, 1, 2048, 0, 0); /* fewer than a block collects, and its last part empty */
+            check_topk(kind, 20, 9001, 8900, 1, 2048, 0, 0);
             check_topk(kind, 40, 66000, 65900, 1, 2048, 0, 0);
             check_topk(kind, 200, 20000, 19000, 1, 2048, 0, 0);
         }

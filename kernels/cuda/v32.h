@@ -80,8 +80,8 @@ typedef struct v32_topk {
     int32_t *position;  /* filled [n_row, n_select] */
     int32_t *count;     /* filled [n_row] */
     int threads;        /* of a block: a multiple of 128 up to 1024; 0 = a good number */
-    int parts;          /* 1: a block for each row; 2 to 8: a cluster of so many, where a row fits its registers;
-                           0 = a good number */
+    int parts;          /* 1: a block for each row; 2 to 7: a cluster of so many; 8: one that holds the row in registers,
+                           where it fits (otherwise 1); 0 = a good number */
 } v32_topk;
 cudaError_t v32_topk_launch(const v32_topk *a, cudaStream_t stream);
 

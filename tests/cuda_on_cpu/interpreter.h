@@ -99,6 +99,11 @@ static inline int atomicAdd(int *p, int v) {
     *p += v;
     return old;
 }
+static inline uint32_t atomicMax(uint32_t *p, uint32_t v) {
+    uint32_t old = *p;
+    if (v > old) *p = v;
+    return old;
+}
 static inline uint32_t atomicOr(uint32_t *p, uint32_t v) {
     uint32_t old = *p;
     *p |= v;
