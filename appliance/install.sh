@@ -8,7 +8,7 @@ libraries="libjansson-dev libsqlite3-dev libcurl4-openssl-dev libpcre2-dev libzi
   libmd4c-dev libmagic-dev libuchardet-dev libutf8proc-dev libsodium-dev libxxhash-dev libzstd-dev libseccomp-dev zlib1g-dev
   libmicrohttpd-dev libcmocka-dev"
 run="poppler-utils poppler-data ca-certificates"
-tests="clang libclang-rt-14-dev sqlite3 chromium"
+tests="clang libclang-rt-14-dev sqlite3 chromium tesseract-ocr tesseract-ocr-eng"
 
 # The page is built with Node; one that was installed by other means will do.
 command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 || build="$build nodejs npm"
