@@ -43,6 +43,10 @@ static void make_key(engine *e) {
     int32_t numbers[] = {PROMPT_TEMPLATE_VERSION, ENGINE_NUMERICS_VERSION, (int32_t)e->precision,
                          e->forward.topk, e->forward.dense};
     crypto_generichash_update(&h, (const uint8_t *)numbers, sizeof numbers);
+    if (e->keys.type == KERN_FP8) {
+        int32_t type = e->keys.type; /* int8 keys take the same room */
+        crypto_generichash_update(&h, (const uint8_t *)&type, sizeof type);
+    }
     if (e->forward.fault) {
         int32_t fault = e->forward.fault; /* what it reads must never be taken for sound */
         crypto_generichash_update(&h, (const uint8_t *)&fault, sizeof fault);
@@ -136,8 +140,8 @@ int engine_open_bare(engine **out, const engine_options *o, ph_error *err) {
     }
     e->most_topk = topk;
     e->latents = (kern_latents){.type = keep, .kv_lora = c.kv_lora, .rope = c.rope};
-    e->keys =
-        (kern_index_keys){.type = o->precision == ENGINE_EXACT ? KERN_F32 : KERN_I8, .dim = c.index_dim};
+    kern_type eight = e->kern->index_type ? e->kern->index_type(e->kern, c.index_heads, c.index_dim) : KERN_I8;
+    e->keys = (kern_index_keys){.type = o->precision == ENGINE_EXACT ? KERN_F32 : eight, .dim = c.index_dim};
     bool power_of_two = (c.index_dim & (c.index_dim - 1)) == 0;
     e->forward = (forward_engine){.model = &e->model,
                                   .kern = e->kern,
@@ -146,7 +150,7 @@ int engine_open_bare(engine **out, const engine_options *o, ph_error *err) {
                                   .topk = topk,
                                   .dense = o->dense,
                                   .fault = o->fault,
-                                  .hadamard = e->keys.type == KERN_I8 && power_of_two};
+                                  .hadamard = e->keys.type != KERN_F32 && power_of_two};
     make_key(e);
     *out = e;
     return PH_OK;
@@ -250,7 +254,7 @@ size_t engine_context_bytes(const engine *e, int64_t n_tok) {
         bytes += (size_t)n_tok * latent;
         if (!c->index_full[i]) continue;
         bytes += e->kern->index_key_bytes(e->keys.type, c->index_dim, n_tok);
-        if (e->keys.type == KERN_I8) bytes += (size_t)n_tok * sizeof(float);
+        if (e->keys.type != KERN_F32) bytes += (size_t)n_tok * sizeof(float);
     }
     return bytes;
 }

@@ -58,6 +58,15 @@ static row_range selecting_rows(const forward_engine *f, const forward_step *ste
     return (row_range){first, rest < 0 ? 0 : rest < each ? rest : each};
 }
 
+/* ---- lanes: what does not need each other (kernels.h) ---- */
+
+static void lane(const forward_engine *f, int n) {
+    if (f->kern->lane) f->kern->lane(f->kern, n);
+}
+static void join_lanes(const forward_engine *f) {
+    if (f->kern->join) f->kern->join(f->kern);
+}
+
 /* ---- the pass ---- */
 
 static void embed(const forward_engine *f, const forward_step *step) {
@@ -86,7 +95,22 @@ static void multiply(const forward_engine *f, const kern_matrix *w, const float 
         &(kern_matmul){.w = w, .x = x, .y = y, .x_stride = x_stride, .y_stride = y_stride, .n_tok = n_tok});
 }
 
-/* Queries: q = q_b norm(q_a x), rotated; the part without position goes into latent space, head by head. */
+/* What both kinds of queries are made from: norm(q_a x). */
+static void low_rank_queries(const forward_engine *f, const layer_weights *w, int n_tok) {
+    const model_config *c = &f->model->config;
+    scratch *s = f->scratch;
+    multiply(f, w->q_a, s->norm, c->hidden, s->q_a, c->q_lora, n_tok);
+    f->kern->rmsnorm(f->kern, &(kern_rmsnorm){.x = s->q_a,
+                                              .weight = w->q_a_norm,
+                                              .y = s->q_a,
+                                              .x_stride = c->q_lora,
+                                              .y_stride = c->q_lora,
+                                              .n_tok = n_tok,
+                                              .dim = c->q_lora,
+                                              .eps = LORA_NORM_EPS});
+}
+
+/* Queries: q = q_b of those, rotated; the part without position goes into latent space, head by head. */
 static void attention_queries(const forward_engine *f, const layer_weights *w, const forward_step *step) {
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
@@ -94,15 +118,6 @@ static void attention_queries(const forward_engine *f, const layer_weights *w, c
     int n = step->n_tok, heads = f->model->share.heads, head = c->nope + c->rope;
     int64_t row = (int64_t)heads * head, latent_row = (int64_t)heads * c->kv_lora;
 
-    multiply(f, w->q_a, s->norm, c->hidden, s->q_a, c->q_lora, n);
-    k->rmsnorm(k, &(kern_rmsnorm){.x = s->q_a,
-                                  .weight = w->q_a_norm,
-                                  .y = s->q_a,
-                                  .x_stride = c->q_lora,
-                                  .y_stride = c->q_lora,
-                                  .n_tok = n,
-                                  .dim = c->q_lora,
-                                  .eps = LORA_NORM_EPS});
     multiply(f, w->q_b, s->q_a, c->q_lora, s->q, row, n);
     k->rope(k, &(kern_rope){.x = s->q + c->nope,
                             .tok_stride = row,
@@ -186,19 +201,29 @@ static selection selection_of(const forward_engine *f, const forward_step *step,
                        t->index_w + from * heads};
 }
 
-/* The lightning indexer's new keys, and queries and weights of the rows that are selected for here. */
-static void index_project(const forward_engine *f, const layer_weights *w, const forward_step *step,
-                          int layer) {
+/* The lightning indexer's rotation; then, where the cache rounds, the transform that spreads a row's outliers. */
+static void index_turn(const forward_engine *f, const forward_step *step, float *x, row_range rows, int heads) {
+    const model_config *c = &f->model->config;
+    kern *k = f->kern;
+    int dim = c->index_dim;
+    k->rope(k, &(kern_rope){.x = x,
+                            .tok_stride = (int64_t)heads * dim,
+                            .head_stride = dim,
+                            .freq = f->scratch->freq,
+                            .n_tok = rows.n,
+                            .n_head = heads,
+                            .n_rot = c->rope,
+                            .pos0 = step->pos0 + rows.first,
+                            .layout = c->index_rope});
+    if (f->hadamard) k->hadamard(k, &(kern_hadamard){.x = x, .n_row = (int64_t)rows.n * heads, .dim = dim});
+}
+
+/* The indexer's new keys. */
+static void append_index_keys(const forward_engine *f, const layer_weights *w, const forward_step *step, int layer) {
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
     kern *k = f->kern;
-    selection to = selection_of(f, step, layer);
-    row_range own = selecting_rows(f, step);
     int n = step->n_tok, dim = c->index_dim;
-    int64_t row = (int64_t)c->index_heads * dim;
-    float *queries = to.index_q + own.first * row;
-
-    if (own.n) multiply(f, w->index_q, s->q_a + (int64_t)own.first * c->q_lora, c->q_lora, queries, row, own.n);
     multiply(f, w->index_k, s->norm, c->hidden, s->index_k, dim, n);
     k->layernorm(k, &(kern_layernorm){.x = s->index_k,
                                       .weight = w->index_k_norm,
@@ -207,32 +232,31 @@ static void index_project(const forward_engine *f, const layer_weights *w, const
                                       .n_tok = n,
                                       .dim = dim,
                                       .eps = LORA_NORM_EPS});
-    kern_rope rope = {.x = queries,
-                      .tok_stride = row,
-                      .head_stride = dim,
-                      .freq = s->freq,
-                      .n_tok = own.n,
-                      .n_head = c->index_heads,
-                      .n_rot = c->rope,
-                      .pos0 = step->pos0 + own.first,
-                      .layout = c->index_rope};
-    if (own.n) k->rope(k, &rope);
-    rope.x = s->index_k;
-    rope.tok_stride = rope.head_stride = dim;
-    rope.n_tok = n;
-    rope.n_head = 1;
-    rope.pos0 = step->pos0;
-    k->rope(k, &rope);
-    if (f->hadamard) {
-        if (own.n) k->hadamard(k, &(kern_hadamard){.x = queries, .n_row = (int64_t)own.n * c->index_heads, .dim = dim});
-        k->hadamard(k, &(kern_hadamard){.x = s->index_k, .n_row = n, .dim = dim});
-    }
-    if (own.n)
-        multiply(f, w->index_w, s->norm + (int64_t)own.first * c->hidden, c->hidden,
-                 to.index_w + (int64_t)own.first * c->index_heads, c->index_heads, own.n);
+    index_turn(f, step, s->index_k, (row_range){0, n}, 1);
     k->index_append(k,
                     &(kern_index_append){
                         .cache = cache_of(f, step)->keys[layer], .k = s->index_k, .pos0 = step->pos0, .n_tok = n});
+}
+
+/* Index queries of the rows that are selected for here. */
+static void index_queries(const forward_engine *f, const layer_weights *w, const forward_step *step, int layer) {
+    const model_config *c = &f->model->config;
+    row_range own = selecting_rows(f, step);
+    int64_t row = (int64_t)c->index_heads * c->index_dim;
+    float *queries = selection_of(f, step, layer).index_q + own.first * row;
+    if (!own.n) return;
+    multiply(f, w->index_q, f->scratch->q_a + (int64_t)own.first * c->q_lora, c->q_lora, queries, row, own.n);
+    index_turn(f, step, queries, own, c->index_heads);
+}
+
+/* And how much each of their heads counts. */
+static void index_weights(const forward_engine *f, const layer_weights *w, const forward_step *step, int layer) {
+    const model_config *c = &f->model->config;
+    row_range own = selecting_rows(f, step);
+    float *weights = selection_of(f, step, layer).index_w + (int64_t)own.first * c->index_heads;
+    if (own.n)
+        multiply(f, w->index_w, f->scratch->norm + (int64_t)own.first * c->hidden, c->hidden, weights, c->index_heads,
+                 own.n);
 }
 
 /* Every rank gets the rows that the others selected for. */
@@ -356,7 +380,8 @@ static void attend(const forward_engine *f, const forward_step *step, int layer)
                             .n_head = heads,
                             .n_select = f->topk,
                             .scale = c->softmax_scale,
-                            .out = s->attended};
+                            .out = s->attended,
+                            .session = step->session};
     if (rows.n_tok > 0) f->kern->sparse_mla(f->kern, &rows);
     if (!step->trace) return;
     /* The traced row by itself: what it attends to is worth counting, the others' is not. */
@@ -380,9 +405,21 @@ static void attention(const forward_engine *f, const layer_weights *w, const for
     int64_t latent_row = (int64_t)heads * c->kv_lora, value_row = (int64_t)heads * c->v_dim;
 
     norm_rows(f, s->x, w->attn_norm, s->norm, n);
-    attention_queries(f, w, step);
+    lane(f, 1);
     append_latents(f, w, step, layer);
-    if (w->index_q) index_project(f, w, step, layer);
+    if (w->index_q) {
+        lane(f, 2);
+        append_index_keys(f, w, step, layer);
+        lane(f, 3);
+        index_weights(f, w, step, layer);
+    }
+    lane(f, 0);
+    low_rank_queries(f, w, n);
+    lane(f, 3);
+    attention_queries(f, w, step);
+    lane(f, 0);
+    if (w->index_q) index_queries(f, w, step, layer);
+    join_lanes(f);
     if (!f->dense) select_positions(f, w, step, layer);
     attend(f, step, layer);
     if (f->no_attention) return;
@@ -410,8 +447,11 @@ static void mlp_into(const forward_engine *f, const mlp_weights *w, int64_t widt
                      int n_tok, bool accumulate) {
     scratch *s = f->scratch;
     int hidden = f->model->config.hidden;
-    multiply(f, w->gate, x, hidden, s->gate, width, n_tok);
+    lane(f, 1);
     multiply(f, w->up, x, hidden, s->up, width, n_tok);
+    lane(f, 0);
+    multiply(f, w->gate, x, hidden, s->gate, width, n_tok);
+    join_lanes(f);
     f->kern->swiglu(f->kern,
                     &(kern_swiglu){.gate = s->gate, .up = s->up, .y = s->gate, .n = (int64_t)n_tok * width});
     f->kern->matmul(f->kern, &(kern_matmul){.w = w->down,
@@ -511,12 +551,12 @@ static void show_hidden(const forward_engine *f, const forward_step *step, int i
         step->probe->hidden(step->probe->user, i, rows, step->n_tok, step->pos0);
 }
 
-void forward(const forward_engine *f, const forward_step *step) {
+/* From the embeddings to the logits, all in the backend's memory. */
+static void run_layers(const forward_engine *f, const forward_step *step) {
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
     int n = step->n_tok;
 
-    embed(f, step);
     show_hidden(f, step, 0, s->x);
     for (int i = 0; i < c->layers; i++) {
         const layer_weights *w = &f->model->layers[i];
@@ -532,9 +572,43 @@ void forward(const forward_engine *f, const forward_step *step) {
     if (step->logits) {
         norm_rows(f, s->x + (size_t)(n - 1) * c->hidden, f->model->final_norm, s->norm, 1);
         head_logits(f, s->norm);
-        if (leads(f)) f->kern->copy_out(f->kern, step->logits, s->logits, (size_t)c->vocab * sizeof(float));
     }
-    if (step->trace && leads(f)) finish_trace(f, step->trace);
+}
+
+/* Everything but the position that run_layers' operations depend on (kernels.h, step_begin). */
+typedef struct step_key {
+    const void *latents; /* names the caches */
+    const void *trace;   /* the memory that selections go into, or NULL */
+    int64_t topk, dense, session, logits;
+} step_key;
+
+/* A step that is likely to come again with another token: a backend may have a short way for it. Restrictions and
+ * probes are passed by value; exchanges between ranks are not part of what a backend keeps. */
+static bool may_come_again(const forward_engine *f, const forward_step *step) {
+    return f->kern->step_begin && step->n_tok == 1 && !step->allow && !step->probe && !f->group && !f->fault;
+}
+
+void forward(const forward_engine *f, const forward_step *step) {
+    kern *k = f->kern;
+    embed(f, step);
+    if (!may_come_again(f, step)) {
+        run_layers(f, step);
+    } else {
+        step_key key = {.latents = step->cache[0].latents[0].rows,
+                        .trace = step->trace ? step->trace->device.memory : NULL,
+                        .topk = f->topk,
+                        .dense = f->dense,
+                        .session = step->session,
+                        .logits = step->logits != NULL};
+        if (k->step_begin(k, &key, sizeof key, step->pos0)) {
+            run_layers(f, step);
+            if (!k->step_end(k)) run_layers(f, step);
+        }
+    }
+    if (!leads(f)) return;
+    if (step->logits)
+        k->copy_out(k, step->logits, f->scratch->logits, (size_t)f->model->config.vocab * sizeof(float));
+    if (step->trace) finish_trace(f, step->trace);
 }
 
 /* ---- working memory ---- */

@@ -51,6 +51,7 @@ typedef struct forward_step {
     const int32_t *tokens; /* [n_tok], each below vocab; n_tok at most the working memory's chunk */
     int n_tok;
     int64_t pos0;            /* tokens before these are in the cache already */
+    bool session;            /* of a session, not into a context (kern_sparse_mla) */
     const kern_range *allow; /* NULL = every position may be selected */
     int n_allow;
     float *logits;       /* [vocab] of the last row, filled, or NULL */

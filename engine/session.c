@@ -143,6 +143,7 @@ int session_feed(session *s, const int32_t *tokens, int64_t n, engine_progress p
     s->has_logits = false;
     forward_step step = {.cache = s->view.cache,
                          .pos0 = s->length,
+                         .session = true,
                          .allow = s->allow,
                          .n_allow = s->n_allow,
                          .logits = s->logits,

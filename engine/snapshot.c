@@ -65,7 +65,7 @@ static int layout_make(snapshot_layout *l, int64_t capacity, const model_config 
         bytes[0] = SNAPSHOT_BLOCK * latent_row;
         if (!c->index_full[i]) continue;
         bytes[1] = k->index_key_bytes(keys.type, keys.dim, SNAPSHOT_BLOCK);
-        bytes[2] = keys.type == KERN_I8 ? SNAPSHOT_BLOCK * sizeof(float) : 0;
+        bytes[2] = keys.type != KERN_F32 ? SNAPSHOT_BLOCK * sizeof(float) : 0;
     }
     for (int i = 0; i < l->n_region; i++) l->tail_bytes += l->block_bytes[i];
     l->sums_at = 3 * PAGE;

@@ -6,6 +6,9 @@
  * Promises that every backend keeps:
  *  - A row's result does not depend on how many rows are in the call, nor on the number of threads: chunked
  *    prefill, one-token decode and a restored snapshot give identical bits. (On a GPU too: cuda/NOTES.md says how.)
+ *    One operation has two forms, on one kind of GPU and for V3.2's dimensions: kern_sparse_mla.session. There what
+ *    is read into a context has the same bits in whatever chunks it is read, and what a session is fed and writes has
+ *    too; the same token read by the one and by the other may differ in the last bits.
  *  - Activations are fp32. Matrices and caches have the format they were made with.
  *  - Equal index scores are ordered by position: the earlier one wins.
  *  - Arrays are row-major; a shape comment [a, b] means a rows of b contiguous elements.
@@ -186,10 +189,11 @@ typedef struct kern_latents {
 } kern_latents;
 
 /* The index key cache. F32: rows [capacity, dim]. I8: `keys` is a backend-defined blocked layout of
- * kern->index_key_bytes() and `scale` one factor a key; a block only partly filled is valid. */
+ * kern->index_key_bytes() and `scale` one factor a key; a block only partly filled is valid. FP8, where index_type says
+ * so: rows [capacity, dim] of e4m3 with a factor each, a power of two as in the release. */
 typedef struct kern_index_keys {
     void *keys;
-    float *scale; /* [capacity], I8 only */
+    float *scale; /* [capacity], I8 and FP8 */
     kern_type type;
     int dim;
 } kern_index_keys;
@@ -258,6 +262,7 @@ typedef struct kern_sparse_mla {
     float scale;
     float *out;              /* filled [n_tok, n_head, kv_lora] */
     float *mass;             /* filled [n_tok, n_select]: mean over heads of p, or NULL */
+    bool session;            /* the rows are a session's, not a context's: a backend may cut their lists differently */
 } kern_sparse_mla;
 
 /* The same over every position up to pos0 + t (or the allowed ones): for comparison, and for dense models. */
@@ -301,6 +306,20 @@ struct kern {
      * then, without waiting for what was asked for since, which must not write there. */
     void (*mark)(kern *k);
     void (*copy_out_marked)(kern *k, void *to_host, const void *from, size_t bytes);
+    /* Steps that come again, as a decoding step does for each token. Between step_begin and step_end only operations,
+     * zero and copy are asked for, and nothing that they say depends on anything but `key` and pos0, the position of
+     * the step's one token, which their own positions move along with. step_begin false: the step is done, from what was
+     * kept of an earlier one with the same key, and nothing is to be asked for. step_end false: nothing is done yet, and
+     * everything is to be asked for once more, outside. Results are those of asking one by one, to the bit. What is
+     * kept does not outlive memory that is freed. NULL where a backend has no such thing. */
+    bool (*step_begin)(kern *k, const void *key, size_t key_bytes, int64_t pos0);
+    bool (*step_end)(kern *k);
+    /* Within such a step: what follows goes into lane 0, 1, 2 or 3. A lane's work is done in order, begins after what lane
+     * 0 had been asked for when the lane was chosen, and may run beside that of the others until `join`, after which
+     * all goes on in lane 0. Only rope, norms, hadamard, swiglu, matmul, matmul_each and appends go beside
+     * lane 0. Elsewhere this says nothing. NULL like the above. */
+    void (*lane)(kern *k, int lane);
+    void (*join)(kern *k);
     void (*wait)(kern *k); /* until everything asked for so far is done; for clocks */
     /* Whether everything so far went well: a device can be lost. After a failure results are worthless. */
     int (*status)(kern *k, ph_error *err);
@@ -334,6 +353,8 @@ struct kern {
     void (*sparse_mla)(kern *k, const kern_sparse_mla *a);
     void (*dense_mla)(kern *k, const kern_dense_mla *a);
 
+    /* The 8-bit type that index keys of this shape are best held in; NULL = I8 always. */
+    kern_type (*index_type)(const kern *k, int n_head, int dim);
     /* Bytes of kern_index_keys.keys for `capacity` keys, without the scales. A multiple of 64. */
     size_t (*index_key_bytes)(kern_type type, int dim, int64_t capacity);
     /* A name for the byte layout of the caches ("i8x16", say): part of a snapshot's key. */

@@ -194,6 +194,90 @@ static void two_runs_write_the_same(void **state) {
     assert_true(same > 0);
 }
 
+/* What a session writes, with all that a trace says of it. */
+typedef struct written {
+    int n;
+    int32_t token[96];
+    uint64_t trace[96]; /* checksums of counts, positions, scores and masses */
+    float logits[TINY_VOCAB];
+} written;
+
+static uint64_t add_bytes(uint64_t sum, const void *p, size_t n) {
+    for (size_t i = 0; i < n; i++) sum = (sum ^ ((const uint8_t *)p)[i]) * 0x100000001b3u;
+    return sum;
+}
+
+static int keep_written(void *user, const generate_step *step) {
+    written *w = user;
+    uint64_t sum = 0xcbf29ce484222325u;
+    for (int l = 0; l < step->n_layers; l++) {
+        const trace_layer *t = &step->layers[l];
+        size_t n = (size_t)t->count;
+        sum = add_bytes(sum, &t->count, sizeof t->count);
+        sum = add_bytes(sum, t->position, n * sizeof *t->position);
+        sum = add_bytes(sum, t->mass, n * sizeof *t->mass);
+        if (t->score) sum = add_bytes(sum, t->score, n * sizeof *t->score);
+    }
+    w->trace[w->n] = sum;
+    w->token[w->n++] = step->token;
+    return 0;
+}
+
+enum steps { ONE_BY_ONE, AS_GRAPHS, AS_CHAINS };
+
+/* Two sessions in turns on one context, so that kept steps take turns too; one rewinds. Without the table's entries
+ * everything is asked for one by one. */
+static void write_two(enum steps how, int64_t length, bool dense, engine_precision precision, written out[2]) {
+    engine *e = open_engine("cuda", 0, precision);
+    kern *k = engine_kernels(e);
+    if (how == ONE_BY_ONE) k->step_begin = NULL;
+    if (how == AS_CHAINS) k->lane = NULL;
+    engine_set_dense(e, dense);
+    context *c = read_context(e, NULL, length, NULL);
+    session *s[2] = {NULL, NULL};
+    memset(out, 0, 2 * sizeof *out);
+    for (int i = 0; i < 2; i++) {
+        MUST(session_open(&s[i], c, &err));
+        MUST(session_feed(s[i], tokens + 20 * i, 5 + i, NULL, NULL, &err));
+    }
+    for (int turn = 0; turn < 4; turn++)
+        for (int i = 0; i < 2; i++)
+            MUST(session_generate(s[i],
+                                  &(generate_options){.max_tokens = 10 + turn,
+                                                      .trace = true,
+                                                      .ignore_eos = true,
+                                                      .temperature = 0.7,
+                                                      .seed = (uint64_t)(turn + 1),
+                                                      .step = keep_written,
+                                                      .user = &out[i]},
+                                  NULL, &err));
+    MUST(session_rewind(s[0], length + 9, &err));
+    MUST(session_feed(s[0], tokens, 1, NULL, NULL, &err)); /* one token, by itself */
+    MUST(session_feed(s[0], tokens + 1, 1, NULL, NULL, &err));
+    for (int i = 0; i < 2; i++) {
+        memcpy(out[i].logits, session_logits(s[i]), sizeof out[i].logits);
+        session_close(s[i]);
+    }
+    context_close(c);
+    engine_close(e);
+}
+
+static void steps_that_are_kept_are_steps(void **state) {
+    (void)state;
+    static const int64_t lengths[] = {3, 700};
+    for (int i = 0; i < 6; i++) {
+        bool dense = i >= 4;
+        engine_precision precision = i % 4 >= 2 ? ENGINE_EXACT : ENGINE_FAST;
+        written want[2], got[2];
+        write_two(ONE_BY_ONE, lengths[i % 2], dense, precision, want);
+        assert_true(want[0].n == 46 && want[1].n == 46);
+        for (enum steps how = AS_GRAPHS; how <= AS_CHAINS; how++) {
+            write_two(how, lengths[i % 2], dense, precision, got);
+            assert_same_bytes(got, want, sizeof want);
+        }
+    }
+}
+
 /* A snapshot of the one is not taken for the other's: it says why, and is read again. */
 static void other_backends_snapshots_are_refused(void **state) {
     (void)state;
@@ -273,6 +357,7 @@ int main(void) {
         cmocka_unit_test(restored_is_fresh),
         cmocka_unit_test(sessions_stand_beside_each_other),
         cmocka_unit_test(two_runs_write_the_same),
+        cmocka_unit_test(steps_that_are_kept_are_steps),
         cmocka_unit_test(other_backends_snapshots_are_refused),
         cmocka_unit_test(no_room_is_told_and_the_processor_works),
         cmocka_unit_test(names_of_devices),

@@ -15,7 +15,7 @@ enum kind { RANDOM, MANY_TIES, ALL_EQUAL, RISING, FALLING, SPECIAL, KINDS };
 static kern_index_keys make_cache(kern *k, kern_type type, const fixture *f) {
     kern_index_keys c = {.type = type, .dim = f->dim};
     assert_int_equal(k->alloc(k, &c.keys, k->index_key_bytes(type, f->dim, f->n_key), NULL), PH_OK);
-    if (type == KERN_I8) assert_int_equal(k->alloc(k, (void **)&c.scale, (size_t)f->n_key * 4, NULL), PH_OK);
+    if (type != KERN_F32) assert_int_equal(k->alloc(k, (void **)&c.scale, (size_t)f->n_key * 4, NULL), PH_OK);
     return c;
 }
 
@@ -43,7 +43,7 @@ static fixture make_fixture(enum kind kind, kern_type type, int64_t n_key, int n
         f.w[(int64_t)(n_tok - 1) * n_head] = NAN;
     }
     f.g = make_cache(gpu, type, &f);
-    f.c = make_cache(cpu, type, &f);
+    f.c = make_cache(cpu, type == KERN_FP8 ? KERN_F32 : type, &f); /* FP8 is the GPU's alone */
     float *dk = floats_to_gpu(f.k, n_key * dim);
     for (int64_t pos = 0; pos < n_key;) { /* in uneven calls */
         int n = test_between(1, 900);
@@ -227,6 +227,90 @@ static void fp32_is_near_and_sorted(void **state) {
     }
 }
 
+/* e4m3 with a power of two for the row, as the release rounds index queries and keys. */
+static float coded(const float *x, float *out, int dim) {
+    double amax = 1e-4;
+    for (int i = 0; i < dim; i++) amax = fmax(amax, fabs((double)x[i]));
+    double s = exp2(ceil(log2((double)((float)amax / 448.0f))));
+    for (int i = 0; i < dim; i++) {
+        double v = fabs((double)x[i]) / s, unit = v < 0x1p-6 ? 0x1p-9 : exp2(floor(log2(v)) - 3);
+        out[i] = (float)copysign(fmin(nearbyint(v / unit) * unit, 448), (double)x[i]);
+    }
+    return (float)s;
+}
+
+/* The scores that FP8 queries and keys give, in double. */
+static void coded_scores(const fixture *f, int t, double *score, double *size) {
+    float *q = test_array((int64_t)f->n_head * f->dim), *k = test_array(f->dim), *w = test_array(f->n_head);
+    for (int h = 0; h < f->n_head; h++) {
+        int64_t row = (int64_t)t * f->n_head + h;
+        w[h] = coded(f->q + row * f->dim, q + h * f->dim, f->dim) * f->w[row];
+    }
+    *size = 0;
+    for (int64_t s = 0; s < f->n_key; s++) {
+        double factor = (double)coded(f->k + s * f->dim, k, f->dim), sum = 0, all = 0;
+        for (int h = 0; h < f->n_head; h++) {
+            double dot = 0;
+            for (int d = 0; d < f->dim; d++) dot += (double)q[h * f->dim + d] * (double)k[d];
+            sum += (double)w[h] * fmax(dot, 0);
+            all += fabs((double)w[h] * dot);
+        }
+        score[s] = sum * factor;
+        *size = fmax(*size, all * factor);
+    }
+    free(q), free(k), free(w);
+}
+
+/* Where a GPU holds V3.2's index keys in FP8: scores near those in double, the best of the GPU's own scores exactly,
+ * and the same for a row alone and among others. */
+static void fp8_is_near_and_sorted(void **state) {
+    (void)state;
+    static const int shapes[][3] = {{3, 3, 2}, {70, 4, 16}, {700, 40, 64}, {5000, 3, 2048}, {20000, 70, 2048}};
+    if (!gpu->index_type || gpu->index_type(gpu, 64, 128) != KERN_FP8) {
+        print_message("this device has int8 index keys only: skipped\n");
+        skip();
+    }
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const int *s = shapes[i], n_select = s[2];
+        if (test_too_big((double)s[0] * s[1] * 64 * 128)) continue;
+        fixture f = make_fixture(i % 2 ? MANY_TIES : RANDOM, KERN_FP8, s[0], s[1], 64, 128);
+        kern_range allow[2] = {{s[0] / 9, s[0] / 3}, {s[0] / 2, INT64_MAX}};
+        for (int limit = 0; limit < 2; limit++) {
+            selection a = select_on(gpu, &f, 0, f.n_tok, n_select, limit ? allow : NULL, limit ? 2 : 0, true);
+            for (int t = 0; t < f.n_tok; t += 1 + f.n_tok / 3) {
+                float *got = scores_of(gpu, &f, t);
+                double *want = test_bytes((size_t)f.n_key * sizeof *want), size;
+                coded_scores(&f, t, want, &size);
+                for (int64_t p = 0; p < f.n_key; p++)
+                    if (!(fabs((double)got[p] - want[p]) <= 1e-4 * size))
+                        fail_msg("token %d, key %lld: %g, want %g", t, (long long)p, (double)got[p], want[p]);
+                int visible = (int)(f.n_key - f.n_tok + t + 1), n = 0;
+                ranked *r = test_bytes((size_t)visible * sizeof *r);
+                for (int p = 0; p < visible; p++)
+                    if (!limit || (p >= allow[0].start && p < allow[0].end) || p >= allow[1].start)
+                        r[n++] = (ranked){got[p], p};
+                qsort(r, (size_t)n, sizeof *r, by_rank);
+                if (n > n_select) n = n_select;
+                assert_int_equal(a.count[t], n);
+                char *in = calloc((size_t)visible, 1);
+                for (int j = 0; j < n; j++) in[r[j].position] = 1;
+                for (int j = 0; j < n; j++) {
+                    int64_t at = (int64_t)t * n_select + j;
+                    assert_true(in[a.position[at]] && (!j || a.position[at] > a.position[at - 1]));
+                    assert_true(a.score[at] == got[a.position[at]]);
+                }
+                selection alone = select_on(gpu, &f, t, 1, n_select, limit ? allow : NULL, limit ? 2 : 0, true);
+                selection part = {a.position + (int64_t)t * n_select, a.count + t, a.score + (int64_t)t * n_select};
+                assert_same_selection(&alone, &part, 1, n_select);
+                forget(&alone);
+                free(got), free(want), free(r), free(in);
+            }
+            forget(&a);
+        }
+        drop(&f);
+    }
+}
+
 int main(void) {
     int code = test_cuda_begin();
     if (code) return code;
@@ -234,6 +318,7 @@ int main(void) {
         cmocka_unit_test(int8_is_the_cpus_to_the_bit),
         cmocka_unit_test(a_row_does_not_depend_on_its_company),
         cmocka_unit_test(fp32_is_near_and_sorted),
+        cmocka_unit_test(fp8_is_near_and_sorted),
     };
     code = cmocka_run_group_tests(tests, NULL, NULL);
     test_cuda_end();

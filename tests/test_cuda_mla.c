@@ -58,10 +58,11 @@ static double tolerance_of(kern_type type) {
 static const int SPARSE[][6] = {{1, 1, 1, 16, 2, 3},          {40, 7, 3, 24, 16, 63},      {300, 5, 8, 128, 32, 129},
                                 {300, 3, 16, 32, 16, 64},     {200, 1, 40, 64, 64, 130},   {90, 2, 4, 30, 10, 7},
                                 {3000, 400, 8, 128, 32, 512}, {64, 1, 17, 160, 32, 16},    {130, 2, 128, 48, 16, 100},
-                                {5000, 3, 128, 512, 64, 2048}, {2000, 9, 20, 256, 64, 700}, {700, 5, 6, 520, 24, 300}};
+                                {5000, 3, 128, 512, 64, 2048}, {2000, 9, 20, 256, 64, 700}, {700, 5, 6, 520, 24, 300},
+                                {300, 6, 64, 512, 64, 130},  {300, 6, 64, 512, 64, 130}, {2100, 40, 128, 512, 64, 2048}};
 
 static kern_sparse_mla sparse_call(const fixture *f, int t0, int n, const int32_t *position, const int32_t *count,
-                                   int n_select, bool on_gpu) {
+                                   int n_select, bool session, bool on_gpu) {
     int64_t row = (int64_t)f->n_head * f->g.kv_lora;
     size_t out = (size_t)(n * row) * 4, mass = (size_t)n * (size_t)n_select * 4;
     return (kern_sparse_mla){.cache = on_gpu ? f->g : f->c,
@@ -75,6 +76,7 @@ static kern_sparse_mla sparse_call(const fixture *f, int t0, int n, const int32_
                              .n_head = f->n_head,
                              .n_select = n_select,
                              .scale = 0.11f,
+                             .session = session,
                              .out = on_gpu ? poison_gpu(out) : test_bytes(out),
                              .mass = on_gpu ? poison_gpu(mass) : test_bytes(mass)};
 }
@@ -84,6 +86,7 @@ static void sparse_is_right(void **state) {
     for (size_t i = 0; i < sizeof SPARSE / sizeof *SPARSE * 2; i++) {
         const int *s = SPARSE[i / 2];
         kern_type type = i % 2 ? KERN_BF16 : KERN_F32;
+        bool session = i / 2 % 2; /* V3.2's shape has a form for each */
         int n_select = s[5];
         if (test_too_big((double)s[1] * s[2] * (s[3] + s[4]) * n_select)) continue;
         fixture f = make_fixture(type, s[0], s[1], s[2], s[3], s[4]);
@@ -98,8 +101,8 @@ static void sparse_is_right(void **state) {
             if (t == 4) count[t] = 0;
         }
         int32_t *dp = to_gpu(position, cells * 4), *dc = to_gpu(count, (size_t)f.n_tok * 4);
-        kern_sparse_mla g = sparse_call(&f, 0, f.n_tok, dp, dc, n_select, true),
-                        c = sparse_call(&f, 0, f.n_tok, position, count, n_select, false);
+        kern_sparse_mla g = sparse_call(&f, 0, f.n_tok, dp, dc, n_select, session, true),
+                        c = sparse_call(&f, 0, f.n_tok, position, count, n_select, session, false);
         gpu->sparse_mla(gpu, &g);
         cpu->sparse_mla(cpu, &c);
         int64_t row = (int64_t)f.n_head * f.g.kv_lora;
@@ -115,7 +118,7 @@ static void sparse_is_right(void **state) {
         for (int t = 0; t < f.n_tok;) {
             int n = t % 2 ? 1 : test_between(1, 40);
             if (n > f.n_tok - t) n = f.n_tok - t;
-            kern_sparse_mla part = sparse_call(&f, t, n, dp, dc, n_select, true);
+            kern_sparse_mla part = sparse_call(&f, t, n, dp, dc, n_select, session, true);
             float *given = part.mass;
             if (t % 3 == 0) part.mass = NULL;
             gpu->sparse_mla(gpu, &part);

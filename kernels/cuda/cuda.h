@@ -13,15 +13,25 @@
 
 /* Working memory of the operations, reserved when the device is opened: each cuts its work into pieces that fit. */
 #define CUDA_WORK_BYTES ((size_t)768 << 20)
+#define CUDA_STRIP_BYTES ((size_t)512 << 20) /* of them for index scores, from the beginning on */
+
+/* Lanes of a step that is recorded; and how far positions may go on before a recording is made anew. */
+enum { CUDA_LANES = 4, CUDA_STRETCH = 8192 };
 
 struct cuda_state {
     int device;
-    int n_sm;
+    int n_sm, major; /* multiprocessors, compute capability */
     char layout[32]; /* the table's cache_layout */
     size_t block_shared; /* bytes of shared memory that a block can ask for */
     cudaStream_t stream;
     cudaStream_t copies; /* for copy_out_marked */
     cudaEvent_t mark;
+    struct cuda_steps *steps; /* step.cu */
+    bool recording;           /* what is asked for is kept and done later */
+    bool record_failed;
+    int lane;                 /* that operations go into while recording */
+    cudaStream_t lanes[CUDA_LANES]; /* [0] is `stream` */
+    int64_t *moved;           /* in the device's memory: how far a recorded step's positions are from the recording's */
     unsigned char *work; /* [CUDA_WORK_BYTES] */
     unsigned char *pinned; /* host memory that the device reads and writes at full speed */
     size_t pinned_bytes;
@@ -63,8 +73,18 @@ static inline cuda_state *cuda_state_of(const kern *k) {
     return static_cast<cuda_state *>(k->state);
 }
 
-/* The stream, on whichever host thread this is. */
+/* The stream (of the lane, while recording), on whichever host thread this is. */
 cudaStream_t cuda_stream(const kern *k);
+/* What kernels add to a position: NULL (nothing), or while recording where the number will be when the step is done. */
+static inline const int64_t *cuda_moved(const kern *k) {
+    return cuda_state_of(k)->recording ? cuda_state_of(k)->moved : nullptr;
+}
+/* n_key, or while recording the most keys that there will be when the step is done: for grids and strides. */
+static inline int64_t cuda_reach(const kern *k, int64_t n_key) {
+    return cuda_state_of(k)->recording ? (n_key + CUDA_STRETCH - 1) / CUDA_STRETCH * CUDA_STRETCH : n_key;
+}
+/* Keeps an error for `status`. `what`: static. */
+void cuda_noted(const kern *k, cudaError_t e, const char *what);
 /* Notes the error of the launch just made, if there was one. `what`: static. */
 void cuda_launched(const kern *k, const char *what);
 /* cudaMalloc with a message that names both sizes. Not zeroed. */
@@ -99,6 +119,15 @@ void cuda_index_select(kern *k, const kern_index_select *a);
 void cuda_index_scores(kern *k, const kern_index_scores *a);
 void cuda_sparse_mla(kern *k, const kern_sparse_mla *a);
 void cuda_dense_mla(kern *k, const kern_dense_mla *a);
+/* step.cu */
+int cuda_steps_open(kern *k, ph_error *err);
+void cuda_steps_close(kern *k);
+void cuda_steps_forget(kern *k); /* memory that recorded steps may name is about to go */
+bool cuda_step_begin(kern *k, const void *key, size_t key_bytes, int64_t pos0);
+bool cuda_step_end(kern *k);
+void cuda_lane(kern *k, int lane);
+void cuda_join(kern *k);
+
 size_t cuda_index_key_bytes(kern_type type, int dim, int64_t capacity);
 void cuda_measure_peaks(kern *k, kern_peaks *out);
 
@@ -123,6 +152,14 @@ void cuda_grouped_product(const kern *k, const expert_pointers *w, const kern_ma
 /* The positions that may be selected as bits, [n_key / 32 rounded up], in working memory at `at`; NULL where all
  * are allowed (index.cu). */
 uint32_t *cuda_allow_bits(const kern *k, const kern_range *allow, int n_allow, int64_t n_key, unsigned char *at);
+
+/* V3.2's kernels (v32_table.cu). attention: whether this shape is theirs. */
+bool cuda_v32_attention(const kern *k, const kern_latents *cache, int n_head);
+void cuda_v32_sparse_mla(kern *k, const kern_sparse_mla *a);
+kern_type cuda_index_type(const kern *k, int n_head, int dim);
+void cuda_v32_index_append(kern *k, const kern_index_append *a); /* these three: FP8 keys */
+void cuda_v32_index_select(kern *k, const kern_index_select *a);
+void cuda_v32_index_scores(kern *k, const kern_index_scores *a);
 
 /* The n_select best of each row of scores (topk.cu): score[row, stride], of which the first pos0 + 1 + row count; a
  * NaN is no candidate. Fills position, count and best (may be NULL) like kern_index_select. */

@@ -61,6 +61,11 @@ static __device__ __forceinline__ void load_matrix2_transposed(uint32_t r[2], co
                  : "r"(shared_address(p)) : "memory");
 }
 
+/* A position's way from where a step was recorded to where it is done (cuda_moved). */
+static __device__ __forceinline__ int64_t moved_by(const int64_t *moved) {
+    return moved ? *moved : 0;
+}
+
 static __device__ __forceinline__ float warp_sum(float x) {
     for (int d = 16; d; d >>= 1) x += __shfl_xor_sync(0xffffffffu, x, d);
     return x;

@@ -11,7 +11,6 @@
 #include "kernels/cuda/device.cuh"
 
 enum { SCORE_KEYS = 64 /* of a warp */, SCORE_WARPS = 8, RANGES_BY_VALUE = 128 };
-static const size_t STRIP_BYTES = (size_t)512 << 20; /* of CUDA_WORK_BYTES, for scores */
 
 /* Bytes of a key in the int8 cache. */
 static __host__ __device__ __forceinline__ int64_t key_stride(int dim) {
@@ -19,8 +18,9 @@ static __host__ __device__ __forceinline__ int64_t key_stride(int dim) {
 }
 
 size_t cuda_index_key_bytes(kern_type type, int dim, int64_t capacity) {
-    size_t bytes = type == KERN_I8 ? (size_t)capacity * (size_t)key_stride(dim)
-                                   : (size_t)capacity * (size_t)dim * sizeof(float);
+    size_t bytes = type == KERN_I8    ? (size_t)capacity * (size_t)key_stride(dim)
+                   : type == KERN_FP8 ? (size_t)capacity * (size_t)dim
+                                      : (size_t)capacity * (size_t)dim * sizeof(float);
     return (bytes + 63) / 64 * 64;
 }
 
@@ -50,11 +50,11 @@ static __device__ float quantise_row(const float *x, int8_t *out, int dim, int s
     return scale;
 }
 
-static __global__ void append_keys(kern_index_append a) {
+static __global__ void append_keys(kern_index_append a, const int64_t *moved) {
     int row = blockIdx.x * 4 + (threadIdx.x >> 5);
     if (row >= a.n_tok) return;
     const float *x = a.k + (int64_t)row * a.cache.dim;
-    int64_t pos = a.pos0 + row;
+    int64_t pos = a.pos0 + moved_by(moved) + row;
     if (a.cache.type == KERN_F32) {
         float *out = static_cast<float *>(a.cache.keys) + pos * a.cache.dim;
         for (int i = threadIdx.x & 31; i < a.cache.dim; i += 32) out[i] = x[i];
@@ -67,7 +67,11 @@ static __global__ void append_keys(kern_index_append a) {
 
 void cuda_index_append(kern *k, const kern_index_append *a) {
     if (a->n_tok < 1) return;
-    append_keys<<<cuda_blocks(a->n_tok, 4), 128, 0, cuda_stream(k)>>>(*a);
+    if (a->cache.type == KERN_FP8) {
+        cuda_v32_index_append(k, a);
+        return;
+    }
+    append_keys<<<cuda_blocks(a->n_tok, 4), 128, 0, cuda_stream(k)>>>(*a, cuda_moved(k));
     cuda_launched(k, "index append");
 }
 
@@ -90,6 +94,7 @@ struct scoring {
     const uint32_t *allow; /* bits, or NULL */
     float *score;         /* [n_tok, score_stride] */
     int64_t score_stride, n_key, pos0; /* token t sees keys up to pos0 + t; pos0 < 0: all of them */
+    const int64_t *moved;              /* added to both (cuda_moved); few tokens only */
     int n_tok, n_head;
 };
 
@@ -110,6 +115,7 @@ static __device__ __forceinline__ float weigh(float dot, float w, float sum) {
 template <int STEPS, int ROWS>
 static __global__ void __launch_bounds__(SCORE_WARPS * 32) score_i8(scoring a) {
     extern __shared__ __align__(16) unsigned char memory[];
+    if (ROWS == 1 && a.moved) a.n_key += *a.moved, a.pos0 += *a.moved;
     constexpr int TOKENS = 16 * ROWS, BYTES = STEPS * 32, PARTS = STEPS * 2; /* 16-byte parts of a key */
     int stride = (int)key_stride(a.cache.dim);
     uint4 *q8 = reinterpret_cast<uint4 *>(memory); /* [head][TOKENS][PARTS] */
@@ -187,6 +193,7 @@ static __global__ void __launch_bounds__(SCORE_WARPS * 32) score_i8(scoring a) {
 
 /* Any width and any number of heads, without tensor cores: a thread has a key, a block one token. */
 static __global__ void score_any(scoring a) {
+    if (a.moved) a.n_key += *a.moved, a.pos0 += *a.moved;
     int64_t key = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     int t = blockIdx.y;
     int64_t sees = a.pos0 < 0 ? a.n_key : a.pos0 + t + 1;
@@ -216,7 +223,7 @@ template <int STEPS, int ROWS> static bool try_score_i8(const kern *k, const sco
     size_t shared = (size_t)a.n_head * 16 * ROWS * (STEPS * 32 + 4);
     if (shared > cuda_state_of(k)->block_shared) return false;
     cuda_allow_shared(k, reinterpret_cast<const void *>(&score_i8<STEPS, ROWS>), shared);
-    dim3 grid(cuda_blocks(a.n_key, SCORE_WARPS * SCORE_KEYS), cuda_blocks(a.n_tok, 16 * ROWS));
+    dim3 grid(cuda_blocks(cuda_reach(k, a.n_key), SCORE_WARPS * SCORE_KEYS), cuda_blocks(a.n_tok, 16 * ROWS));
     score_i8<STEPS, ROWS><<<grid, SCORE_WARPS * 32, shared, cuda_stream(k)>>>(a);
     cuda_launched(k, "index scores");
     return true;
@@ -229,7 +236,7 @@ static void run_scores(const kern *k, const scoring &a) {
     } else if (a.cache.type == KERN_I8 && a.cache.dim <= 128) {
         if (try_score_i8<4, 1>(k, a)) return;
     }
-    score_any<<<dim3(cuda_blocks(a.n_key, 128), a.n_tok), 128, 0, cuda_stream(k)>>>(a);
+    score_any<<<dim3(cuda_blocks(cuda_reach(k, a.n_key), 128), a.n_tok), 128, 0, cuda_stream(k)>>>(a);
     cuda_launched(k, "index scores");
 }
 
@@ -289,13 +296,17 @@ static unsigned char *put_queries(const kern *k, scoring *a, const float *q, con
 
 void cuda_index_select(kern *k, const kern_index_select *a) {
     if (a->n_tok < 1) return;
-    int64_t n_key = a->pos0 + a->n_tok, stride = (n_key + 31) / 32 * 32;
-    unsigned char *work = cuda_state_of(k)->work, *rest = work + STRIP_BYTES;
+    if (a->cache.type == KERN_FP8) {
+        cuda_v32_index_select(k, a);
+        return;
+    }
+    int64_t n_key = a->pos0 + a->n_tok, stride = (cuda_reach(k, n_key) + 31) / 32 * 32;
+    unsigned char *work = cuda_state_of(k)->work, *rest = work + CUDA_STRIP_BYTES;
     uint32_t *allow = cuda_allow_bits(k, a->allow, a->n_allow, n_key, rest);
     rest += ((size_t)n_key / 8 + 511) / 256 * 256;
     int64_t query_bytes = a->n_head * (key_stride(a->cache.dim) + 4);
     int64_t room = (int64_t)(work + CUDA_WORK_BYTES - rest - 1024) / query_bytes;
-    int64_t strip = (int64_t)(STRIP_BYTES / sizeof(float)) / stride;
+    int64_t strip = (int64_t)(CUDA_STRIP_BYTES / sizeof(float)) / stride;
     strip = strip < room ? strip : room;
     strip = strip > 32 ? strip / 32 * 32 : strip < 1 ? 1 : strip;
     for (int64_t first = 0; first < a->n_tok; first += strip) {
@@ -309,6 +320,7 @@ void cuda_index_select(kern *k, const kern_index_select *a) {
         s.n_key = s.pos0 + n;
         s.n_tok = n;
         s.n_head = a->n_head;
+        s.moved = cuda_moved(k);
         put_queries(k, &s, a->q + first * a->n_head * a->cache.dim, a->w + first * a->n_head, rest);
         run_scores(k, s);
         cuda_topk_rows(k, s.score, stride, s.pos0, n, a->n_select, a->position + first * a->n_select,
@@ -318,6 +330,10 @@ void cuda_index_select(kern *k, const kern_index_select *a) {
 
 void cuda_index_scores(kern *k, const kern_index_scores *a) {
     if (a->n_key < 1) return;
+    if (a->cache.type == KERN_FP8) {
+        cuda_v32_index_scores(k, a);
+        return;
+    }
     scoring s = {};
     s.cache = a->cache;
     s.score = a->score;

@@ -34,6 +34,7 @@ template <int MT, int DT, bool SPARSE>
 static __global__ void __launch_bounds__(WARPS * 32) attend_bf16(mla_job a) {
     extern __shared__ __align__(128) unsigned char memory[];
     constexpr int ROWS = 16 * MT;
+    if (!SPARSE) a.pos0 += moved_by(a.moved);
     int width = a.kv_lora + a.rope, e = row_elements(width), steps = (width + 15) / 16;
     __nv_bfloat16 *q = reinterpret_cast<__nv_bfloat16 *>(memory); /* [ROWS][e] */
     __nv_bfloat16 *keys = q + ROWS * e;                           /* [BLOCK][e] */

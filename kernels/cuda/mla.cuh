@@ -15,6 +15,7 @@ struct mla_job {
     int64_t q_pe_tok_stride, q_pe_head_stride;
     const int32_t *position, *count;
     int64_t pos0;
+    const int64_t *moved; /* added to pos0 (cuda_moved) */
     const uint32_t *allow; /* bits, or NULL */
     int n_tok, n_head, n_select;
     float scale_log2; /* times log2(e): probabilities are powers of 2 */

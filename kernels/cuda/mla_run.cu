@@ -22,6 +22,7 @@ template <bool SPARSE> static __global__ void __launch_bounds__(PLAIN_THREADS) a
     __shared__ float p[MLA_BLOCK];
     int width = a.kv_lora + a.rope, tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
     float *q = shared, *sum = q + width, *merged = sum + a.kv_lora;
+    if (!SPARSE) a.pos0 += moved_by(a.moved);
     mla_rows rows;
     int64_t row = blockIdx.x;
     rows.first = row;
@@ -106,6 +107,7 @@ static void run_plain(const kern *k, const mla_job &a) {
 /* ---- segments that had blocks of their own ---- */
 
 static __global__ void merge_segments(mla_job a) {
+    a.pos0 += moved_by(a.moved);
     int64_t row = blockIdx.x;
     int token = (int)(row / a.n_head);
     int64_t n_key = a.position ? a.count[token] : a.pos0 + token + 1, each = (int64_t)a.segment_blocks * MLA_BLOCK;
@@ -154,7 +156,7 @@ static unsigned char *take(unsigned char **at, size_t bytes) {
 static void run(kern *k, mla_job a, float *mass, unsigned char *at) {
     const cuda_state *s = cuda_state_of(k);
     a.segment_blocks = a.position ? 1 : DENSE_SEGMENT_BLOCKS;
-    int64_t each = (int64_t)a.segment_blocks * MLA_BLOCK, n_key = a.position ? a.n_select : a.pos0 + a.n_tok;
+    int64_t each = (int64_t)a.segment_blocks * MLA_BLOCK, n_key = a.position ? a.n_select : cuda_reach(k, a.pos0 + a.n_tok);
     a.most_segments = (int)((n_key + each - 1) / each);
     size_t room = (size_t)(s->work + CUDA_WORK_BYTES - at) - 4096;
     size_t row_mass = mass ? (size_t)(a.n_select + 2) * 4 : 0;
@@ -209,6 +211,10 @@ static void run(kern *k, mla_job a, float *mass, unsigned char *at) {
 
 void cuda_sparse_mla(kern *k, const kern_sparse_mla *a) {
     if (a->n_tok < 1) return;
+    if (cuda_v32_attention(k, &a->cache, a->n_head)) {
+        cuda_v32_sparse_mla(k, a);
+        return;
+    }
     mla_job j = {};
     j.cache = a->cache.rows;
     j.type = a->cache.type;
@@ -243,6 +249,7 @@ void cuda_dense_mla(kern *k, const kern_dense_mla *a) {
     j.pos0 = a->pos0;
     j.n_tok = a->n_tok;
     j.n_head = a->n_head;
+    j.moved = cuda_moved(k);
     j.scale_log2 = a->scale * 1.44269504088896341f;
     j.out = a->out;
     unsigned char *at = cuda_state_of(k)->work;
@@ -252,14 +259,14 @@ void cuda_dense_mla(kern *k, const kern_dense_mla *a) {
 
 /* ---- the cache ---- */
 
-static __global__ void append_latents(kern_latent_append a) {
+static __global__ void append_latents(kern_latent_append a, const int64_t *moved) {
     int width = a.cache.kv_lora + a.cache.rope;
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= (int64_t)a.n_tok * width) return;
     int64_t t = i / width;
     int d = (int)(i % width);
     float v = d < a.cache.kv_lora ? a.latent[t * a.latent_stride + d] : a.k_pe[t * a.k_pe_stride + d - a.cache.kv_lora];
-    int64_t to = (a.pos0 + t) * width + d;
+    int64_t to = (a.pos0 + moved_by(moved) + t) * width + d;
     if (a.cache.type == KERN_F32) {
         static_cast<float *>(a.cache.rows)[to] = v;
         return;
@@ -274,6 +281,6 @@ static __global__ void append_latents(kern_latent_append a) {
 void cuda_latent_append(kern *k, const kern_latent_append *a) {
     int64_t n = (int64_t)a->n_tok * (a->cache.kv_lora + a->cache.rope);
     if (n < 1) return;
-    append_latents<<<cuda_blocks(n, 256), 256, 0, cuda_stream(k)>>>(*a);
+    append_latents<<<cuda_blocks(n, 256), 256, 0, cuda_stream(k)>>>(*a, cuda_moved(k));
     cuda_launched(k, "latent append");
 }

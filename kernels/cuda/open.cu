@@ -10,18 +10,22 @@ enum { PINNED_BYTES = 16 << 20, PREFILL_CHUNK = 4096 };
 cudaStream_t cuda_stream(const kern *k) {
     const cuda_state *s = cuda_state_of(k);
     cudaSetDevice(s->device); /* it is a host thread's property */
-    return s->stream;
+    return s->recording ? s->lanes[s->lane] : s->stream;
 }
 
-static void note(const kern *k, cudaError_t e, const char *what) {
+void cuda_noted(const kern *k, cudaError_t e, const char *what) {
     cuda_state *s = cuda_state_of(k);
     if (e == cudaSuccess || s->failed != cudaSuccess) return;
+    if (s->recording) { /* nothing was done, and the step can still be done without */
+        s->record_failed = true;
+        return;
+    }
     s->failed = e;
     s->failed_in = what;
 }
 
 void cuda_launched(const kern *k, const char *what) {
-    note(k, cudaGetLastError(), what);
+    cuda_noted(k, cudaGetLastError(), what);
 }
 
 static int failed(ph_error *err, cudaError_t e, const char *what) {
@@ -45,21 +49,22 @@ int cuda_allocate(const kern *k, void **out, size_t bytes, const char *what, ph_
 
 void cuda_allow_shared(const kern *k, const void *kernel, size_t bytes) {
     if (bytes <= 48 << 10) return;
-    note(k, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes), "shared memory");
+    cuda_noted(k, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes), "shared memory");
 }
 
 /* ---- memory ---- */
 
 static int device_alloc(kern *k, void **out, size_t bytes, ph_error *err) {
     int code = cuda_allocate(k, out, bytes, "an array", err);
-    if (!code) note(k, cudaMemsetAsync(*out, 0, bytes, cuda_stream(k)), "zeroing an array");
+    if (!code) cuda_noted(k, cudaMemsetAsync(*out, 0, bytes, cuda_stream(k)), "zeroing an array");
     return code;
 }
 
 static void device_free(kern *k, void *p) {
     if (!p) return;
     cuda_stream(k);
-    note(k, cudaFree(p), "freeing an array");
+    cuda_steps_forget(k);
+    cuda_noted(k, cudaFree(p), "freeing an array");
 }
 
 /* Copies go through pinned memory: what the host passes is pageable, often a mapped file, and the driver's own way
@@ -73,9 +78,9 @@ static void device_copy_in(kern *k, void *to, const void *from, size_t bytes) {
         unsigned char *stage = s->pinned + turn * half;
         /* The other half may still be on its way; this one was waited for. */
         memcpy(stage, static_cast<const char *>(from) + at, n);
-        note(k, cudaMemcpyAsync(static_cast<char *>(to) + at, stage, n, cudaMemcpyHostToDevice, stream),
+        cuda_noted(k, cudaMemcpyAsync(static_cast<char *>(to) + at, stage, n, cudaMemcpyHostToDevice, stream),
              "a copy to the device");
-        if (turn || at + n >= bytes) note(k, cudaStreamSynchronize(stream), "a copy to the device");
+        if (turn || at + n >= bytes) cuda_noted(k, cudaStreamSynchronize(stream), "a copy to the device");
     }
 }
 
@@ -85,10 +90,10 @@ static void copy_out_in(kern *k, cudaStream_t stream, void *to, const void *from
     /* One half is filled while the other is emptied. */
     for (int turn = 0; done < bytes; turn ^= 1) {
         size_t ready = have - done;
-        note(k, cudaStreamSynchronize(stream), "a copy from the device");
+        if (have) cuda_noted(k, cudaStreamSynchronize(stream), "a copy from the device");
         if (have < bytes) {
             size_t n = bytes - have < half ? bytes - have : half;
-            note(k, cudaMemcpyAsync(s->pinned + (size_t)turn * half, static_cast<const char *>(from) + have, n,
+            cuda_noted(k, cudaMemcpyAsync(s->pinned + (size_t)turn * half, static_cast<const char *>(from) + have, n,
                                     cudaMemcpyDeviceToHost, stream),
                  "a copy from the device");
             have += n;
@@ -105,26 +110,26 @@ static void device_copy_out(kern *k, void *to, const void *from, size_t bytes) {
 }
 
 static void device_mark(kern *k) {
-    note(k, cudaEventRecord(cuda_state_of(k)->mark, cuda_stream(k)), "a mark");
+    cuda_noted(k, cudaEventRecord(cuda_state_of(k)->mark, cuda_stream(k)), "a mark");
 }
 
 static void device_copy_out_marked(kern *k, void *to, const void *from, size_t bytes) {
     cuda_state *s = cuda_state_of(k);
     cuda_stream(k);
-    note(k, cudaStreamWaitEvent(s->copies, s->mark, 0), "a mark");
+    cuda_noted(k, cudaStreamWaitEvent(s->copies, s->mark, 0), "a mark");
     copy_out_in(k, s->copies, to, from, bytes);
 }
 
 static void device_copy(kern *k, void *to, const void *from, size_t bytes) {
-    if (bytes) note(k, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda_stream(k)), "a copy");
+    if (bytes) cuda_noted(k, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda_stream(k)), "a copy");
 }
 
 static void device_zero(kern *k, void *p, size_t bytes) {
-    if (bytes) note(k, cudaMemsetAsync(p, 0, bytes, cuda_stream(k)), "zeroing");
+    if (bytes) cuda_noted(k, cudaMemsetAsync(p, 0, bytes, cuda_stream(k)), "zeroing");
 }
 
 static void device_wait(kern *k) {
-    note(k, cudaStreamSynchronize(cuda_stream(k)), "waiting");
+    cuda_noted(k, cudaStreamSynchronize(cuda_stream(k)), "waiting");
 }
 
 static int device_status(kern *k, ph_error *err) {
@@ -175,6 +180,7 @@ static void device_close(kern *k) {
     if (s) {
         if (s->stream) {
             cudaStreamSynchronize(cuda_stream(k));
+            cuda_steps_close(k);
             cudaFree(s->work);
             cudaFreeHost(s->pinned);
             cudaStreamDestroy(s->stream);
@@ -197,6 +203,10 @@ static void fill_table(kern *k) {
     k->mark = device_mark;
     k->copy_out_marked = device_copy_out_marked;
     k->wait = device_wait;
+    k->step_begin = cuda_step_begin;
+    k->step_end = cuda_step_end;
+    k->lane = cuda_lane;
+    k->join = cuda_join;
     k->status = device_status;
     k->matrix_make = cuda_matrix_make;
     k->matrix_free = cuda_matrix_free;
@@ -221,6 +231,7 @@ static void fill_table(kern *k) {
     k->sparse_mla = cuda_sparse_mla;
     k->dense_mla = cuda_dense_mla;
     k->index_key_bytes = cuda_index_key_bytes;
+    k->index_type = cuda_index_type;
     k->measure_peaks = cuda_measure_peaks;
 }
 
@@ -251,6 +262,7 @@ int kern_open_cuda(kern **out, int device, ph_error *err) {
     fill_table(k);
     s->device = device;
     s->n_sm = found[device].n_sm;
+    s->major = found[device].major;
     /* Another generation's tensor cores sum in another order: its snapshots are not taken for this one's. */
     snprintf(s->layout, sizeof s->layout, "i8x32 sm_%d%d", found[device].major, found[device].minor);
     k->cache_layout = s->layout;
@@ -270,6 +282,7 @@ int kern_open_cuda(kern **out, int device, ph_error *err) {
         code = failed(err, e, "opening the device");
     } else
         code = cuda_allocate(k, reinterpret_cast<void **>(&s->work), CUDA_WORK_BYTES, "working memory", err);
+    if (!code) code = cuda_steps_open(k, err);
     if (code) {
         device_close(k);
         return code;

@@ -81,7 +81,7 @@ void cuda_layernorm(kern *k, const kern_layernorm *a) {
  * cosine are taken in double precision and rounded, as in cpu/rope.c. */
 enum { ROPE_HEADS = 8 };
 
-static __global__ void rope_pairs(kern_rope a, int head_groups) {
+static __global__ void rope_pairs(kern_rope a, int head_groups, const int64_t *moved) {
     int n = a.n_rot / 2;
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     int pair = (int)(i % n);
@@ -89,7 +89,7 @@ static __global__ void rope_pairs(kern_rope a, int head_groups) {
     int h0 = (int)(i % head_groups) * ROPE_HEADS;
     int64_t t = i / head_groups;
     if (t >= a.n_tok) return;
-    float angle = __fmul_rn((float)(a.pos0 + t), a.freq[pair]);
+    float angle = __fmul_rn((float)(a.pos0 + moved_by(moved) + t), a.freq[pair]);
     double sine, cosine;
     sincos((double)angle, &sine, &cosine);
     float s = (float)sine, c = (float)cosine;
@@ -107,7 +107,8 @@ void cuda_rope(kern *k, const kern_rope *a) {
     int n_pair = a->n_rot / 2;
     if (n_pair < 1 || a->n_tok < 1 || a->n_head < 1) return;
     int groups = (a->n_head + ROPE_HEADS - 1) / ROPE_HEADS;
-    rope_pairs<<<cuda_blocks((int64_t)a->n_tok * groups * n_pair, 128), 128, 0, cuda_stream(k)>>>(*a, groups);
+    rope_pairs<<<cuda_blocks((int64_t)a->n_tok * groups * n_pair, 128), 128, 0, cuda_stream(k)>>>(*a, groups,
+                                                                                             cuda_moved(k));
     cuda_launched(k, "rope");
 }
 

@@ -21,6 +21,7 @@ static __device__ __forceinline__ uint32_t order_of(float x) {
 struct topk {
     const float *score;
     int64_t stride, pos0;
+    const int64_t *moved; /* added to pos0 (cuda_moved) */
     int n_select, capacity; /* of the candidate buffer */
     int32_t *position, *count;
     float *best;
@@ -143,7 +144,7 @@ static __global__ void __launch_bounds__(THREADS) topk_rows(topk a) {
     uint32_t *map = reinterpret_cast<uint32_t *>(bins + BINS);        /* [2][MAP_WORDS] */
     uint32_t *values = map + 2 * MAP_WORDS;                           /* [capacity] */
     uint32_t *places = values + a.capacity;                           /* [capacity] */
-    int64_t row = blockIdx.x, n = a.pos0 + row + 1;
+    int64_t row = blockIdx.x, n = a.pos0 + moved_by(a.moved) + row + 1;
     const float *score = a.score + row * a.stride;
     int lane = threadIdx.x & 31;
     uint32_t bound = 1; /* of what is collected */
@@ -269,7 +270,7 @@ static __global__ void __launch_bounds__(THREADS) topk_rows(topk a) {
 
 void cuda_topk_rows(const kern *k, const float *score, int64_t stride, int64_t pos0, int n_row, int n_select,
                     int32_t *position, int32_t *count, float *best) {
-    topk a = {score, stride, pos0, n_select, 0, position, count, best};
+    topk a = {score, stride, pos0, cuda_moved(k), n_select, 0, position, count, best};
     /* Room for what a good bound lets through; more than this in a block is not worth having. */
     int capacity = 3 * n_select > 2560 ? 3 * n_select : 2560; /* at least SAMPLE */
     if (capacity > 12288) capacity = 12288;

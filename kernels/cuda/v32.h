@@ -67,6 +67,8 @@ typedef struct v32_index {
     int tokens_each;      /* that a block reads its keys for; 0 = a good number */
     int64_t key_step;     /* 0: all tokens have the same keys. Else each has its own, key_step rows (and factors) after
                              those of the one before, and all see s <= pos0: decode of several conversations */
+    const int64_t *moved; /* added to pos0 and n_key when the kernel runs; NULL = nothing */
+    int64_t reach;        /* with it: the most keys that there may be then */
 } v32_index;
 cudaError_t v32_index_launch(const v32_index *a, v32_variant variant, cudaStream_t stream);
 
@@ -82,6 +84,8 @@ typedef struct v32_topk {
     int threads;        /* of a block: a multiple of 128 up to 1024; 0 = a good number */
     int parts;          /* 1: a block for each row; 2 to 7: a cluster of so many; 8: one that holds the row in registers,
                            where it fits (otherwise 1); 0 = a good number */
+    const int64_t *moved; /* as in v32_index */
+    int64_t reach;
 } v32_topk;
 cudaError_t v32_topk_launch(const v32_topk *a, cudaStream_t stream);
 

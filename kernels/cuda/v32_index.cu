@@ -180,8 +180,11 @@ static __global__ void __launch_bounds__(HOPPER_THREADS, 1) index_wgmma(const v3
 }
 
 /* A block has one token and tiles [first, first + each) of 64 keys; a warp's sixteen of every fourth tile. */
-static __global__ void __launch_bounds__(FEW_WARPS * 32, 1) index_few(const v32_index a, int each) {
+static __global__ void __launch_bounds__(FEW_WARPS * 32, 1) index_few(v32_index a, int each) {
 #ifdef V32_HOPPER
+    int64_t moved = moved_by(a.moved);
+    a.pos0 += moved;
+    a.n_key += moved;
     extern __shared__ __align__(1024) unsigned char memory[];
     uint32_t shared = shared_address(memory);
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, q = lane & 3, token = blockIdx.y;
@@ -352,7 +355,7 @@ cudaError_t v32_index_launch(const v32_index *given, v32_variant variant, cudaSt
     if (variant == V32_WGMMA) {
         if (major != 9) return cudaErrorNotSupported;
         if (a.key_step % 4 == 0 && (a.key_step || a.n_tok <= FEW)) {
-            sees = a.key_step && a.pos0 + 1 < sees ? a.pos0 + 1 : sees;
+            sees = a.moved ? a.reach : a.key_step && a.pos0 + 1 < sees ? a.pos0 + 1 : sees;
             int all = (int)((sees + 63) / 64), blocks = n_sm / a.n_tok > 1 ? n_sm / a.n_tok : 1;
             int each = ((all + blocks - 1) / blocks + 3) / 4 * 4;
             error = cudaFuncSetAttribute(index_few, cudaFuncAttributeMaxDynamicSharedMemorySize, FEW_SHARED);
@@ -361,12 +364,12 @@ cudaError_t v32_index_launch(const v32_index *given, v32_variant variant, cudaSt
                        FEW_SHARED, stream, a, each);
             return cudaGetLastError();
         }
-        if (a.key_step) return cudaErrorNotSupported;
+        if (a.key_step || a.moved) return cudaErrorNotSupported;
         error = cudaFuncSetAttribute(index_wgmma, cudaFuncAttributeMaxDynamicSharedMemorySize, HOPPER_SHARED);
         if (error != cudaSuccess) return error;
         V32_LAUNCH(index_wgmma, grid, HOPPER_THREADS, HOPPER_SHARED, stream, a);
     } else {
-        if (major * 10 + minor < 89) return cudaErrorNotSupported;
+        if (major * 10 + minor < 89 || a.moved) return cudaErrorNotSupported;
         V32_LAUNCH(index_sync, grid, SYNC_THREADS, SYNC_SHARED, stream, a);
     }
     return cudaGetLastError();

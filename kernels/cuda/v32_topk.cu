@@ -189,8 +189,8 @@ static __device__ __forceinline__ int warp_scan(int mine) {
 }
 
 static __device__ __forceinline__ int scores_of_row(const v32_topk &a, int row) {
-    int64_t sees = a.pos0 + (int64_t)row * a.row_step + 1;
-    return (int)(sees < a.n_key ? sees : a.n_key);
+    int64_t moved = moved_by(a.moved), sees = a.pos0 + (int64_t)row * a.row_step + 1;
+    return (int)(moved + (sees < a.n_key ? sees : a.n_key));
 }
 /* Everything, where no more than wanted is there. */
 static __device__ __forceinline__ void select_all(const v32_topk &a, int row, int n) {
@@ -536,7 +536,7 @@ static __global__ void __launch_bounds__(1024) topk_held(const v32_topk a, int n
 
 cudaError_t v32_topk_launch(const v32_topk *a, cudaStream_t stream) {
     if (a->n_row < 1) return cudaSuccess;
-    if (a->n_select < 1 || a->n_select > V32_TOPK_MOST || a->score_stride % 4 || a->n_key > MOST_KEYS ||
+    if (a->n_select < 1 || a->n_select > V32_TOPK_MOST || a->score_stride % 4 || (a->moved ? a->reach : a->n_key) > MOST_KEYS ||
         a->threads < 0 || a->threads % 128 || a->threads > 1024 || a->parts < 0 || a->parts > 8)
         return cudaErrorNotSupported;
     int device, n_sm, major;
@@ -547,6 +547,7 @@ cudaError_t v32_topk_launch(const v32_topk *a, cudaStream_t stream) {
     int capacity = 2 * a->n_select > SAMPLE / 2 ? 2 * a->n_select : SAMPLE / 2;
     int64_t sees = a->pos0 + (int64_t)(a->n_row - 1) * a->row_step + 1;
     if (sees > a->n_key) sees = a->n_key;
+    if (a->moved) sees = a->reach;
     int parts = a->parts ? a->parts
                 : a->n_row <= HELD_ROWS ? 8 : a->n_row <= FOURS_ROWS ? 4 : a->n_row <= TWOS_ROWS ? 2 : 1;
     int threads = a->threads ? a->threads : a->n_row > n_sm ? 512 : 1024;

@@ -103,4 +103,6 @@ static inline void mma_bf16(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, u
     cpu_mma(CPU_BF16, c, a, b0, b1);
 }
 
+static inline int64_t moved_by(const int64_t *moved) { return moved ? *moved : 0; }
+
 #endif

@@ -1,0 +1,286 @@
+/* v32_table.cu - the kernels for V3.2's dimensions (v32.h) behind the table's operations: what they need is put beside
+ * what the table gives (queries in bf16, FP8 codes), and a traced row's mass is computed here.
+ *
+ * Attention has two forms, chosen by what a row is for and never by how many there are (kern_sparse_mla.session): one
+ * part for each list where a context is read, SESSION_PARTS in a session, so that a single token has work for a third
+ * of the processors. Rows of one form have the same bits in any company.
+ */
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/v32.h"
+
+#include <cuda_fp8.h>
+
+#include <cmath>
+
+enum { SESSION_PARTS = 16, MOST_TOKENS = 2048 /* at once */ };
+static const float LOG2_E = 1.44269504088896341f;
+
+static unsigned char *take(unsigned char **at, size_t bytes) {
+    unsigned char *p = *at;
+    *at += (bytes + 255) / 256 * 256;
+    return p;
+}
+
+/* ---- attention ---- */
+
+enum { QUERY_THREADS = V32_KEY / 4 };
+
+/* A block has a (token, head): latent part and rotated part side by side, in bf16. */
+static __global__ void __launch_bounds__(QUERY_THREADS) pack_queries(kern_sparse_mla a, __nv_bfloat16 *q) {
+    int64_t row = blockIdx.x, t = row / a.n_head, h = row % a.n_head;
+    int d = threadIdx.x * 4;
+    const float *from = d < V32_LATENT ? a.q_latent + row * V32_LATENT + d
+                                       : a.q_pe + t * a.q_pe_tok_stride + h * a.q_pe_head_stride + d - V32_LATENT;
+    *reinterpret_cast<uint2 *>(q + row * V32_KEY + d) =
+        make_uint2(pack_bf16(from[0], from[1]), pack_bf16(from[2], from[3]));
+}
+
+/* mass[t, i] = mean_h exp(scale q[h].key[i] - lse[h]). A block has MASS_KEYS keys of a token's list, a warp 16 heads
+ * at a time; sums over heads are in a fixed order. */
+enum { MASS_KEYS = 16, MASS_WARPS = 8, MASS_STRIDE = V32_KEY + 8 };
+
+static __global__ void __launch_bounds__(MASS_WARPS * 32)
+    mass_of_rows(kern_sparse_mla a, const __nv_bfloat16 *q, const float *lse, float scale_log2) {
+    __shared__ __align__(16) __nv_bfloat16 keys[MASS_KEYS * MASS_STRIDE];
+    __shared__ float sums[MASS_WARPS][MASS_KEYS];
+    int64_t t = blockIdx.y;
+    int first = blockIdx.x * MASS_KEYS, n_key = a.count[t], lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    int g = lane >> 2, part = lane & 3;
+    const __nv_bfloat16 *cache = static_cast<const __nv_bfloat16 *>(a.cache.rows);
+    for (int i = warp; i < MASS_KEYS; i += MASS_WARPS) {
+        bool in = first + i < n_key;
+        const __nv_bfloat16 *from = cache + (in ? (int64_t)a.position[t * a.n_select + first + i] : 0) * V32_KEY;
+        for (int c = lane * 8; c < V32_KEY; c += 256)
+            *reinterpret_cast<uint4 *>(keys + i * MASS_STRIDE + c) =
+                in ? *reinterpret_cast<const uint4 *>(from + c) : make_uint4(0, 0, 0, 0);
+    }
+    __syncthreads();
+    float sum[4] = {}; /* of keys part * 2, part * 2 + 1, and eight further */
+    for (int head = warp * 16; head < a.n_head; head += MASS_WARPS * 16) {
+        const __nv_bfloat16 *low = q + (t * a.n_head + head + g) * V32_KEY + part * 2, *high = low + 8 * V32_KEY;
+        float c[2][4] = {};
+#pragma unroll 6
+        for (int k = 0; k < V32_KEY / 16; k++) {
+            uint32_t a0 = *reinterpret_cast<const uint32_t *>(low + k * 16),
+                     a1 = *reinterpret_cast<const uint32_t *>(high + k * 16),
+                     a2 = *reinterpret_cast<const uint32_t *>(low + k * 16 + 8),
+                     a3 = *reinterpret_cast<const uint32_t *>(high + k * 16 + 8);
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                const __nv_bfloat16 *b = keys + (j * 8 + g) * MASS_STRIDE + k * 16 + part * 2;
+                mma_bf16(c[j], a0, a1, a2, a3, *reinterpret_cast<const uint32_t *>(b),
+                         *reinterpret_cast<const uint32_t *>(b + 8));
+            }
+        }
+        float base_low = lse[t * a.n_head + head + g] * LOG2_E, base_high = lse[t * a.n_head + head + g + 8] * LOG2_E;
+#pragma unroll
+        for (int j = 0; j < 2; j++)
+#pragma unroll
+            for (int e = 0; e < 2; e++)
+                sum[j * 2 + e] += exp2f(c[j][e] * scale_log2 - base_low) + exp2f(c[j][2 + e] * scale_log2 - base_high);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        for (int d = 4; d < 32; d <<= 1) sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], d);
+        if (g == 0) sums[warp][(i >> 1) * 8 + part * 2 + (i & 1)] = sum[i];
+    }
+    __syncthreads();
+    int i = threadIdx.x;
+    if (i >= MASS_KEYS || first + i >= a.n_select) return;
+    float all = 0.0f;
+    for (int w = 0; w < MASS_WARPS; w++) all += sums[w][i];
+    a.mass[t * a.n_select + first + i] = first + i < n_key ? all / (float)a.n_head : 0.0f;
+}
+
+bool cuda_v32_attention(const kern *k, const kern_latents *cache, int n_head) {
+    return cuda_state_of(k)->major == 9 && cache->type == KERN_BF16 && cache->kv_lora == V32_LATENT &&
+           cache->rope == V32_ROPE && n_head % 64 == 0 && n_head > 0;
+}
+
+void cuda_v32_sparse_mla(kern *k, const kern_sparse_mla *a) {
+    const cuda_state *s = cuda_state_of(k);
+    int parts = a->session ? SESSION_PARTS : 1;
+    size_t token = (size_t)a->n_head * (V32_KEY * 2 + 4 + (parts > 1 ? (size_t)parts * (V32_LATENT + 1) * 4 : 0));
+    int most = (int)((CUDA_WORK_BYTES - 4096) / token);
+    if (most > MOST_TOKENS) most = MOST_TOKENS;
+    for (int first = 0; first < a->n_tok; first += most) {
+        kern_sparse_mla part = *a;
+        part.n_tok = a->n_tok - first < most ? a->n_tok - first : most;
+        part.q_latent += (int64_t)first * a->n_head * V32_LATENT;
+        part.q_pe += first * a->q_pe_tok_stride;
+        part.position += (int64_t)first * a->n_select;
+        part.count += first;
+        part.out += (int64_t)first * a->n_head * V32_LATENT;
+        if (a->mass) part.mass += (int64_t)first * a->n_select;
+        size_t rows = (size_t)part.n_tok * (size_t)a->n_head;
+        unsigned char *at = s->work;
+        __nv_bfloat16 *q = reinterpret_cast<__nv_bfloat16 *>(take(&at, rows * V32_KEY * 2));
+        v32_mla m = {};
+        m.cache = a->cache.rows;
+        m.q = q;
+        m.position = part.position;
+        m.count = part.count;
+        m.position_stride = a->n_select;
+        m.n_tok = part.n_tok;
+        m.n_head = a->n_head;
+        m.scale = a->scale;
+        m.out_f32 = part.out;
+        m.lse = reinterpret_cast<float *>(take(&at, rows * 4));
+        m.n_split = parts;
+        if (parts > 1) {
+            m.part_out = reinterpret_cast<float *>(take(&at, rows * (size_t)parts * V32_LATENT * 4));
+            m.part_lse = reinterpret_cast<float *>(take(&at, rows * (size_t)parts * 4));
+        }
+        cudaStream_t stream = cuda_stream(k);
+        pack_queries<<<(unsigned)rows, QUERY_THREADS, 0, stream>>>(part, q);
+        cuda_launched(k, "packing queries");
+        cuda_noted(k, v32_mla_launch(&m, V32_WGMMA, stream), "attention");
+        if (!a->mass) continue;
+        mass_of_rows<<<dim3(cuda_blocks(a->n_select, MASS_KEYS), part.n_tok), MASS_WARPS * 32, 0, stream>>>(
+            part, q, m.lse, a->scale * LOG2_E);
+        cuda_launched(k, "mass");
+    }
+}
+
+/* ---- FP8 index keys ---- */
+
+kern_type cuda_index_type(const kern *k, int n_head, int dim) {
+    return cuda_state_of(k)->major == 9 && n_head == V32_INDEX_HEADS && dim == V32_INDEX_DIM ? KERN_FP8 : KERN_I8;
+}
+
+/* A warp's row of V32_INDEX_DIM values to e4m3 with a power of two as factor, as the release does it: s = 2^ceil(log2(
+ * max(amax, 1e-4) / 448)). Returns s. */
+static __device__ float quantise_e4m3(const float *x, uint8_t *codes) {
+    int lane = threadIdx.x & 31;
+    float v[4], amax = 1e-4f;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        v[i] = x[lane + i * 32];
+        amax = fabsf(v[i]) > amax ? fabsf(v[i]) : amax; /* a NaN is passed over */
+    }
+    uint32_t bits = __float_as_uint(__fdiv_rn(warp_max(amax), 448.0f));
+    uint32_t exponent = (bits >> 23) + ((bits & 0x7fffffu) != 0);
+    if (exponent > 253) exponent = 253;
+    float inverse = __uint_as_float((254u - exponent) << 23);
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        codes[lane + i * 32] = __nv_cvt_float_to_fp8(v[i] * inverse, __NV_SATFINITE, __NV_E4M3);
+    return __uint_as_float(exponent << 23);
+}
+
+static __global__ void append_codes(kern_index_append a, const int64_t *moved) {
+    int row = blockIdx.x * 4 + (threadIdx.x >> 5);
+    if (row >= a.n_tok) return;
+    int64_t pos = a.pos0 + moved_by(moved) + row;
+    float scale = quantise_e4m3(a.k + (int64_t)row * V32_INDEX_DIM,
+                                static_cast<uint8_t *>(a.cache.keys) + pos * V32_INDEX_DIM);
+    if ((threadIdx.x & 31) == 0) a.cache.scale[pos] = scale;
+}
+
+void cuda_v32_index_append(kern *k, const kern_index_append *a) {
+    append_codes<<<cuda_blocks(a->n_tok, 4), 128, 0, cuda_stream(k)>>>(*a, cuda_moved(k));
+    cuda_launched(k, "index append");
+}
+
+/* Codes of the queries, and the head weights times their factors. */
+static __global__ void code_queries(const float *q, const float *w, int64_t n_row, uint8_t *codes, float *scaled) {
+    int64_t row = (int64_t)blockIdx.x * 4 + (threadIdx.x >> 5);
+    if (row >= n_row) return;
+    float scale = quantise_e4m3(q + row * V32_INDEX_DIM, codes + row * V32_INDEX_DIM);
+    if ((threadIdx.x & 31) == 0) scaled[row] = __fmul_rn(w[row], scale);
+}
+
+/* Puts a NaN where a position may not be selected, and the least number where a score is none. */
+static __global__ void mask_scores(float *score, int64_t stride, int64_t pos0, const uint32_t *allow) {
+    int64_t key = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (key > pos0 + blockIdx.y) return;
+    float *at = score + blockIdx.y * stride + key;
+    if (!(allow[key >> 5] >> (key & 31) & 1)) *at = __int_as_float(0x7fc00000);
+    else if (isnan(*at)) *at = -INFINITY;
+}
+
+static __global__ void gather_scores(const float *score, int64_t stride, const int32_t *position, const int32_t *count,
+                                     int n_select, float *best) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    int64_t row = blockIdx.y;
+    if (i >= count[row] || i >= n_select) return;
+    float v = score[row * stride + position[row * n_select + i]];
+    best[row * n_select + i] = isnan(v) ? -INFINITY : v;
+}
+
+/* Scores of n_tok tokens from pos0 on, score_stride apart. Returns what follows the queries in working memory. */
+static void score_codes(kern *k, const kern_index_keys *cache, const float *q, const float *w, int n_tok, int64_t pos0,
+                        float *score, int64_t stride, unsigned char *at) {
+    int64_t rows = (int64_t)n_tok * V32_INDEX_HEADS;
+    uint8_t *codes = take(&at, (size_t)rows * V32_INDEX_DIM);
+    float *scaled = reinterpret_cast<float *>(take(&at, (size_t)rows * 4));
+    cudaStream_t stream = cuda_stream(k);
+    code_queries<<<cuda_blocks(rows, 4), 128, 0, stream>>>(q, w, rows, codes, scaled);
+    cuda_launched(k, "quantising queries");
+    v32_index i = {};
+    i.q = codes;
+    i.w = scaled;
+    i.k = static_cast<const uint8_t *>(cache->keys);
+    i.k_scale = cache->scale;
+    i.n_key = pos0 + n_tok;
+    i.pos0 = pos0;
+    i.n_tok = n_tok;
+    i.score = score;
+    i.score_stride = stride;
+    i.moved = cuda_moved(k);
+    i.reach = cuda_reach(k, i.n_key);
+    cuda_noted(k, v32_index_launch(&i, V32_WGMMA, stream), "index scores");
+}
+
+void cuda_v32_index_select(kern *k, const kern_index_select *a) {
+    int64_t n_key = a->pos0 + a->n_tok, stride = (cuda_reach(k, n_key) + 31) / 32 * 32;
+    unsigned char *work = cuda_state_of(k)->work, *rest = work + CUDA_STRIP_BYTES;
+    uint32_t *allow = cuda_allow_bits(k, a->allow, a->n_allow, n_key, rest);
+    rest += ((size_t)n_key / 8 + 511) / 256 * 256;
+    int64_t room = (int64_t)(work + CUDA_WORK_BYTES - rest - 1024) / (V32_INDEX_HEADS * (V32_INDEX_DIM + 4));
+    int64_t strip = (int64_t)(CUDA_STRIP_BYTES / sizeof(float)) / stride;
+    strip = strip < room ? strip : room;
+    strip = strip > 32 ? strip / 32 * 32 : strip < 1 ? 1 : strip;
+    cudaStream_t stream = cuda_stream(k);
+    float *score = reinterpret_cast<float *>(work);
+    for (int64_t first = 0; first < a->n_tok; first += strip) {
+        int n = (int)(a->n_tok - first < strip ? a->n_tok - first : strip);
+        int64_t pos0 = a->pos0 + first;
+        int32_t *position = a->position + first * a->n_select, *count = a->count + first;
+        float *best = a->score ? a->score + first * a->n_select : nullptr;
+        score_codes(k, &a->cache, a->q + first * V32_INDEX_HEADS * V32_INDEX_DIM, a->w + first * V32_INDEX_HEADS, n,
+                    pos0, score, stride, rest);
+        v32_topk t = {};
+        t.score = score;
+        t.score_stride = stride;
+        t.pos0 = pos0;
+        t.n_key = pos0 + n;
+        t.row_step = 1;
+        t.n_row = n;
+        t.n_select = a->n_select;
+        t.position = position;
+        t.count = count;
+        t.moved = cuda_moved(k);
+        t.reach = cuda_reach(k, t.n_key);
+        cudaError_t chosen = cudaErrorNotSupported;
+        if (!allow) chosen = v32_topk_launch(&t, stream);
+        if (chosen == cudaErrorNotSupported) { /* restricted, or beyond what that kernel holds */
+            if (allow) {
+                mask_scores<<<dim3(cuda_blocks(pos0 + n, 256), n), 256, 0, stream>>>(score, stride, pos0, allow);
+                cuda_launched(k, "allowed positions");
+            }
+            cuda_topk_rows(k, score, stride, pos0, n, a->n_select, position, count, best);
+            continue;
+        }
+        cuda_noted(k, chosen, "top-k");
+        if (!best) continue;
+        gather_scores<<<dim3(cuda_blocks(a->n_select, 256), n), 256, 0, stream>>>(score, stride, position, count,
+                                                                                 a->n_select, best);
+        cuda_launched(k, "scores of the best");
+    }
+}
+
+void cuda_v32_index_scores(kern *k, const kern_index_scores *a) {
+    score_codes(k, &a->cache, a->q, a->w, 1, a->n_key - 1, a->score, (a->n_key + 3) / 4 * 4, cuda_state_of(k)->work);
+}

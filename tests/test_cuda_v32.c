@@ -1,0 +1,154 @@
+/* test_cuda_v32.c - the engine with attention and indexer of V3.2's dimensions, which a GPU of compute capability 9.0 has
+ * kernels of its own for: near the exact pass, the same bits however a text is read, and steps as graphs. */
+#include "engine/engine_internal.h"
+#include "tests/checkpoint.h"
+#include "tests/program.h"
+#include "tests/test_cuda.h"
+#include "tests/tiny_model.h"
+
+#define MUST(call)                                                                                           \
+    do {                                                                                                     \
+        ph_error err = {0};                                                                                  \
+        if ((call) != PH_OK) fail_msg("%s: %s", #call, err.text);                                            \
+    } while (0)
+
+enum { MOST = 400, ROOM = 512 };
+static checkpoint_shape shape;
+static char *model_dir;
+static int32_t tokens[MOST];
+static int length = 300; /* of the context */
+
+static engine *open_engine(int chunk, engine_precision precision) {
+    engine *e = NULL;
+    MUST(engine_open_bare(
+        &e, &(engine_options){.model_dir = model_dir, .backend = "cuda", .chunk = chunk, .precision = precision}, &err));
+    return e;
+}
+
+/* Logits after `length` tokens read and `fed` more, in calls of `each`. */
+static float *logits_of(engine *e, int fed, int each) {
+    context *c = NULL;
+    session *s = NULL;
+    MUST(context_open(&c, e, NULL, ROOM, NULL, &err));
+    MUST(context_read(c, tokens, length, NULL, NULL, NULL, &err));
+    MUST(session_open(&s, c, &err));
+    for (int at = 0; at < fed; at += each)
+        MUST(session_feed(s, tokens + length + at, each < fed - at ? each : fed - at, NULL, NULL, &err));
+    int n_layers = 0;
+    const trace_layer *trace = session_trace(s, &n_layers);
+    for (int l = 0; l < n_layers; l++) {
+        double sum = 0;
+        for (int i = 0; i < trace[l].count; i++) sum += (double)trace[l].mass[i];
+        assert_close((float)sum, 1, 1e-3);
+    }
+    assert_int_equal(n_layers, shape.layers);
+    float *out = test_array(shape.vocab);
+    memcpy(out, session_logits(s), (size_t)shape.vocab * sizeof *out);
+    session_close(s);
+    context_close(c);
+    return out;
+}
+
+/* Everything selected: rounding is all that differs. */
+static void near_the_exact_pass(void **state) {
+    (void)state;
+    int all = length;
+    length = shape.index_topk - 10;
+    engine *exact = open_engine(0, ENGINE_EXACT), *fast = open_engine(0, ENGINE_FAST);
+    if (exact->kern->index_type(exact->kern, 64, 128) == KERN_FP8) {
+        assert_int_equal(fast->keys.type, KERN_FP8);
+        assert_memory_not_equal(exact->key, fast->key, sizeof exact->key);
+    }
+    float *want = logits_of(exact, 8, 8), *got = logits_of(fast, 8, 8);
+    double error = 0, size = 0;
+    for (int i = 0; i < shape.vocab; i++) {
+        error += pow((double)got[i] - (double)want[i], 2);
+        size += pow((double)want[i], 2);
+    }
+    print_message("relative error %.2g\n", sqrt(error / size));
+    assert_true(error < 1e-3 * size);
+    free(want), free(got);
+    engine_close(exact);
+    engine_close(fast);
+    length = all;
+}
+
+/* Chunks of any size, questions in pieces of any size, steps kept or not: the same bits. */
+static void the_same_bits_in_any_company(void **state) {
+    (void)state;
+    static const int chunks[] = {0, 64, 37}, each[] = {12, 5, 1};
+    float *want = NULL;
+    for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++)
+        for (int kept = 0; kept < 2; kept++) {
+            engine *e = open_engine(chunks[i], ENGINE_FAST);
+            if (!kept) e->kern->step_begin = NULL;
+            float *got = logits_of(e, 12, each[i]);
+            if (want) {
+                assert_same_bytes(got, want, (size_t)shape.vocab * 4);
+                free(got);
+            } else
+                want = got;
+            engine_close(e);
+        }
+    free(want);
+}
+
+/* What a file holds is what was read. */
+static void restored_is_fresh(void **state) {
+    (void)state;
+    char path[4096];
+    snprintf(path, sizeof path, "%s/snapshot", model_dir);
+    float *logits[2];
+    for (int i = 0; i < 2; i++) {
+        engine *e = open_engine(0, ENGINE_FAST);
+        context *c = NULL;
+        session *s = NULL;
+        int64_t cached = 0;
+        MUST(context_open(&c, e, path, ROOM, NULL, &err));
+        MUST(context_read(c, tokens, length, NULL, NULL, &cached, &err));
+        assert_int_equal(cached, i ? length : 0);
+        MUST(session_open(&s, c, &err));
+        MUST(session_feed(s, tokens + length, 3, NULL, NULL, &err));
+        logits[i] = test_array(shape.vocab);
+        memcpy(logits[i], session_logits(s), (size_t)shape.vocab * 4);
+        session_close(s);
+        context_close(c);
+        engine_close(e);
+    }
+    assert_same_bytes(logits[0], logits[1], (size_t)shape.vocab * 4);
+    free(logits[0]), free(logits[1]);
+}
+
+int main(void) {
+    int code = test_cuda_begin();
+    if (code) return code;
+    shape = checkpoint_small();
+    shape.hidden = 256;
+    shape.heads = 64;
+    shape.kv_lora = 512;
+    shape.rope = 64;
+    shape.index_heads = 64;
+    shape.index_dim = 128;
+    shape.index_topk = 96;
+    if (getenv("PHAROS_TEST_SMALL")) {
+        shape.layers = 2;
+        shape.index_topk = 40;
+        length = 70;
+    }
+    ph_error err = {0};
+    model_dir = make_folder();
+    if (!model_dir || checkpoint_write(model_dir, &shape, 5, 1 << 22, &err)) {
+        fprintf(stderr, "%s\n", err.text);
+        return 1;
+    }
+    for (int i = 0; i < MOST; i++) tokens[i] = test_between(0, shape.vocab - 1);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(near_the_exact_pass),
+        cmocka_unit_test(the_same_bits_in_any_company),
+        cmocka_unit_test(restored_is_fresh),
+    };
+    code = cmocka_run_group_tests(tests, NULL, NULL);
+    remove_folder(model_dir);
+    test_cuda_end();
+    return code;
+}
