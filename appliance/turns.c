@@ -3,6 +3,7 @@
 
 #include "appliance/library.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,7 +29,8 @@ int turns_encode(token_list *out, engine *e, const answer_turn *turns, size_t n,
 
 static int get_own(store *s, int64_t id, const uint8_t owner[32], store_answer *row, ph_error *err) {
     int code = store_answer_get(s, id, row, err);
-    if (code || !memcmp(row->owner, owner, sizeof row->owner)) return code;
+    bool own = !code && !memcmp(row->owner, owner, sizeof row->owner);
+    if (own || (code && code != PH_NOT_FOUND)) return code;
     store_answer_free(row);
     return ph_fail(err, PH_NOT_FOUND, "there is no answer %lld of yours to follow (any more)", (long long)id);
 }

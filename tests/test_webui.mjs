@@ -293,7 +293,10 @@ const QUESTION = "What is the keeper's name?";
 let page;
 let answer;
 
+/* A question that stands alone. */
 async function ask(question) {
+  const alone = page.locator('.follows button');
+  if (await alone.count()) await alone.click();
   await page.fill('#question', question);
   await page.keyboard.press('Enter');
   await page.locator('.exchange.found, .exchange.not-found').waitFor({ timeout: 120000 });
@@ -517,15 +520,160 @@ await step('a thought is there before the answer is, and stays where the answer 
   await page.fill('#question', 'And then?');
   await page.keyboard.press('Enter');
   await page.locator('.streaming', { hasText: 'So' }).waitFor();
-  equal(await page.locator('.thought blockquote').textContent(), '<b>It was so.</b>', 'it is text');
+  equal(await page.locator('.exchange .thought blockquote').textContent(), '<b>It was so.</b>', 'it is text');
   await page.getByRole('button', { name: 'Stop', exact: true }).click();
   await page.getByText('Stopped. What was read so far is kept.').first().waitFor();
-  equal(await page.locator('.thought').count(), 1, 'the thought is still there');
+  equal(await page.locator('.exchange .thought').count(), 1, 'the thought is still there');
   await page.evaluate(() => (window.heldBack = false));
   await page.goto(`${base}/#/answers/${answer.id}`);
   await page.locator('.exchange.found').waitFor();
   await page.getByRole('button', { name: 'What was read' }).click();
   await page.locator('.map svg').waitFor();
+});
+
+const askOn = async (p, question) => {
+  const sent = p.waitForRequest((r) => r.url().endsWith('/api/v1/ask'));
+  await p.fill('#question', question);
+  await p.keyboard.press('Enter');
+  const body = JSON.parse((await sent).postData());
+  await p.locator('.exchange[aria-busy]').waitFor({ state: 'detached', timeout: 120000 });
+  await p.locator('.exchange h2', { hasText: question }).waitFor();
+  return body;
+};
+const inView = (locator) => until('it is in view', () => locator.evaluate((e) => {
+  const box = e.getBoundingClientRect();
+  const around = e.closest('.scroll').getBoundingClientRect();
+  return box.top >= around.top - 1 && box.bottom <= around.bottom + 1;
+}));
+
+await step('a question follows the one before: what is sent is said, earlier exchanges stay with what they rest on', async () => {
+  const p = await newPage();
+  await p.goto(base);
+  await p.locator('.row').first().waitFor();
+  equal(await p.locator('.follows').count(), 0, 'the first question follows none');
+  equal((await askOn(p, QUESTION)).follows, undefined, 'and says so to the server');
+  await p.locator('.follows', { hasText: 'Follows 1 question: sent with its answer' }).waitFor();
+  equal(await p.getByRole('textbox', { name: 'Follow-up question' }).count(), 1, 'the field says it');
+  const first = (await api('answers?limit=1')).answers[0];
+  await p.getByRole('checkbox', { name: 'Ask dropped.txt' }).uncheck();
+  const body = await askOn(p, 'What does she light at dusk?');
+  equal(body.follows, first.id, 'what it follows is sent');
+  const second = (await api('answers?limit=1')).answers[0];
+  equal(second.follows, first.id, 'and kept');
+  equal(second.turns, 1, 'one exchange went along');
+  // The question before, its answer and four marks of the template, and this question: the documents are not read again.
+  const own = second.usage.prompt_tokens - second.usage.cached_tokens;
+  ok(second.usage.cached_tokens === first.usage.cached_tokens && own < 80, `nothing is read again: ${JSON.stringify(second.usage)}`);
+  equal(body.documents.length, 3, 'the chosen documents stay chosen');
+  equal((await askOn(p, 'And her name?')).documents.length, 3, 'for the next one too');
+  await p.getByRole('checkbox', { name: 'Ask dropped.txt' }).check();
+  await p.getByText('Follows 3 questions').waitFor();
+  equal(await p.locator('.earlier h2').count(), 2, 'two stand above');
+  await inView(p.locator('.exchange h2'));
+  await axe(p, 'with a conversation');
+  await picture(p, 'desktop-conversation-light');
+  // What an earlier one rests on: its citation, its trace.
+  const above = p.locator('.earlier').first();
+  await above.locator('.mark').first().click();
+  await p.locator('.document-text mark').first().waitFor();
+  await p.keyboard.press('Escape');
+  await above.locator('summary').first().focus();
+  await p.keyboard.press('Enter');
+  equal(await above.locator('.citation').count(), first.citations.length, 'its citations');
+  await above.getByRole('button', { name: 'What was read' }).click();
+  await above.locator('.map svg').waitFor();
+  const trace = await api(`answers/${first.id}/trace`);
+  ok((await above.locator('.sentences tbody tr').first().innerText()).includes(trace.read_set[0].sentence.slice(0, 30)), 'the trace is its own');
+  await axe(p, 'with an earlier trace open');
+  // It survives a reload, and the history shows what belongs together.
+  const last = (await api('answers?limit=1')).answers[0];
+  ok(p.url().endsWith(`#/answers/${last.id}`), 'the last one has the address');
+  await p.reload();
+  await p.getByText('Follows 3 questions').waitFor();
+  equal((await p.locator('.earlier h2, .exchange h2').allInnerTexts()).join('|'), `${QUESTION}|What does she light at dusk?|And her name?`, 'in order');
+  await inView(p.locator('.exchange h2'));
+  await p.getByRole('button', { name: 'Questions', exact: true }).click();
+  const rows = p.locator('.question-row');
+  equal(await rows.nth(0).locator('.asked').innerText(), QUESTION, 'the conversation stands first, from its beginning');
+  equal(await p.locator('.question-row.follow-up').count(), 2, 'with what follows');
+  await axe(p, 'with conversations in the history');
+  await picture(p, 'desktop-conversations-light');
+  await rows.nth(0).locator('.open').click();
+  await inView(p.locator('.earlier h2').first());
+  await p.getByText('Follows 3 questions').waitFor();
+  // A question asked again in another way stands beside the one before and follows the same.
+  const again = p.waitForRequest((r) => r.url().endsWith('/api/v1/ask'));
+  const look = p.getByRole('button', { name: 'Look at everything' });
+  if (await look.count()) {
+    await look.click();
+    equal(JSON.parse((await again).postData()).follows, second.id, 'it does not follow its own answer');
+    await p.locator('.exchange[aria-busy]').waitFor({ state: 'detached', timeout: 120000 });
+    await p.getByText('Follows 3 questions').waitFor();
+  }
+  await p.context().close();
+});
+
+await step('a new question: by the button, by a key, while typing; what is erased takes along what follows it', async () => {
+  const p = await newPage();
+  await p.goto(`${base}/#/answers/${answer.id}`);
+  await p.getByText('Follows 1 question').waitFor();
+  await p.fill('#question', 'a draft');
+  await p.getByRole('button', { name: 'New question' }).click();
+  equal(await p.locator('.exchange, .earlier, .follows').count(), 0, 'nothing is followed');
+  equal(await p.evaluate(() => document.activeElement.id), 'question', 'the field has the focus');
+  equal(await p.inputValue('#question'), 'a draft', 'what was typed is still there');
+  equal((await askOn(p, QUESTION)).follows, undefined, 'it follows none');
+  await p.keyboard.press('Alt+n');
+  equal(await p.locator('.exchange, .follows').count(), 0, 'Alt + N while typing');
+  equal(await p.inputValue('#question'), '', 'and no letter comes of it');
+  await askOn(p, QUESTION);
+  await p.keyboard.type('n');
+  equal(await p.inputValue('#question'), 'n', 'while typing, n is a letter');
+  await p.fill('#question', '');
+  await p.locator('h1').click();
+  await p.keyboard.press('?');
+  await p.getByRole('dialog', { name: 'Keys' }).getByText('begin a new question').waitFor();
+  await p.keyboard.press('Escape');
+  await p.locator('h1').click();
+  await p.keyboard.press('n');
+  equal(await p.locator('.exchange, .follows').count(), 0, 'n');
+  await until('the question has the focus', () => p.evaluate(() => document.activeElement.id === 'question'));
+  // Erasing in the middle.
+  await askOn(p, QUESTION);
+  for (const question of ['What does she light?', 'At what time?']) await askOn(p, question);
+  await p.getByRole('button', { name: 'Questions', exact: true }).click();
+  const middle = p.locator('.question-row.follow-up').first();
+  const many = (await api('answers')).answers.length;
+  await middle.getByRole('button', { name: /^Erase the question/ }).click();
+  await middle.getByText('Erase it with its trace, and the question that follows it?').waitFor();
+  await axe(p, 'where it is asked whether to erase a conversation');
+  await middle.getByRole('button', { name: 'Erase', exact: true }).click();
+  await p.getByText('Follows 1 question').waitFor();
+  equal((await api('answers')).answers.length, many - 2, 'two are gone');
+  equal(await p.locator('.exchange h2').innerText(), QUESTION, 'what they followed is still shown');
+  await p.context().close();
+});
+
+await step('a conversation too long to send along says what is left out; one that cannot be followed says so', async () => {
+  const p = await newPage();
+  let mode = 'long';
+  await p.route('**/api/v1/ask', (route) => (mode === 'long'
+    ? route.fulfill({ contentType: 'text/event-stream', body: `event: done\ndata: ${JSON.stringify({
+      id: 990, question: 'And?', answer: 'a', found: true, citations: [], follows: answer.id, turns: 2, turns_left_out: 3 })}\n\n` })
+    : route.continue()));
+  await p.goto(`${base}/#/answers/${answer.id}`);
+  await p.getByText('Follows 1 question').waitFor();
+  await askOn(p, 'And?');
+  await p.locator('.caution', { hasText: 'the last 2 questions went along with this one. The 3 before them did not fit.' }).waitFor();
+  await axe(p, 'with what was left out');
+  // 990 was never there: as one that was erased in another tab.
+  mode = 'real';
+  await askOn(p, 'And then?');
+  await p.locator('.failure', { hasText: 'There is no answer 990 of yours to follow' }).waitFor();
+  equal(await p.inputValue('#question'), 'And then?', 'the question is not lost');
+  await p.getByText('Follows 2 questions').waitFor();
+  await p.context().close();
+  complaints.length = 0; // the browser itself reports a 404 on its console
 });
 
 await step('where only some contexts were asked, the answer says so and asks the rest', async () => {
@@ -715,7 +863,7 @@ await step('with the keyboard alone: ask, read the quote, open, close, the list 
   // Erasing: asked first, Esc goes back, and then the heading of the list has the focus.
   const focused = () => page.evaluate(() => document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent);
   await page.getByRole('button', { name: 'Questions', exact: true }).click();
-  const last = page.locator('.question-row').first();
+  const last = page.locator('.question-row.follow-up').first();
   await last.getByRole('button', { name: /^Erase the question/ }).focus();
   await page.keyboard.press('Enter');
   await until('what harms nothing has the focus', async () => (await focused()) === 'Keep');

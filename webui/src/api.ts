@@ -141,6 +141,7 @@ export interface AskOptions {
   thinking?: boolean;
   whole?: boolean;
   packs?: number;
+  follows?: number; /* the answer that the question goes on from */
 }
 
 export interface AskEvents {

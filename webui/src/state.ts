@@ -5,6 +5,7 @@ import * as api from './api';
 import { ApiError } from './api';
 import { capital, receipt } from './format';
 import { ocrAsked, switchOcr } from './ocr';
+import { lineOf } from './thread';
 import type { Answer, Job, Packs, PharosDocument, Progress, Reading, Run, RunDiff, Status } from './types';
 
 export const status = signal<Status | null>(null);
@@ -303,8 +304,7 @@ export async function eraseDocument(d: PharosDocument): Promise<void> {
   }
   await refresh();
   await refreshAnswers();
-  const a = current.value;
-  if (a && a.id && !answers.value.some((x) => x.id === a.id)) openAnswer(null);
+  closeErased();
 }
 
 /* ---- sources ---- */
@@ -378,8 +378,11 @@ export interface Asking {
   note: string;
 }
 export const asking = signal<Asking | null>(null);
-/** The answer that is shown. */
+/** The answer that is shown, and what it goes on from, oldest first. The next question follows all of them. */
 export const current = signal<Answer | null>(null);
+export const earlier = signal<Answer[]>([]);
+/** What the next question follows; empty: it stands alone. An answer that is not kept cannot be followed. */
+export const followed = computed(() => (!current.value ? earlier.value : current.value.id ? [...earlier.value, current.value] : []));
 export const problem = signal<{ question: string; text: string; thought: string; partial: string } | null>(null);
 
 const DRAFT = 'pharos.draft';
@@ -416,14 +419,18 @@ async function askPatiently(
   }
 }
 
-/** `with_` stands before what the person has chosen for all questions. */
-export async function ask(question: string, with_: api.AskOptions = {}): Promise<void> {
+/** `with_` stands before what the person has chosen for all questions. `instead`: the question that is shown is asked again,
+ * and does not follow its own answer. */
+export async function ask(question: string, with_: api.AskOptions = {}, instead = false): Promise<void> {
   question = question.trim();
   if (!question || asking.value) return;
+  const before = instead ? earlier.value : followed.value;
+  const follows = before.at(-1)?.id;
   const controller = (stopper = new AbortController());
   const fromBox = question === draft.value.trim();
   batch(() => {
     asking.value = { question, thought: '', text: '', place: 0, progress: null, note: '' };
+    earlier.value = before;
     current.value = null;
     runPage.value = null;
     problem.value = null;
@@ -445,7 +452,7 @@ export async function ask(question: string, with_: api.AskOptions = {}): Promise
   try {
     const answer = await askPatiently(
       question,
-      askOptions(with_),
+      askOptions({ ...with_, ...(follows && { follows }) }),
       {
         queue: (place) => update({ place }),
         progress: (p) => {
@@ -501,16 +508,50 @@ export async function ask(question: string, with_: api.AskOptions = {}): Promise
 
 /* ---- answers given before ---- */
 
+/** The one that was opened: it comes into view. */
+export const opened = signal<{ id: number } | null>(null);
+
+/** Shows an answer in its conversation; null: none, and the next question stands alone. */
 export function openAnswer(a: Answer | null): void {
   if (asking.value) stop();
+  const line = a ? lineOf(a, answers.value) : [];
   batch(() => {
-    current.value = a;
+    current.value = line.pop() ?? null;
+    earlier.value = line;
+    opened.value = a;
     runPage.value = null;
     problem.value = null;
     panel.value = null;
     view.value = 'ask';
   });
   history.replaceState(null, '', a?.id ? `#/answers/${a.id}` : location.pathname);
+  void completeLine();
+}
+
+/* What the list of answers does not reach back to. */
+async function completeLine(): Promise<void> {
+  for (let first: Answer | null; (first = earlier.value[0] ?? current.value) && first.follows; ) {
+    const before = await api.getAnswer(first.follows).catch(() => null);
+    if (!before || (earlier.value[0] ?? current.value) !== first) return;
+    earlier.value = [before, ...earlier.value];
+    opened.value = opened.value && { id: opened.value.id }; // it has been pushed down
+  }
+}
+
+export function newQuestion(): void {
+  if (asking.value) return;
+  openAnswer(null);
+  announcement.value = 'A new question: it follows none.';
+}
+
+/* What was erased is not shown any longer; what it went on from still is. */
+function closeErased(): void {
+  const list = answers.value;
+  // A list that is full may have ended before it.
+  const least = list.length < 100 ? 0 : list[list.length - 1].id;
+  const line = current.value ? [...earlier.value, current.value] : earlier.value;
+  const gone = line.findIndex((a) => a.id > least && !list.some((x) => x.id === a.id));
+  if (gone >= 0 && !asking.value) openAnswer(line[gone - 1] ?? null);
 }
 
 /* ---- evaluation (runs.ts): what stands where the answer would ---- */
@@ -524,6 +565,7 @@ export function showRunPage(page: RunPage | null, hash = ''): void {
   batch(() => {
     runPage.value = page;
     current.value = null;
+    earlier.value = [];
     problem.value = null;
     panel.value = null;
     if (page) view.value = 'ask';
@@ -553,11 +595,11 @@ export async function eraseAnswer(a: Answer): Promise<void> {
     const r = await api.deleteAnswer(a.id);
     tellTabs();
     notify('done', `Erased the question: ${receipt(r)}.`);
-    if (current.value?.id === a.id) openAnswer(null);
   } catch (error) {
     notify('problem', sentenceOf(error));
   }
   await refreshAnswers();
+  closeErased();
 }
 
 /* ---- the document panel ---- */

@@ -112,6 +112,9 @@ export interface Answer {
   passages?: number | null; /* it was looked for in so many passages; 0: in everything; null: not known */
   thought?: string | null; /* what was written before the answer */
   asked_at?: number;
+  follows?: number | null; /* the answer that the question went on from */
+  turns?: number; /* how many earlier exchanges were sent along with it */
+  turns_left_out?: number; /* and how many still earlier ones were not */
 }
 
 export type Strip = [bin: number, mass: number][];

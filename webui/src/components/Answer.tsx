@@ -1,11 +1,11 @@
 // Answer.tsx - a finished answer: its words with the marks of the citations, the citations with both verdicts, and
 // the way to what was read. Answers are copied out of documents: they are shown as plain text, never as markup.
-import type { ComponentType } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { count, percent, place, plural, saysQuote, seconds, verdictRead, verdictText, when } from '../format';
 import { announcement, ask, asking, openPanel } from '../state';
 import type { Answer, Citation } from '../types';
 import { Icon } from './Icon';
+import { lazy } from './lazy';
 import { Mark } from './Mark';
 import { Passage } from './Passage';
 import { Thought } from './Thought';
@@ -128,7 +128,7 @@ function Look({ a }: { a: Answer }) {
   return (
     <p class="look muted small">
       From the {plural(a.passages, 'passage')} that match the question best.{' '}
-      <button type="button" disabled={asking.value !== null} onClick={() => void ask(a.question, { whole: true })}>
+      <button type="button" disabled={asking.value !== null} onClick={() => void ask(a.question, { whole: true }, true)}>
         Look at everything
       </button>
     </p>
@@ -143,36 +143,74 @@ function Unasked({ a }: { a: Answer }) {
     <p class="caution">
       <Icon name="warn" />Only the {plural(asked, 'context')} of {count(a.packs)} that match the question best{' '}
       {asked === 1 ? 'was' : 'were'} asked.{' '}
-      <button type="button" disabled={asking.value !== null} onClick={() => void ask(a.question, { packs: a.packs })}>
+      <button type="button" disabled={asking.value !== null} onClick={() => void ask(a.question, { packs: a.packs }, true)}>
         Ask all {count(a.packs)}
       </button>
     </p>
   );
 }
 
-type TraceView = ComponentType<{ answer: Answer }>;
+const Trace = lazy(() => import('./Trace').then((m) => m.Trace));
 
-/* The trace view comes when it is asked for: most questions end at the answer. */
 function WhatWasRead({ answer }: { answer: Answer }) {
   const [open, setOpen] = useState(false);
-  const [View, setView] = useState<TraceView | null>(null);
-  const [failed, setFailed] = useState('');
-  const toggle = () => {
-    setOpen(!open);
-    if (!View)
-      import('./Trace').then((m) => setView(() => m.Trace), () => setFailed('This part of the page could not be loaded.'));
-  };
   return (
-    <section class="read" aria-label="What was read">
-      <button type="button" class="toggle" aria-expanded={open} onClick={toggle}>What was read</button>
-      {open && (failed ? <p class="failure">{failed}</p> : View ? <View answer={answer} /> : <p class="muted">Loading</p>)}
-    </section>
+    <div class="read" role="group" aria-label="What was read">
+      <button type="button" class="toggle" aria-expanded={open} onClick={() => setOpen(!open)}>What was read</button>
+      {open && <Trace answer={answer} />}
+    </div>
+  );
+}
+
+/* Of a long conversation not all is sent along, and nobody is to think that it was. */
+function LeftOut({ a }: { a: Answer }) {
+  const n = a.turns_left_out ?? 0;
+  if (!n) return null;
+  return (
+    <p class="caution">
+      <Icon name="warn" />Of this conversation the last {plural(a.turns ?? 0, 'question')} went along with this one. The {count(n)} before{' '}
+      {n === 1 ? 'it' : 'them'} did not fit.
+    </p>
+  );
+}
+
+function Sources({ a }: { a: Answer }) {
+  return (
+    <div class="sources">
+      {a.citations.length > 0 && (
+        <>
+          <h3>{a.found ? 'Where it stands' : 'What was read most'}</h3>
+          <ol class="citations">{a.citations.map((c, i) => <CitationCard key={i} c={c} number={i + 1} answer={a.answer} />)}</ol>
+        </>
+      )}
+      <div class="buttons">
+        <Copy answer={a} />
+      </div>
+      <Figures a={a} />
+      {a.id > 0 && <WhatWasRead answer={a} />}
+    </div>
+  );
+}
+
+/** An exchange further up in the conversation: what it rests on is folded. */
+export function EarlierView({ answer: a }: { answer: Answer }) {
+  return (
+    <article class="earlier" id={`answer-${a.id}`} aria-label="Earlier answer">
+      <h2 class="question">{a.question}</h2>
+      {a.found ? <Text answer={a} /> : <p class="verdict-line"><Icon name="cross" />Not in the documents</p>}
+      <LeftOut a={a} />
+      <details>
+        <summary>{a.found ? `Where it stands (${plural(a.citations.length, 'place')}), what was read` : 'What was read'}</summary>
+        {a.thought && <Thought text={a.thought} />}
+        <Sources a={a} />
+      </details>
+    </article>
   );
 }
 
 export function AnswerView({ answer: a }: { answer: Answer }) {
   return (
-    <article class={a.found ? 'exchange found' : 'exchange not-found'} aria-label="Answer">
+    <article class={a.found ? 'exchange found' : 'exchange not-found'} id={`answer-${a.id}`} aria-label="Answer">
       <h2 class="question">{a.question}</h2>
       {a.thought && <Thought text={a.thought} />}
       {a.found ? (
@@ -190,21 +228,12 @@ export function AnswerView({ answer: a }: { answer: Answer }) {
           </p>
         </div>
       )}
+      <LeftOut a={a} />
       <Look a={a} />
       <Unasked a={a} />
       {a.cut_off && <p class="caution"><Icon name="warn" />The answer was cut off at the greatest length allowed.</p>}
       {a.note && <p class="caution"><Icon name="warn" />{a.note}</p>}
-      {a.citations.length > 0 && (
-        <>
-          <h3>{a.found ? 'Where it stands' : 'What was read most'}</h3>
-          <ol class="citations">{a.citations.map((c, i) => <CitationCard key={i} c={c} number={i + 1} answer={a.answer} />)}</ol>
-        </>
-      )}
-      <div class="buttons">
-        <Copy answer={a} />
-      </div>
-      <Figures a={a} />
-      {a.id > 0 && <WhatWasRead answer={a} />}
+      <Sources a={a} />
     </article>
   );
 }

@@ -1,18 +1,20 @@
 // App.tsx - the frame: what stands where, drops, and the keys that work everywhere.
-import type { ComponentType } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { fromDrop } from '../drop';
 import {
-  addFiles, announcement, asking, closePanel, dismissNotice, keysShown, notices, offline, panel, runPage, show, showRunPage, side,
+  addFiles, announcement, asking, closePanel, dismissNotice, keysShown, newQuestion, notices, offline, panel, runPage, show, showRunPage, side,
   singleKeys, status, tokenWanted, uploads, view, type View,
 } from '../state';
 import { Ask } from './Ask';
 import { Documents } from './Documents';
 import { Icon, Lighthouse } from './Icon';
 import { Keys } from './Keys';
+import { lazy } from './lazy';
 import { Panel } from './Panel';
-import { Questions } from './Questions';
 import { Token } from './Token';
+
+const Questions = lazy(() => import('./Questions').then((m) => m.Questions));
+const Runs = lazy(() => import('./Runs').then((m) => m.Runs));
 
 function State() {
   const s = status.value;
@@ -100,6 +102,14 @@ function onKey(e: KeyboardEvent): void {
     closePanel();
     return;
   }
+  // With Alt it works while typing too; on some keyboards that is another letter.
+  const newOne = e.key.toLowerCase() === 'n' || (e.altKey && e.code === 'KeyN');
+  if (newOne && !e.ctrlKey && !e.metaKey && !keysShown.value && (e.altKey || (!isTyping(e.target) && singleKeys.value))) {
+    e.preventDefault();
+    newQuestion();
+    toQuestion();
+    return;
+  }
   if (e.ctrlKey || e.metaKey || e.altKey || isTyping(e.target) || !singleKeys.value || keysShown.value) return;
   if (e.key === '/') {
     e.preventDefault();
@@ -143,13 +153,6 @@ function useDrop(): boolean {
   return over;
 }
 
-/* Comes when it is wanted, as what it opens. */
-function LazyRuns() {
-  const [List, setList] = useState<ComponentType | null>(null);
-  useEffect(() => void import('./Runs').then((m) => setList(() => m.Runs), () => undefined), []);
-  return List ? <List /> : <p class="muted">Loading</p>;
-}
-
 export function App() {
   const over = useDrop();
   useEffect(() => {
@@ -174,7 +177,7 @@ export function App() {
       <Places />
       <main>
         <section class="side" aria-label={places.find(([key]) => key === side.value)?.[1]}>
-          {side.value === 'documents' ? <Documents /> : side.value === 'questions' ? <Questions /> : <LazyRuns />}
+          {side.value === 'documents' ? <Documents /> : side.value === 'questions' ? <Questions /> : <Runs />}
         </section>
         <Ask />
       </main>

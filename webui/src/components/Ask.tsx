@@ -1,14 +1,16 @@
 // Ask.tsx - the middle of the page: the question that is asked, how far it is, its answer.
-import type { ComponentType } from 'preact';
-import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef } from 'preact/hooks';
 import { capital, count, percent, plural, seconds } from '../format';
 import {
-  ask, asking, current, documents, draft, loaded, mayManage, problem, runPage, show, sources, status, stop, thinks, ways, type Asking, type RunPage,
+  ask, asking, current, documents, draft, earlier, followed, loaded, mayManage, newQuestion, opened, problem, runPage, show, sources, status, stop, thinks, ways, type Asking,
 } from '../state';
-import { AnswerView } from './Answer';
+import { AnswerView, EarlierView } from './Answer';
 import { Icon, Lighthouse } from './Icon';
+import { lazy } from './lazy';
 import { Streaming } from './Streaming';
 import { Thought } from './Thought';
+
+const RunPage = lazy(() => import('./RunPage').then((m) => m.RunPage));
 
 function chooseFiles(): void {
   show('documents'); // where each file then tells how it is doing, and where the picker is
@@ -110,24 +112,22 @@ function Advance({ a }: { a: Asking }) {
   );
 }
 
-/* Few look at evaluation: what shows it comes when it is wanted. */
-function LazyRunPage(props: { page: RunPage }) {
-  const [View, setView] = useState<ComponentType<{ page: RunPage }> | null>(null);
-  useEffect(() => void import('./RunPage').then((m) => setView(() => m.RunPage), () => undefined), []);
-  return View ? <View {...props} /> : <p class="muted">Loading</p>;
+function UnderWay({ a }: { a: Asking }) {
+  const box = useRef<HTMLElement>(null);
+  // Below what it follows, which may fill the page.
+  useEffect(() => box.current?.scrollIntoView(), []);
+  return (
+    <article class="exchange" ref={box} aria-label="The question that is being answered" aria-busy="true">
+      <h2 class="question">{a.question}</h2>
+      <Advance a={a} />
+      {a.thought && <Thought text={a.thought} />}
+      {a.text && <Streaming text={a.text} />}
+    </article>
+  );
 }
 
 function Exchange() {
-  const a = asking.value;
-  if (a)
-    return (
-      <article class="exchange" aria-label="The question that is being answered" aria-busy="true">
-        <h2 class="question">{a.question}</h2>
-        <Advance a={a} />
-        {a.thought && <Thought text={a.thought} />}
-        {a.text && <Streaming text={a.text} />}
-      </article>
-    );
+  if (asking.value) return <UnderWay a={asking.value} />;
   if (problem.value)
     return (
       <article class="exchange">
@@ -137,9 +137,16 @@ function Exchange() {
         <p class="failure"><Icon name="warn" />{problem.value.text}</p>
       </article>
     );
-  if (runPage.value) return <LazyRunPage page={runPage.value} />;
+  if (runPage.value) return <RunPage page={runPage.value} />;
   if (current.value) return <AnswerView key={current.value.id} answer={current.value} />;
   return <Welcome />;
+}
+
+/* Drawn again only when the conversation changes, not with each word that comes. */
+function Earlier() {
+  const at = opened.value;
+  useEffect(() => document.getElementById(`answer-${at?.id}`)?.scrollIntoView(), [at]);
+  return <>{earlier.value.map((a) => <EarlierView key={a.id} answer={a} />)}</>;
 }
 
 function sourcesText(): string {
@@ -189,11 +196,25 @@ function HowToAnswer() {
   );
 }
 
+/* Whether the next question goes on from what stands above, and what is sent for it; and the way out. */
+function Follows({ n, onNew }: { n: number; onNew: () => void }) {
+  return (
+    <div class="follows small">
+      <p id="composer-follows">
+        <strong>Follows {plural(n, 'question')}</strong>
+        <span class="muted">: sent with {n === 1 ? 'its answer' : 'their answers'}</span>
+      </p>
+      <button type="button" disabled={asking.value !== null} onClick={onNew}><Icon name="add" />New question</button>
+    </div>
+  );
+}
+
 function Composer() {
   const box = useRef<HTMLTextAreaElement>(null);
   const busy = asking.value !== null;
   const ready = status.value?.state === 'ready';
   const possible = !busy && ready && sources.value.length > 0 && draft.value.trim() !== '';
+  const follows = asking.value ? earlier.value.length : followed.value.length;
   const send = () => {
     if (possible) void ask(draft.value);
   };
@@ -218,10 +239,19 @@ function Composer() {
         send();
       }}
     >
-      <label for="question" class="unseen">Question</label>
+      {follows > 0 && (
+        <Follows
+          n={follows}
+          onNew={() => {
+            newQuestion();
+            box.current?.focus();
+          }}
+        />
+      )}
+      <label for="question" class="unseen">{follows ? 'Follow-up question' : 'Question'}</label>
       <textarea
-        id="question" ref={box} rows={1} placeholder="Ask the documents" value={draft.value}
-        maxLength={60000} aria-describedby="composer-note" enterkeyhint="send"
+        id="question" ref={box} rows={1} placeholder={follows ? 'Ask on' : 'Ask the documents'} value={draft.value}
+        maxLength={60000} aria-describedby={follows ? 'composer-follows composer-note' : 'composer-note'} enterkeyhint="send"
         onInput={(e) => (draft.value = e.currentTarget.value)}
         onKeyDown={(e) => {
           if (e.key !== 'Enter' || e.shiftKey || e.isComposing) return;
@@ -250,6 +280,7 @@ export function Ask() {
   return (
     <section class="ask" aria-label="Question and answer">
       <div class="scroll" tabIndex={-1}>
+        <Earlier />
         <Exchange />
       </div>
       <Composer />

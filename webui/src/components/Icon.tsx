@@ -5,6 +5,7 @@ const paths = {
   close: 'M5 5l10 10M15 5L5 15',
   bin: 'M4 6h12M8 6V4h4v2M6 6l.8 10h6.400L14 6M8.500 9v4.500M11.500 9v4.500',
   copy: 'M7 7h9v9H7zM4 13V4h9',
+  add: 'M10 4v12M4 10h12',
   send: 'M10 16V4M5 9l5-5 5 5',
   stop: 'M6 6h8v8H6z',
   check: 'M4 10.500l4 4 8-9',

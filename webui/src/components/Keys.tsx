@@ -5,6 +5,7 @@ import { keysShown, singleKeys } from '../state';
 const keys = [
   ['/', 'go to the question'],
   ['?', 'show this list'],
+  ['N', 'begin a new question; while typing, Alt + N'],
   ['Enter', 'send the question'],
   ['Shift + Enter', 'break the line'],
   ['Esc', 'close the document, this list, or a quote'],
@@ -33,7 +34,7 @@ export function Keys() {
           checked={singleKeys.value}
           onChange={(e) => (singleKeys.value = e.currentTarget.checked)}
         />
-        <span>Keys of a single character (<kbd>/</kbd> and <kbd>?</kbd>) work</span>
+        <span>Keys of a single character (<kbd>/</kbd>, <kbd>?</kbd> and <kbd>N</kbd>) work</span>
       </label>
       <p class="end"><button type="button" onClick={close}>Close</button></p>
     </dialog>
