@@ -16,51 +16,64 @@ static __device__ __forceinline__ int entry_of(const experts_here &h, int number
     return number >= h.first && i < h.n && h.first + i * h.step == number ? i : -1;
 }
 
+/* Sum of `mine` over the threads of a block of 1024 before this one. All threads call it. */
+static __device__ int sum_before(int mine, int *warp_sum) {
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, sum = mine;
+    for (int d = 1; d < 32; d <<= 1) {
+        int v = __shfl_up_sync(0xffffffffu, sum, d);
+        if (lane >= d) sum += v;
+    }
+    __syncthreads(); /* warp_sum may still be read */
+    if (lane == 31) warp_sum[warp] = sum;
+    __syncthreads();
+    int part = warp_sum[lane], total = part;
+    for (int d = 1; d < 32; d <<= 1) {
+        int v = __shfl_up_sync(0xffffffffu, part, d);
+        if (lane >= d) part += v;
+    }
+    return __shfl_sync(0xffffffffu, part - total, warp) + sum - mine;
+}
+
 /* The list: pairs of entry e stand at start[e] .. start[e + 1], in ascending order of the token; those of an expert that
- * is not here have no place. One block; a warp has an expert at a time. */
-static __global__ void list_pairs(const int32_t *expert, int n_pair, int n_pick, experts_here here, int32_t *start,
-                                  int32_t *list, int32_t *place) {
-    __shared__ int count[MOST_EXPERTS + 1];
-    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, n_expert = here.n;
-    for (int e = threadIdx.x; e <= n_expert; e += blockDim.x) count[e] = 0;
+ * is not here have no place. Then which expert and which rows each tile has; the tiles that are left over have none. One
+ * block of 1024; a thread has an expert, then a warp an expert at a time. */
+static __global__ void __launch_bounds__(1024) list_pairs(const int32_t *expert, int n_pair, int n_pick, experts_here here,
+                                                          int32_t *start, int32_t *list, int32_t *place, int tile_rows,
+                                                          int32_t *tile_expert, int32_t *tile_first, int n_tile) {
+    __shared__ int count[MOST_EXPERTS], first[MOST_EXPERTS + 1], warp_sum[32];
+    int mine = threadIdx.x, lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, n_expert = here.n;
+    if (mine < n_expert) count[mine] = 0;
     __syncthreads();
     for (int i = threadIdx.x; i < n_pair; i += blockDim.x) {
         int e = entry_of(here, expert[i]);
-        if (e >= 0) atomicAdd(&count[e + 1], 1);
+        if (e >= 0) atomicAdd(&count[e], 1);
     }
     __syncthreads();
-    if (threadIdx.x == 0)
-        for (int e = 0; e < n_expert; e++) count[e + 1] += count[e];
-    __syncthreads();
-    for (int e = threadIdx.x; e <= n_expert; e += blockDim.x) start[e] = count[e];
+    int rows = mine < n_expert ? count[mine] : 0, at = sum_before(rows, warp_sum);
+    if (mine <= n_expert) start[mine] = first[mine] = at;
+    int tiles = (rows + tile_rows - 1) / tile_rows, tile = sum_before(tiles, warp_sum);
+    for (int i = 0; i < tiles; i++) {
+        tile_expert[tile + i] = mine;
+        tile_first[tile + i] = at + i * tile_rows;
+    }
+    if (mine == n_expert) count[0] = tile; /* all tiles; the counts are no longer needed ... */
+    __syncthreads();                       /* ... and the firsts are there */
+    for (int i = count[0] + (int)threadIdx.x; i < n_tile; i += blockDim.x) tile_expert[i] = -1;
     for (int e = warp; e < n_expert; e += warps) {
-        int at = count[e];
-        if (count[e + 1] == at) continue;
-        for (int first = 0; first < n_pair; first += 32) {
-            int i = first + lane;
-            bool mine = i < n_pair && expert[i] == here.first + e * here.step;
-            unsigned mask = __ballot_sync(0xffffffffu, mine);
-            if (mine) {
-                int to = at + __popc(mask & ((1u << lane) - 1u));
-                list[to] = i / n_pick;
-                place[i] = to;
+        int to = first[e];
+        if (first[e + 1] == to) continue;
+        for (int from = 0; from < n_pair; from += 32) {
+            int i = from + lane;
+            bool its = i < n_pair && expert[i] == here.first + e * here.step;
+            unsigned mask = __ballot_sync(0xffffffffu, its);
+            if (its) {
+                int place_of = to + __popc(mask & ((1u << lane) - 1u));
+                list[place_of] = i / n_pick;
+                place[i] = place_of;
             }
-            at += __popc(mask);
+            to += __popc(mask);
         }
     }
-}
-
-/* Which expert and which rows each tile has; the tiles that are left over have none. */
-static __global__ void list_tiles(const int32_t *start, int n_expert, int tile_rows, int32_t *tile_expert,
-                                  int32_t *tile_first, int n_tile) {
-    if (threadIdx.x) return;
-    int n = 0;
-    for (int e = 0; e < n_expert; e++)
-        for (int row = start[e]; row < start[e + 1]; row += tile_rows, n++) {
-            tile_expert[n] = e;
-            tile_first[n] = row;
-        }
-    for (; n < n_tile; n++) tile_expert[n] = -1;
 }
 
 /* gate = silu(gate) * up, of the rows that are there: start[n_expert] of them. */
@@ -125,8 +138,8 @@ static void run_tokens(kern *k, const kern_experts *a) {
     float *gate = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->width * 4));
     float *up = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->width * 4));
     float *rows = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->hidden * 4));
-    list_pairs<<<1, 1024, 0, stream>>>(a->expert, n_pair, a->n_pick, here, start, list, place);
-    list_tiles<<<1, 32, 0, stream>>>(start, a->n_expert, tile_rows, tile_expert, tile_first, n_tile);
+    list_pairs<<<1, 1024, 0, stream>>>(a->expert, n_pair, a->n_pick, here, start, list, place, tile_rows, tile_expert,
+                                       tile_first, n_tile);
     expert_tiles tiles = {tile_expert, tile_first, start, n_tile, a->n_tok < tile_rows ? a->n_tok : tile_rows};
     expert_pointers w = pointers_of(a->gate, a->n_expert);
     cuda_grouped_product(k, &w, a->gate[0], a->x, a->hidden, list, gate, a->width, &tiles, tile_rows);
