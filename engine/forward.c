@@ -583,9 +583,10 @@ typedef struct step_key {
 } step_key;
 
 /* A step that is likely to come again with another token: a backend may have a short way for it. Restrictions and
- * probes are passed by value; exchanges between ranks are not part of what a backend keeps. */
+ * probes are passed by value; exchanges between ranks have to be such that a backend can keep them. */
 static bool may_come_again(const forward_engine *f, const forward_step *step) {
-    return f->kern->step_begin && step->n_tok == 1 && !step->allow && !step->probe && !f->group && !f->fault;
+    return f->kern->step_begin && step->n_tok == 1 && !step->allow && !step->probe && !f->fault &&
+           (!f->group || f->group->recordable);
 }
 
 void forward(const forward_engine *f, const forward_step *step) {
@@ -594,7 +595,7 @@ void forward(const forward_engine *f, const forward_step *step) {
     if (!may_come_again(f, step)) {
         run_layers(f, step);
     } else {
-        step_key key = {.latents = step->cache[0].latents[0].rows,
+        step_key key = {.latents = cache_of(f, step)->latents[0].rows,
                         .trace = step->trace ? step->trace->device.memory : NULL,
                         .topk = f->topk,
                         .dense = f->dense,

@@ -23,6 +23,7 @@ typedef struct kern_group kern_group;
 struct kern_group {
     const char *name; /* "threads" or "NCCL" */
     int rank, size;
+    bool recordable; /* exchanges may be part of a step that a backend keeps (kern.step_begin) */
     void *state;
     /* all[r * bytes ...] = rank r's `mine`, on every rank; `mine` may be its own place in `all`. */
     void (*all_gather)(kern_group *g, const void *mine, void *all, size_t bytes);
