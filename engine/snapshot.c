@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -161,6 +163,65 @@ static void device_copy(const snapshot *s, int rank, enum copy_way way, int64_t 
 
 static int64_t blocks_of(int64_t length) {
     return (length + SNAPSHOT_BLOCK - 1) / SNAPSHOT_BLOCK;
+}
+
+/* ---- waiting for the disk ---- */
+
+/* Only the thread writes `failed` while it runs. */
+typedef struct disk_wait {
+    pthread_t thread;
+    bool running;
+    void *map;
+    size_t bytes;
+    int failed; /* errno of the last one */
+} disk_wait;
+
+static void *wait_for_disk(void *arg) {
+    disk_wait *d = arg;
+    d->failed = msync(d->map, d->bytes, MS_SYNC) ? errno : 0;
+    return NULL;
+}
+
+static int disk_failed(int e, ph_error *err) {
+    return e ? ph_fail(err, PH_FAIL, "cannot write the snapshot to disk: %s", strerror(e)) : PH_OK;
+}
+
+/* Until a wait that was begun is over. */
+static int disk_join(snapshot *s, ph_error *err) {
+    disk_wait *d = s->disk;
+    if (!d || !d->running) return PH_OK;
+    pthread_join(d->thread, NULL);
+    d->running = false;
+    return disk_failed(d->failed, err);
+}
+
+/* Waits here, or where a device computes begins to wait beside it. */
+static int disk_sync(snapshot *s, ph_error *err) {
+    int code = disk_join(s, err);
+    if (code) return code;
+    if (s->kern[0]->on_device && !s->disk) s->disk = calloc(1, sizeof *s->disk);
+    if (s->disk) {
+        s->disk->map = s->map;
+        s->disk->bytes = s->layout.total;
+        sigset_t all, before; /* signals belong to the caller's threads */
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        s->disk->running = pthread_create(&s->disk->thread, NULL, wait_for_disk, s->disk) == 0;
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        if (s->disk->running) return PH_OK;
+    }
+    return disk_failed(msync(s->map, s->layout.total, MS_SYNC) ? errno : 0, err);
+}
+
+/* Tells the disk of blocks [first, last) as soon as they are there, so that there is little left to wait for. */
+static void disk_begin(const snapshot *s, int64_t first, int64_t last) {
+    const snapshot_layout *l = &s->layout;
+    for (int i = 0; i < l->n_region; i++) {
+        size_t n = l->block_bytes[i];
+        if (n)
+            (void)sync_file_range(s->fd, (off_t)(l->region_at[i] + (size_t)first * n),
+                                  (off_t)((size_t)(last - first) * n), SYNC_FILE_RANGE_WRITE);
+    }
 }
 
 /* ---- header, slots, blocks ---- */
@@ -353,6 +414,8 @@ static void caches_free(cache *c, const snapshot *s) {
 
 void snapshot_close(snapshot *s) {
     caches_free(s->cache, s);
+    disk_join(s, NULL);
+    free(s->disk);
     if (s->map) munmap(s->map, s->layout.total);
     if (s->fd >= 0) {
         /* Given back by hand: a child process between its fork and its exec still has the file open, and closing
@@ -372,7 +435,8 @@ int32_t *snapshot_tokens(snapshot *s) {
 /* ---- writing ---- */
 
 int snapshot_lock(snapshot *s, ph_error *err) {
-    int code = lock_file(s->fd, LOCK_EX, err);
+    int code = disk_join(s, err);
+    if (!code) code = lock_file(s->fd, LOCK_EX, err);
     if (code) return code;
     s->exclusive = true;
     /* Between the two locks another process may have written. */
@@ -428,9 +492,8 @@ int snapshot_commit(snapshot *s, int64_t length, bool sync, ph_error *err) {
     memcpy(slot_at(s, sequence), &slot, sizeof slot);
     s->sequence = sequence;
     s->length = length;
-    if (sync && msync(s->map, s->layout.total, MS_SYNC))
-        return ph_fail(err, PH_FAIL, "cannot write the snapshot to disk: %s", strerror(errno));
-    return PH_OK;
+    if (s->kern[0]->on_device && full > was_full) disk_begin(s, was_full, full);
+    return sync ? disk_sync(s, err) : PH_OK;
 }
 
 /* Zeros [at, end) of the file, as a hole where the file system knows holes. */
@@ -456,6 +519,7 @@ int snapshot_shorten(snapshot *s, int64_t length, ph_error *err) {
     /* Twice: neither slot may vouch for what goes. */
     int code = snapshot_commit(s, blocks * SNAPSHOT_BLOCK, true, err);
     if (!code) code = snapshot_commit(s, blocks * SNAPSHOT_BLOCK, true, err);
+    if (!code) code = disk_join(s, err);
     /* Sums and tails hold traces of it too. */
     if (!code) code = forget(s, l->sums_at + (size_t)blocks * sizeof(uint64_t), l->region_at[0], err);
     for (int i = 0; i < l->n_region && !code; i++)

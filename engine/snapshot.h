@@ -49,6 +49,7 @@ typedef struct snapshot {
     cache cache[KERN_MAX_RANKS]; /* [ranks]: views into map (rank 0 on the host), or memory of the rank's backend */
     bool lent; /* a view writes its tail into cache itself, beyond length */
     bool exclusive;
+    struct disk_wait *disk; /* a wait for the disk beside everything else; NULL = none was needed yet */
     uint8_t key[32];
     const char *reason; /* why something was not believed; NULL = all was well; static */
 } snapshot;
@@ -66,7 +67,9 @@ int snapshot_lock(snapshot *s, ph_error *err);
 void snapshot_unlock(snapshot *s);
 /* Makes sure that the disk has room for the blocks of tokens [from, to). */
 int snapshot_reserve(snapshot *s, int64_t from, int64_t to, ph_error *err);
-/* Makes [0, length) the valid prefix. `sync` waits for the disk. */
+/* Makes [0, length) the valid prefix. `sync` waits for the disk; with a backend whose memory is not the host's it only
+ * begins to, and closing, locking and the next such commit wait: a GPU reads in less time than a disk writes. What the
+ * disk then refuses costs no more than a power cut would: the file is checked when it is opened. */
 int snapshot_commit(snapshot *s, int64_t length, bool sync, ph_error *err);
 /* Keeps the whole blocks of the first `length` tokens. Nothing of what stood behind them can be read from the file
  * afterwards, and its room on the disk is given back. Needs the lock; waits for the disk. */

@@ -76,9 +76,9 @@ static void near_the_exact_pass(void **state) {
 /* Chunks of any size, questions in pieces of any size, steps kept or not: the same bits. */
 static void the_same_bits_in_any_company(void **state) {
     (void)state;
-    static const int chunks[] = {0, 64, 37}, each[] = {12, 5, 1};
+    static const int chunks[] = {0, 37, 64}, each[] = {12, 1, 5};
     float *want = NULL;
-    for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++)
+    for (size_t i = 0; i < (getenv("PHAROS_TEST_SMALL") ? 2 : sizeof chunks / sizeof *chunks); i++)
         for (int kept = 0; kept < 2; kept++) {
             engine *e = open_engine(chunks[i], ENGINE_FAST);
             if (!kept) e->kern->step_begin = NULL;
@@ -132,8 +132,8 @@ int main(void) {
     shape.index_topk = 96;
     if (getenv("PHAROS_TEST_SMALL")) {
         shape.layers = 2;
-        shape.index_topk = 40;
-        length = 70;
+        shape.index_topk = 24;
+        length = 40;
     }
     ph_error err = {0};
     model_dir = make_folder();
