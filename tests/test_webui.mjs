@@ -665,6 +665,7 @@ await step('a conversation too long to send along says what is left out; one tha
   await p.getByText('Follows 1 question').waitFor();
   await askOn(p, 'And?');
   await p.locator('.caution', { hasText: 'the last 2 questions went along with this one. The 3 before them did not fit.' }).waitFor();
+  await p.getByText('Follows 2 questions: the last of them are sent with their answers').waitFor();
   await axe(p, 'with what was left out');
   // 990 was never there: as one that was erased in another tab.
   mode = 'real';

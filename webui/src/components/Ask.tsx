@@ -202,7 +202,9 @@ function Follows({ n, onNew }: { n: number; onNew: () => void }) {
     <div class="follows small">
       <p id="composer-follows">
         <strong>Follows {plural(n, 'question')}</strong>
-        <span class="muted">: sent with {n === 1 ? 'its answer' : 'their answers'}</span>
+        <span class="muted">
+          : {current.value?.turns_left_out ? 'the last of them are sent with their answers' : `sent with ${n === 1 ? 'its answer' : 'their answers'}`}
+        </span>
       </p>
       <button type="button" disabled={asking.value !== null} onClick={onNew}><Icon name="add" />New question</button>
     </div>
