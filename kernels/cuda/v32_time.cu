@@ -133,7 +133,7 @@ static double time_index(v32_run &r, const char *name, int n_tok, int64_t n_key,
 static double time_topk(v32_run &r, const char *name, int rows, int64_t length, int64_t pos0, int row_step,
                         const float *score, int parts) {
     v32_topk a = {score, length, pos0, length, row_step, rows, V32_SELECT, r.make<int32_t>((int64_t)rows * V32_SELECT),
-                  r.make<int32_t>(rows), 0, parts};
+                  r.make<int32_t>(rows), 0, parts, nullptr, 0};
     double t = r.median(name, 9, rows < 512, [&] { return v32_topk_launch(&a, r.stream()); });
     char what[80];
     snprintf(what, sizeof what, "%s, %d rows%s", name, rows, parts == 1 ? ", a block each" : "");

@@ -95,7 +95,7 @@ void v32_time_layer(v32_run &r) {
     index.n_key = V32_LENGTH, index.pos0 = V32_LENGTH - 1, index.n_tok = 1;
     index.score = r.make<float>(V32_LENGTH), index.score_stride = V32_LENGTH;
     v32_topk topk = {index.score, V32_LENGTH, V32_LENGTH - 1, V32_LENGTH, 0, 1, V32_SELECT, r.make<int32_t>(V32_SELECT),
-                     r.make<int32_t>(1), 0, 0};
+                     r.make<int32_t>(1), 0, 0, nullptr, 0};
     v32_mla mla = {};
     mla.fp8 = true, mla.cache = r.random<uint8_t>(V32_LENGTH * V32_FP8_ROW);
     mla.q = r.random<__nv_bfloat16>(N_HEAD * V32_KEY, 0.5f), mla.position = topk.position, mla.count = topk.count;
@@ -105,26 +105,34 @@ void v32_time_layer(v32_run &r) {
     mla.part_lse = r.make<float>((int64_t)mla.n_split * N_HEAD);
     if (r.code) return;
 
+    /* in lanes as the engine has them (engine/forward.c) */
     auto before = [&] {
         l.norm(x, weight, h, HIDDEN);
-        l.product(q_a, h, q_low, HIDDEN, Q_LORA);
-        l.norm(q_low, weight, q_low, Q_LORA);
-        l.product(q_b, q_low, q, Q_LORA, N_HEAD * (NOPE + V32_ROPE));
+        k->lane(k, 1);
         l.product(kv_a, h, kv, HIDDEN, V32_KEY);
         l.norm(kv, weight, kv, V32_LATENT);
-        l.rotate(q + NOPE, N_HEAD, NOPE + V32_ROPE, freq);
         l.rotate(kv + V32_LATENT, 1, V32_ROPE, freq);
-        kern_matmul_each each = {to_latent, N_HEAD, q, q_latent, NOPE + V32_ROPE, V32_LATENT, 0, 0, 1};
-        k->matmul_each(k, &each);
-        l.product(index_q, q_low, iq, Q_LORA, INDEX_HEADS * INDEX_DIM);
+        k->lane(k, 2);
         l.product(index_k, h, ik, HIDDEN, INDEX_DIM);
         kern_layernorm layernorm = {ik, weight, weight, ik, 1, INDEX_DIM, 1e-6f};
         k->layernorm(k, &layernorm);
-        l.rotate(iq, INDEX_HEADS, INDEX_DIM, freq);
         l.rotate(ik, 1, INDEX_DIM, freq);
+        k->lane(k, 3);
+        l.product(index_w, h, iw, HIDDEN, INDEX_HEADS);
+        k->lane(k, 0);
+        l.product(q_a, h, q_low, HIDDEN, Q_LORA);
+        l.norm(q_low, weight, q_low, Q_LORA);
+        k->lane(k, 3);
+        l.product(q_b, q_low, q, Q_LORA, N_HEAD * (NOPE + V32_ROPE));
+        l.rotate(q + NOPE, N_HEAD, NOPE + V32_ROPE, freq);
+        kern_matmul_each each = {to_latent, N_HEAD, q, q_latent, NOPE + V32_ROPE, V32_LATENT, 0, 0, 1};
+        k->matmul_each(k, &each);
+        k->lane(k, 0);
+        l.product(index_q, q_low, iq, Q_LORA, INDEX_HEADS * INDEX_DIM);
+        l.rotate(iq, INDEX_HEADS, INDEX_DIM, freq);
         kern_hadamard hadamard = {iq, INDEX_HEADS, INDEX_DIM};
         k->hadamard(k, &hadamard);
-        l.product(index_w, h, iw, HIDDEN, INDEX_HEADS);
+        k->join(k);
     };
     auto attend = [&] {
         cudaError_t e = v32_index_launch(&index, V32_WGMMA, r.stream());
@@ -149,13 +157,16 @@ void v32_time_layer(v32_run &r) {
         experts.expert = given, experts.weight = given_weight, experts.x = h, experts.y = y;
         experts.n_tok = 1, experts.hidden = HIDDEN, experts.width = EXPERT;
         k->experts(k, &experts);
-        l.product(gate[N_PICK], h, shared_gate, HIDDEN, EXPERT);
+        k->lane(k, 1);
         l.product(up[N_PICK], h, shared_up, HIDDEN, EXPERT);
+        k->lane(k, 0);
+        l.product(gate[N_PICK], h, shared_gate, HIDDEN, EXPERT);
+        k->join(k);
         kern_swiglu swiglu = {shared_gate, shared_up, shared_gate, EXPERT};
         k->swiglu(k, &swiglu);
         l.product(down[N_PICK], shared_gate, y, EXPERT, HIDDEN, true);
     };
-    /* each part as a graph, then all of them as one: a step that is launched again and again */
+    /* each part as a graph, then all of them as one, in one chain and as the engine does a step */
     auto graph_of = [&](const char *what, auto body) {
         cudaGraph_t graph = nullptr;
         cudaGraphExec_t ready = nullptr;
@@ -187,6 +198,17 @@ void v32_time_layer(v32_run &r) {
     t = r.median("the layer", 9, true, whole);
     r.tell("the layer, kernel by kernel", t, l.bytes + cache_bytes, true, peak);
     t = graph_of("the layer", whole);
+    r.tell("the layer, in one chain, as one CUDA graph", t, l.bytes + cache_bytes, true, peak);
+    t = r.median("the layer as a step", 9, true, [&] {
+        const char key[] = "layer";
+        cudaError_t e = cudaSuccess;
+        if (k->step_begin(k, key, sizeof key, V32_LENGTH - 1)) {
+            e = whole();
+            if (!k->step_end(k)) e = whole();
+        }
+        return e;
+    });
+    cuda_steps_forget(k); /* what is freed now was part of it */
     r.tell("the layer, as one CUDA graph", t, l.bytes + cache_bytes, true, peak);
     if (t > 0 && peak > 0)
         r.tell("time of the layer over its bytes at the bandwidth", 0, 0, false, 0, t * peak / (l.bytes + cache_bytes));
