@@ -333,7 +333,8 @@ static void what_cannot_be_dealt_out_is_refused(void **state) {
     ph_error err = {0};
     assert_int_equal(engine_open(&e, &(engine_options){.model_dir = model_dir, .backend = backend, .ranks = 3}, &err),
                      PH_UNSUPPORTED);
-    assert_non_null(strstr(err.text, "4 attention heads cannot be dealt out evenly to 3 ranks"));
+    if (most_ranks >= 3) /* otherwise there is no third GPU */
+        assert_non_null(strstr(err.text, "4 attention heads cannot be dealt out evenly to 3 ranks"));
     assert_null(e);
     assert_int_equal(engine_open(&e, &(engine_options){.model_dir = model_dir, .backend = backend, .ranks = 17}, &err), PH_USAGE);
     assert_int_equal(
