@@ -140,25 +140,50 @@ static int device_cache_make(cache *out, const snapshot_layout *l, kern *k, ph_e
     return code;
 }
 
-enum copy_way { TO_DEVICE, FROM_DEVICE };
-
-/* Blocks [first, last) of every layer, between the file's map and a rank's memory. */
-static void device_copy(const snapshot *s, int rank, enum copy_way way, int64_t first, int64_t last) {
+/* Calls `piece` for blocks [first, last) of every region of every layer: where they are in a rank's memory, where in the
+ * file, and how many bytes. */
+static int each_piece(const snapshot *s, int rank, int64_t first, int64_t last,
+                      int (*piece)(const snapshot *s, kern *k, void *device, size_t at, size_t bytes, ph_error *err),
+                      ph_error *err) {
     const snapshot_layout *l = &s->layout;
-    kern *k = s->kern[rank];
-    if (first >= last) return;
-    for (int i = 0; i < l->layers; i++)
-        for (int j = 0; j < REGIONS_PER_LAYER; j++) {
+    int code = PH_OK;
+    for (int i = 0; i < l->layers && first < last; i++)
+        for (int j = 0; j < REGIONS_PER_LAYER && !code; j++) {
             int region = 1 + REGIONS_PER_LAYER * i + j;
-            size_t n = l->block_bytes[region], at = (size_t)first * n, bytes = (size_t)(last - first) * n;
-            if (!n) continue;
-            uint8_t *host = s->map + l->region_at[region] + at;
-            uint8_t *device = (uint8_t *)*region_of((cache *)&s->cache[rank], i, j) + at;
-            if (way == TO_DEVICE)
-                k->copy_in(k, device, host, bytes);
-            else
-                k->copy_out_marked(k, host, device, bytes); /* run_chunks marks each step */
+            size_t n = l->block_bytes[region], at = (size_t)first * n;
+            if (n)
+                code = piece(s, s->kern[rank], (uint8_t *)*region_of((cache *)&s->cache[rank], i, j) + at,
+                             l->region_at[region] + at, (size_t)(last - first) * n, err);
         }
+    return code;
+}
+
+static int to_device(const snapshot *s, kern *k, void *device, size_t at, size_t bytes, ph_error *err) {
+    (void)err;
+    k->copy_in(k, device, s->map + at, bytes);
+    return PH_OK;
+}
+
+/* Written by calls and not through the map: a first write there costs a fault for every page, several times as long. */
+static int to_file(const snapshot *s, kern *k, void *device, size_t at, size_t bytes, ph_error *err) {
+    enum { STAGE_BYTES = 4 << 20 };
+    size_t room = bytes < STAGE_BYTES ? bytes : STAGE_BYTES;
+    uint8_t *stage = malloc(room);
+    int code = stage ? PH_OK : ph_fail(err, PH_MEMORY, "no memory to write a snapshot");
+    for (size_t done = 0; done < bytes && !code;) {
+        size_t n = bytes - done < room ? bytes - done : room;
+        k->copy_out_marked(k, stage, (uint8_t *)device + done, n); /* run_chunks marks each step */
+        for (size_t wrote = 0; wrote < n && !code;) {
+            ssize_t w = pwrite(s->fd, stage + wrote, n - wrote, (off_t)(at + done + wrote));
+            if (w > 0)
+                wrote += (size_t)w;
+            else if (w == 0 || errno != EINTR)
+                code = ph_fail(err, PH_FAIL, "cannot write the snapshot: %s", strerror(w ? errno : EIO));
+        }
+        done += n;
+    }
+    free(stage);
+    return code;
 }
 
 static int64_t blocks_of(int64_t length) {
@@ -320,7 +345,7 @@ static void snapshot_look(snapshot *s) {
 static void look(snapshot *s) {
     snapshot_look(s);
     for (int rank = 0; rank < s->ranks; rank++)
-        if (in_backend(s, rank)) device_copy(s, rank, TO_DEVICE, 0, blocks_of(s->length));
+        if (in_backend(s, rank)) each_piece(s, rank, 0, blocks_of(s->length), to_device, NULL);
 }
 
 /* ---- open and close ---- */
@@ -476,8 +501,8 @@ int snapshot_commit(snapshot *s, int64_t length, bool sync, ph_error *err) {
     int64_t was_full = s->length / SNAPSHOT_BLOCK, full = length / SNAPSHOT_BLOCK;
     uint64_t sequence = s->sequence + 1;
     if (s->kern[0]->on_device && length > s->length) {
-        device_copy(s, 0, FROM_DEVICE, was_full, blocks_of(length));
-        int code = s->kern[0]->status(s->kern[0], err);
+        int code = each_piece(s, 0, was_full, blocks_of(length), to_file, err);
+        if (!code) code = s->kern[0]->status(s->kern[0], err);
         if (code) return code;
     }
     for (int64_t i = was_full; i < full; i++) sums(s)[i] = block_sum(s, i);
