@@ -212,5 +212,27 @@ void v32_time_layer(v32_run &r) {
     r.tell("the layer, as one CUDA graph", t, l.bytes + cache_bytes, true, peak);
     if (t > 0 && peak > 0)
         r.tell("time of the layer over its bytes at the bandwidth", 0, 0, false, 0, t * peak / (l.bytes + cache_bytes));
+
+    /* what a prefill step asks of the same matrices */
+    enum { STEP = 4096 };
+    r.part = "products of a prefill step of 4,096 tokens, FP8 weights";
+    float *many = r.random<float>((int64_t)STEP * N_HEAD * NOPE), *result = r.make<float>((int64_t)STEP * HIDDEN);
+    int32_t *picks = r.make<int32_t>(STEP * N_PICK);
+    float *weights = r.random<float>(STEP * N_PICK, 0.01f, 0.125f);
+    for (int i = 0; i < STEP && !r.code; i++) k->copy_in(k, picks + i * N_PICK, first_eight, sizeof first_eight);
+    t = r.median("a product of many rows", 5, false, [&] {
+        kern_matmul a = {o, many, result, N_HEAD * NOPE, HIDDEN, STEP, false};
+        k->matmul(k, &a);
+        return cudaSuccess;
+    });
+    r.tell("7,168 x 16,384", t, 2.0 * STEP * HIDDEN * N_HEAD * NOPE, false, r.peaks.bf16_flops);
+    t = r.median("experts of many rows", 5, false, [&] {
+        kern_experts a = {};
+        a.gate = gate, a.up = up, a.down = down, a.n_expert = N_PICK, a.n_pick = N_PICK, a.expert = picks;
+        a.weight = weights, a.x = many, a.y = result, a.n_tok = STEP, a.hidden = HIDDEN, a.width = EXPERT;
+        k->experts(k, &a);
+        return cudaSuccess;
+    });
+    r.tell("eight experts, all of them for every token", t, 6.0 * STEP * N_PICK * HIDDEN * EXPERT, false, r.peaks.bf16_flops);
     r.drop();
 }
