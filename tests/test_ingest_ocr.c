@@ -438,7 +438,9 @@ static void hostile_pictures(void **state) {
     }
     free(b.at);
     /* A blank one. */
-    write_tiff("blank.tif", &(picture){100, 100, memset(calloc(1, 10000), 255, 10000)}, 1);
+    uint8_t white[10000];
+    memset(white, 255, sizeof white);
+    write_tiff("blank.tif", &(picture){100, 100, white}, 1);
     expect("blank.tif", &OCR, PH_UNSUPPORTED, "OCR (eng) found no text");
 }
 
@@ -450,8 +452,12 @@ static void hostile_pages(void **state) {
     add_page(&p, 14400, 14400, "", "q 14400 0 0 14400 0 0 cm /I Do Q", &text_page, 0); /* five metres wide */
     add_page(&p, 1000000, 1, "", "q 1000000 0 0 1 0 0 cm /I Do Q", &text_page, 0);
     end_pdf(&p);
-    document_text d = read_by_ocr("hostile.pdf");
+    ingest_limits brief = {.ocr = true, .ocr_page_seconds = 8};
+    document_text d;
+    ph_error err;
+    if (extract(&d, "hostile.pdf", &brief, &err)) fail_msg("%s", err.text);
     assert_int_equal(d.pages, 4);
+    assert_non_null(strstr(d.warning, "OCR of page")); /* failed */
     expect_words(&d, 2, 1);
     assert_true(d.n_picture_pages >= 2 && d.picture_pages[0] == 1);
     for (size_t i = 0; i < d.n_rects; i++) assert_true(d.rects[i].x1 <= 14500 && d.rects[i].y1 <= 14500);
