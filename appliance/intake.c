@@ -109,9 +109,13 @@ static void tell_taken(intake *in, intake_state state, const store_document *d, 
     char detail[900] = "";
     if (again) snprintf(detail, sizeof detail, "read again with OCR");
     if (text->n_picture_pages) {
+        bool one = text->n_picture_pages == 1;
         size_t n = strlen(detail);
-        snprintf(detail + n, sizeof detail - n, "%spages %.200s hold pictures only and %s", n ? "; " : "", d->picture_pages,
-                 text->ocr[0] ? "OCR read no text there" : "were not read");
+        snprintf(detail + n, sizeof detail - n, "%spage%s %.200s hold%s pictures only and %s", n ? "; " : "", one ? "" : "s",
+                 d->picture_pages, one ? "s" : "",
+                 text->ocr[0] ? "OCR read no text there"
+                 : one        ? "was not read"
+                              : "were not read");
     }
     size_t n = strlen(detail);
     if (text->warning[0]) snprintf(detail + n, sizeof detail - n, "%s%s", n ? "; " : "", text->warning);

@@ -32,7 +32,7 @@ static void adding(void **state) {
     put_scan(w, "mixed.pdf", "A page that says this itself.", SHOWN);
     add(w, PH_FAIL, "scan.pdf", NULL, "failed", "without OCR (--ocr)");
     add(w, PH_OK, "scan.pdf", "--ocr", "added", "1 page read by OCR (eng)");
-    add(w, PH_OK, "mixed.pdf", NULL, "added", "pages 2 hold pictures only and were not read");
+    add(w, PH_OK, "mixed.pdf", NULL, "added", "page 2 holds pictures only and was not read");
     add(w, PH_OK, "mixed.pdf", NULL, "known", "");
     add(w, PH_OK, "mixed.pdf", "--ocr", "updated", "read again with OCR; 1 page read by OCR (eng)");
     add(w, PH_OK, "mixed.pdf", "--ocr", "known", "");
@@ -59,7 +59,7 @@ static void adding(void **state) {
 static void nothing_to_find(void **state) {
     const world *w = *state;
     put_scan(w, "blank.pdf", "A page that says this itself.", "");
-    add(w, PH_OK, "blank.pdf", NULL, "added", "were not read");
+    add(w, PH_OK, "blank.pdf", NULL, "added", "was not read");
     add(w, PH_OK, "blank.pdf", "--ocr", "known", "OCR (eng) finds no more text in it");
     json_t *v = PHAROS_JSON(w, PH_OK, "ls");
     assert_int_equal(json_array_size(v), 1);
