@@ -579,7 +579,7 @@ static void run_layers(const forward_engine *f, const forward_step *step) {
 typedef struct step_key {
     const void *latents; /* names the caches */
     const void *trace;   /* the memory that selections go into, or NULL */
-    int64_t topk, dense, session, logits;
+    int64_t topk, dense, session, logits, plain;
 } step_key;
 
 /* A step that is likely to come again with another token: a backend may have a short way for it. Restrictions and
@@ -600,6 +600,7 @@ void forward(const forward_engine *f, const forward_step *step) {
                         .topk = f->topk,
                         .dense = f->dense,
                         .session = step->session,
+                        .plain = k->plain,
                         .logits = step->logits != NULL};
         if (k->step_begin(k, &key, sizeof key, step->pos0)) {
             run_layers(f, step);

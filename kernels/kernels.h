@@ -289,6 +289,7 @@ struct kern {
     int n_thread;
     bool holds_fp8; /* a matrix of BF16 numbers made from an FP8 source stays in 8 bits */
     int chunk;      /* tokens that a prefill step should have when nobody says otherwise */
+    bool plain;     /* operations take the way for any shape even where there is one for particular dimensions: to compare */
     bool on_device; /* memory from `alloc` is not the host's: only copies and operations reach it */
     size_t memory;  /* bytes of a device; 0 = the host's */
     void *state;

@@ -1,5 +1,6 @@
 /* time_steps.c - a GPU's decoding steps, asked for one by one, as graphs, and as graphs whose chains run side by side: the
- * same tokens, and how many a second. And a context read into memory and into a file.
+ * same tokens, and how many a second. And a context read into memory and into a file, and all of it with the kernels for
+ * any shape (kern.plain), which may write something else at V3.2's dimensions.
  *
  *     time_steps DIR BACKEND WRITTEN LENGTH...       for instance: time_steps engine/nano cuda:0 200 1024 32768 130000
  *
@@ -8,14 +9,15 @@
 #include "engine/ranks.h"
 #include "tests/checkpoint.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-enum way { ONE_BY_ONE, CHAIN, LANES, WAYS };
-static const char *const NAMES[WAYS] = {"one by one", "graph, one chain", "graph with lanes"};
+enum way { ONE_BY_ONE, CHAIN, LANES, PLAIN, WAYS };
+static const char *const NAMES[WAYS] = {"one by one", "graph, one chain", "graph with lanes", "plain kernels"};
 
 static double now(void) {
     struct timespec t;
@@ -41,7 +43,8 @@ static void set_way(engine *e, enum way way, bool (*begin)(kern *, const void *,
                     void (*lane)(kern *, int)) {
     for (int r = 0; r < e->n_ranks; r++) {
         e->kerns[r]->step_begin = way == ONE_BY_ONE ? NULL : begin;
-        e->kerns[r]->lane = way == LANES ? lane : NULL;
+        e->kerns[r]->lane = way >= LANES ? lane : NULL;
+        e->kerns[r]->plain = way == PLAIN;
     }
 }
 
@@ -59,13 +62,14 @@ static int time_length(engine *e, int64_t length, int n_write, ph_error *err) {
     if (fd >= 0) close(fd);
     for (int64_t i = 0; !code && i < length; i++) ids[i] = (int32_t)(checkpoint_random(&random) % (uint64_t)c->vocab);
     context *x = NULL;
-    for (int file = 1; file >= 0 && !code; file--) {
+    for (int file = 2; file >= 0 && !code; file--) { /* the plain one comes first and finds an empty file */
         context_close(x);
         x = NULL;
-        code = context_open(&x, e, file ? path : NULL, length + n_write + 64, NULL, err);
+        set_way(e, file == 2 ? PLAIN : LANES, begin, lane);
+        code = context_open(&x, e, file == 1 ? path : NULL, length + n_write + 64, NULL, err);
         double start = now();
         if (!code) code = context_read(x, ids, length - 1, NULL, NULL, NULL, err);
-        if (!code) printf("%8lld tokens read into %-6s %8.3f s\n", (long long)length, file ? "a file" : "memory", now() - start);
+        if (!code) printf("%8lld tokens read into %-6s %8.3f s\n", (long long)length, file == 1 ? "a file" : file ? "memory, plain kernels:" : "memory", now() - start);
     }
     for (int way = 0; way < WAYS && !code; way++) {
         session *s = NULL;
@@ -82,6 +86,14 @@ static int time_length(engine *e, int64_t length, int n_write, ph_error *err) {
                 memcpy(logits, session_logits(s), (size_t)c->vocab * sizeof *logits);
                 first = w.token;
                 w.token = NULL;
+            } else if (way == PLAIN) {
+                int same = 0;
+                double worst = 0;
+                while (same < n_write && first[same] == w.token[same]) same++;
+                for (int i = 0; i < c->vocab; i++)
+                    worst = fmax(worst, fabs((double)logits[i] - (double)session_logits(s)[i]));
+                printf("%8lld %-18s %d of %d tokens the same, logits then up to %.3g apart\n", (long long)length,
+                       NAMES[way], same, n_write, worst);
             } else if (memcmp(first, w.token, (size_t)n_write * sizeof *first) ||
                        memcmp(logits, session_logits(s), (size_t)c->vocab * sizeof *logits))
                 code = ph_fail(err, PH_FAIL, "%s: other tokens or logits than %s", NAMES[way], NAMES[0]);

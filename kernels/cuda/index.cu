@@ -323,8 +323,10 @@ void cuda_index_select(kern *k, const kern_index_select *a) {
         s.moved = cuda_moved(k);
         put_queries(k, &s, a->q + first * a->n_head * a->cache.dim, a->w + first * a->n_head, rest);
         run_scores(k, s);
-        cuda_topk_rows(k, s.score, stride, s.pos0, n, a->n_select, a->position + first * a->n_select,
-                       a->count + first, a->score ? a->score + first * a->n_select : nullptr);
+        int32_t *position = a->position + first * a->n_select, *count = a->count + first;
+        float *best = a->score ? a->score + first * a->n_select : nullptr;
+        if (allow || !cuda_v32_topk_rows(k, s.score, stride, s.pos0, n, a->n_select, position, count, best))
+            cuda_topk_rows(k, s.score, stride, s.pos0, n, a->n_select, position, count, best);
     }
 }
 

@@ -94,7 +94,7 @@ static __global__ void __launch_bounds__(MASS_WARPS * 32)
 }
 
 bool cuda_v32_attention(const kern *k, const kern_latents *cache, int n_head) {
-    return cuda_state_of(k)->major == 9 && cache->type == KERN_BF16 && cache->kv_lora == V32_LATENT &&
+    return !k->plain && cuda_state_of(k)->major == 9 && cache->type == KERN_BF16 && cache->kv_lora == V32_LATENT &&
            cache->rope == V32_ROPE && n_head % 64 == 0 && n_head > 0;
 }
 
@@ -209,7 +209,33 @@ static __global__ void gather_scores(const float *score, int64_t stride, const i
     best[row * n_select + i] = isnan(v) ? -INFINITY : v;
 }
 
-/* Scores of n_tok tokens from pos0 on, score_stride apart. Returns what follows the queries in working memory. */
+bool cuda_v32_topk_rows(const kern *k, const float *score, int64_t stride, int64_t pos0, int n_row, int n_select,
+                        int32_t *position, int32_t *count, float *best) {
+    if (k->plain || cuda_state_of(k)->major != 9) return false;
+    v32_topk t = {};
+    t.score = score;
+    t.score_stride = stride;
+    t.pos0 = pos0;
+    t.n_key = pos0 + n_row;
+    t.row_step = 1;
+    t.n_row = n_row;
+    t.n_select = n_select;
+    t.position = position;
+    t.count = count;
+    t.moved = cuda_moved(k);
+    t.reach = cuda_reach(k, t.n_key);
+    cudaStream_t stream = cuda_stream(k);
+    cudaError_t chosen = v32_topk_launch(&t, stream);
+    if (chosen == cudaErrorNotSupported) return false;
+    cuda_noted(k, chosen, "top-k");
+    if (!best) return true;
+    gather_scores<<<dim3(cuda_blocks(n_select, 256), n_row), 256, 0, stream>>>(score, stride, position, count, n_select,
+                                                                              best);
+    cuda_launched(k, "scores of the best");
+    return true;
+}
+
+/* Scores of n_tok tokens from pos0 on, stride apart. Queries are put into working memory at `at`. */
 static void score_codes(kern *k, const kern_index_keys *cache, const float *q, const float *w, int n_tok, int64_t pos0,
                         float *score, int64_t stride, unsigned char *at) {
     int64_t rows = (int64_t)n_tok * V32_INDEX_HEADS;
@@ -251,33 +277,12 @@ void cuda_v32_index_select(kern *k, const kern_index_select *a) {
         float *best = a->score ? a->score + first * a->n_select : nullptr;
         score_codes(k, &a->cache, a->q + first * V32_INDEX_HEADS * V32_INDEX_DIM, a->w + first * V32_INDEX_HEADS, n,
                     pos0, score, stride, rest);
-        v32_topk t = {};
-        t.score = score;
-        t.score_stride = stride;
-        t.pos0 = pos0;
-        t.n_key = pos0 + n;
-        t.row_step = 1;
-        t.n_row = n;
-        t.n_select = a->n_select;
-        t.position = position;
-        t.count = count;
-        t.moved = cuda_moved(k);
-        t.reach = cuda_reach(k, t.n_key);
-        cudaError_t chosen = cudaErrorNotSupported;
-        if (!allow) chosen = v32_topk_launch(&t, stream);
-        if (chosen == cudaErrorNotSupported) { /* restricted, or beyond what that kernel holds */
-            if (allow) {
-                mask_scores<<<dim3(cuda_blocks(pos0 + n, 256), n), 256, 0, stream>>>(score, stride, pos0, allow);
-                cuda_launched(k, "allowed positions");
-            }
-            cuda_topk_rows(k, score, stride, pos0, n, a->n_select, position, count, best);
-            continue;
+        if (!allow && cuda_v32_topk_rows(k, score, stride, pos0, n, a->n_select, position, count, best)) continue;
+        if (allow) {
+            mask_scores<<<dim3(cuda_blocks(pos0 + n, 256), n), 256, 0, stream>>>(score, stride, pos0, allow);
+            cuda_launched(k, "allowed positions");
         }
-        cuda_noted(k, chosen, "top-k");
-        if (!best) continue;
-        gather_scores<<<dim3(cuda_blocks(a->n_select, 256), n), 256, 0, stream>>>(score, stride, position, count,
-                                                                                 a->n_select, best);
-        cuda_launched(k, "scores of the best");
+        cuda_topk_rows(k, score, stride, pos0, n, a->n_select, position, count, best);
     }
 }
 
