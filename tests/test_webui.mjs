@@ -19,7 +19,8 @@
 //    8 large files finish or say why, and resume   the same, "files chosen by the picker ...", "the server goes away and
 //                                  comes back ...", "why documents wait ...", test_serve_load uploads_survive_a_stop,
 //                                  what_cannot_be_read_says_why, test_library kill_loses_the_chunk_in_flight_at_most
-//    9 picture-only pages          test_ingest_pdf pictures_only; "pages that are only pictures are named"
+//    9 picture-only pages          test_ingest_pdf pictures_only; "pages that are only pictures are named"; read by OCR:
+//                                  test_ingest_ocr, "a scan is refused without OCR, and read with it by one click"
 //   10 a watched folder            "a watched folder: ...", test_serve_watch, test_cli_watch
 //   11 delete means everywhere     "erasing a document shows what was erased", test_serve a_delete_means_everywhere,
 //                                  test_serve_runs every_kind_of_run (its questions), test_store_erase
@@ -54,6 +55,7 @@ import { fileURLToPath } from 'node:url';
 import zlib from 'node:zlib';
 import { equal, ok, until } from './test_webui_check.mjs';
 import { evaluation } from './test_webui_eval.mjs';
+import { ocr } from './test_webui_ocr.mjs';
 
 const [pharos, shots] = process.argv.slice(2);
 const webui = path.join(path.dirname(fileURLToPath(import.meta.url)), '..', 'webui');
@@ -294,12 +296,12 @@ let page;
 let answer;
 
 /* A question that stands alone. */
-async function ask(question) {
-  const alone = page.locator('.follows button');
+async function ask(question, on = page) {
+  const alone = on.locator('.follows button');
   if (await alone.count()) await alone.click();
-  await page.fill('#question', question);
-  await page.keyboard.press('Enter');
-  await page.locator('.exchange.found, .exchange.not-found').waitFor({ timeout: 120000 });
+  await on.fill('#question', question);
+  await on.keyboard.press('Enter');
+  await on.locator('.exchange.found, .exchange.not-found').waitFor({ timeout: 120000 });
 }
 
 /* ---- what must hold ---- */
@@ -896,6 +898,8 @@ await step('history is on the server: another browser sees it; erasing a questio
   equal((await api('answers')).answers.length, before - 1, 'on the server too');
   await other.context().close();
 });
+
+await ocr({ step, api, axe, picture, newPage, folder, base, pdfOf, row, ready, ask });
 
 await evaluation({ step, api, axe, picture, noSideways, newPage, folder, base, complaints });
 
