@@ -87,6 +87,16 @@ static __global__ void route_tokens(kern_route a) {
     }
 }
 
+/* Greater choice scores are greater numbers, the two zeros are one, NaN is 0: `better` as a comparison of integers, so
+ * that the best of a warp is one instruction. */
+static __device__ __forceinline__ uint32_t order_of(float x) {
+    uint32_t u = __float_as_uint(__fadd_rn(x, 0.0f));
+    return isnan(x) ? 0u : u & 0x80000000u ? ~u : u | 0x80000000u;
+}
+static __device__ __forceinline__ float value_of(uint32_t order) {
+    return __uint_as_float(!order ? 0x7fc00000u : order & 0x80000000u ? order & 0x7fffffffu : ~order);
+}
+
 /* The same where each lane can hold its experts' choice scores, lane + 32 j, and a group is one j of all lanes, or there
  * are no groups: V3.2's 256 experts in 8 groups. */
 enum { HELD = 8 };
@@ -95,61 +105,54 @@ static __global__ void route_held(kern_route a) {
     __shared__ float sigmoid[32 * HELD];
     int n = a.n_expert, n_held = n / 32, lane = threadIdx.x;
     int64_t t = blockIdx.x;
-    float choice[HELD];
-    uint32_t taken = ~0u; /* bit j of this lane's */
+    uint32_t choice[HELD], open = 0; /* bit j: this lane's may still be picked */
 #pragma unroll
     for (int j = 0; j < HELD; j++) {
-        choice[j] = 0.0f;
+        choice[j] = 0;
         if (j >= n_held) continue;
         int e = lane + 32 * j;
         float v = 1.0f / (1.0f + expf(-a.logits[t * n + e]));
         sigmoid[e] = v;
-        choice[j] = a.bias ? v + a.bias[e] : v;
-        taken &= ~(1u << j);
+        choice[j] = order_of(a.bias ? v + a.bias[e] : v);
+        open |= 1u << j;
     }
     __syncwarp();
     if (a.n_group > 1 && a.n_group_pick < a.n_group) {
-        float mine = 0.0f; /* lane g: group g's two best */
+        uint32_t mine = 0; /* lane g: group g's two best */
 #pragma unroll
         for (int j = 0; j < HELD; j++) {
-            float first = choice[j], second = __int_as_float(0x7fc00000); /* less than everything */
-#pragma unroll
-            for (int d = 16; d; d >>= 1) {
-                float other = __shfl_xor_sync(0xffffffffu, first, d), next = __shfl_xor_sync(0xffffffffu, second, d);
-                if (better(other, first)) {
-                    second = better(next, first) ? next : first;
-                    first = other;
-                } else if (better(other, second))
-                    second = other;
-            }
-            if (lane == j) mine = first + second;
+            uint32_t first = __reduce_max_sync(0xffffffffu, choice[j]);
+            int at = __ffs(__ballot_sync(0xffffffffu, choice[j] == first)) - 1;
+            uint32_t second = __reduce_max_sync(0xffffffffu, lane == at ? 0 : choice[j]);
+            if (lane == j) mine = order_of(value_of(first) + value_of(second));
         }
         int rank = 0; /* of equals the first */
-        for (int g = 0; g < a.n_group; g++) {
-            float other = __shfl_sync(0xffffffffu, mine, g);
-            rank += better(other, mine) || (g < lane && !better(mine, other));
+#pragma unroll
+        for (int g = 0; g < HELD; g++) {
+            uint32_t other = __shfl_sync(0xffffffffu, mine, g);
+            rank += g < a.n_group && (other > mine || (other == mine && g < lane));
         }
-        taken |= ~__ballot_sync(0xffffffffu, lane < a.n_group && rank < a.n_group_pick);
+        open &= __ballot_sync(0xffffffffu, lane < a.n_group && rank < a.n_group_pick);
     }
     float sum = 0.0f, weight = 0.0f;
     int expert = 0;
+#pragma unroll 1
     for (int i = 0; i < a.n_pick; i++) {
-        int best = -1;
-        float value = 0.0f;
+        uint32_t most = 0;
+        int own = -1; /* the first of this lane's best; what is closed is no candidate, a NaN is the last */
 #pragma unroll
-        for (int j = 0; j < HELD; j++)
-            if (!(taken >> j & 1u) && (best < 0 || better(choice[j], value))) best = lane + 32 * j, value = choice[j];
-#pragma unroll
-        for (int d = 16; d; d >>= 1) {
-            int other = __shfl_xor_sync(0xffffffffu, best, d);
-            float other_value = __shfl_xor_sync(0xffffffffu, value, d);
-            bool equal = !better(other_value, value) && !better(value, other_value);
-            bool take = other >= 0 && (best < 0 || better(other_value, value) || (equal && other < best));
-            if (take) best = other, value = other_value;
+        for (int j = 0; j < HELD; j++) {
+            bool take = (open >> j & 1u) && (own < 0 || choice[j] > most);
+            most = take ? choice[j] : most;
+            own = take ? j : own;
         }
-        if ((best & 31) == lane) taken |= 1u << (best >> 5);
-        sum += sigmoid[best];
-        if (lane == i) expert = best, weight = sigmoid[best];
+        uint32_t best = __reduce_max_sync(0xffffffffu, own < 0 ? 0 : most);
+        uint32_t number = own >= 0 && most == best ? (uint32_t)(lane + 32 * own) : 0xffffffffu;
+        number = __reduce_min_sync(0xffffffffu, number);
+        if ((number & 31u) == (uint32_t)lane) open &= ~(1u << (number >> 5));
+        float s = sigmoid[number];
+        sum += s;
+        if (lane == i) expert = (int)number, weight = s;
     }
     if (lane >= a.n_pick) return;
     a.expert[t * a.n_pick + lane] = expert;
