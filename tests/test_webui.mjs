@@ -12,8 +12,9 @@
 //                                  sentence ...", test_citations
 //    3 the whole document, in order   test_library documents_stand_in_order_and_stay_there, the_model_reads_every_byte
 //    4 never truncated silently    "an error of the server is shown", test_library a_question_that_does_not_fit_...,
-//                                  test_serve openai_errors
-//    5 nothing is read twice       test_library a_restored_answer_is_the_fresh_one, test_cli_answers what_was_read_is_...
+//                                  test_serve_openai openai_errors, test_serve_follow what_does_not_fit_is_told
+//    5 nothing is read twice       test_library a_restored_answer_is_the_fresh_one, test_cli_answers what_was_read_is_...,
+//                                  test_serve_follow what_was_said_before_is_sent_along, "a question follows the one before ..."
 //    6 caches survive              test_serve_load stopping_keeps_what_was_read, test_snapshot (all of it)
 //    7 progress while reading      "reading goes on over a reload; Stop ends a question while reading"
 //    8 large files finish or say why, and resume   the same, "files chosen by the picker ...", "the server goes away and
