@@ -26,7 +26,7 @@ enum {
     OWN_MOST = 4096,  /* that pass the bound, of a block */
     LIST_MOST = 8192, /* of a row */
     HELD_ROWS = 8,    /* so many rows at most have clusters of eight, ... */
-    FOURS_ROWS = 32,  /* ... of four ... */
+    FOURS_ROWS = 24,  /* ... of four ... */
     TWOS_ROWS = 64,   /* ... and of two: with more they wait for each other */
 };
 
@@ -43,7 +43,7 @@ static __device__ __forceinline__ float score_of(uint32_t order) {
 
 struct row_state {
     int warp_sum[32];
-    int bin, above, in, n, n_few;
+    int bin, above, in, n, n_few, earlier;
     uint32_t bound, most;
     uint32_t few[LAST_FEW];
 };
@@ -229,12 +229,13 @@ static __device__ void read_lists(const cluster_lists &l, const uint32_t *own, u
     }
     keep_most(most, &s.most);
 }
-/* How many of the first n entries are above the cut, and equal to it in the upper half of the number. */
-static __device__ int count_sides(const uint32_t *list, int n, uint32_t cut, row_state &s) {
-    int mine = 0, all;
+/* Into s.earlier, which is 0: how many of the first n entries are above the cut, and equal to it in the upper half of
+ * the number. There after the next barrier. */
+static __device__ void count_sides(const uint32_t *list, int n, uint32_t cut, row_state &s) {
+    int mine = 0;
     for (int i = threadIdx.x; i < n; i += (int)blockDim.x) mine += (list[i] > cut) + ((list[i] == cut) << 16);
-    block_scan(mine, s, &all);
-    return all;
+    mine = warp_scan(mine);
+    if ((threadIdx.x & 31) == 31 && mine) atomicAdd(&s.earlier, mine);
 }
 
 /* A row by one block, or by the n_part of a cluster, each a stretch. False, for all of a cluster, where the bound missed. */
@@ -258,22 +259,32 @@ static __device__ bool select_stretch(const v32_topk &a, int row, int part, int 
     int above;
     if (n > capacity) {
         const int runs = SAMPLE / RUN;
+        uint32_t greatest = 0;
+        if (threadIdx.x == 0) s.most = 0;
         for (int i = threadIdx.x; i < SAMPLE / 4; i += blockDim.x) {
             int from = (int)((int64_t)(i >> 1) * (n - RUN) / (runs - 1)) / 4 * 4 + (i & 1) * 4;
             float4 v = __ldg(reinterpret_cast<const float4 *>(whole + from));
-            orders[i * 4] = order_of(v.x);
-            orders[i * 4 + 1] = order_of(v.y);
-            orders[i * 4 + 2] = order_of(v.z);
-            orders[i * 4 + 3] = order_of(v.w);
+            const float of[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                uint32_t order = order_of(of[e]);
+                orders[i * 4 + e] = order;
+                greatest = order > greatest ? order : greatest;
+            }
         }
-        __syncthreads();
         float expected = (float)wanted * SAMPLE / (float)n;
-        int rank = (int)(expected + 5.0f * sqrtf(expected) + 8.0f);
+        int rank = (int)(expected + 5.0f * sqrtf(expected) + 8.0f), threads = (int)blockDim.x;
         if (rank > SAMPLE) rank = SAMPLE;
-        bound = kth_greatest([&](int i) { return orders[i]; }, SAMPLE, rank, 1, bins, s, &above);
+        /* at least `rank` of the threads' greatest, and so of the sample, are not below this */
+        uint32_t low = rank <= threads ? kth_greatest([&](int) { return greatest; }, threads, rank, 2, bins, s, &above) : 0;
+        __syncthreads();
+        keep_most(greatest, &s.most);
+        __syncthreads();
+        bound = kth_of_list(orders, SAMPLE, rank, low, s.most, bins, s, &above);
+        __syncthreads(); /* all have read what is written next */
         if (bound < 0x00800000u) bound = 0x007fffffu; /* -infinity: below it is NaN alone */
     }
-    if (threadIdx.x == 0) s.n = 0, s.most = 0;
+    if (threadIdx.x == 0) s.n = 0, s.most = 0, s.earlier = 0;
     __syncthreads();
     float least = bound ? score_of(bound) : 0.0f;
     uint32_t most = 0;
@@ -343,8 +354,9 @@ static __device__ bool select_stretch(const v32_topk &a, int row, int part, int 
             return false;
         }
         cut = kth_of_list(list, l.total, wanted, bound, s.most, bins, s, &above);
-        int earlier = count_sides(list, __shfl_sync(0xffffffffu, l.up_to - l.have, part), cut, s);
-        overs = earlier & 0xffff, sames = earlier >> 16;
+        count_sides(list, __shfl_sync(0xffffffffu, l.up_to - l.have, part), cut, s);
+        __syncthreads();
+        overs = s.earlier & 0xffff, sames = s.earlier >> 16;
     } else if (collected)
         cut = kth_of_list(orders, have, wanted, bound, s.most, bins, s, &above);
     if (collected) {
@@ -463,7 +475,7 @@ static __global__ void __launch_bounds__(1024) topk_held(const v32_topk a, int n
     uint32_t bound = kth_greatest([&](int) { return most; }, threads, (wanted + n_part - 1) / n_part, 2, bins, s, &above);
     if (threadIdx.x == 0) {
         s.bound = bound;
-        s.n = 0, s.most = 0;
+        s.n = 0, s.most = 0, s.earlier = 0;
     }
     cluster_arrive();
     cluster_wait();
@@ -485,9 +497,9 @@ static __global__ void __launch_bounds__(1024) topk_held(const v32_topk a, int n
         to = __shfl_sync(0xffffffffu, to, 31) + sum - mine;
 #pragma unroll
         for (int i = 0; i < HELD; i++) {
-            if (v[i] < bound) continue;
-            if (to < OWN_MOST) own[to] = v[i];
-            to++;
+            bool passes = v[i] >= bound;
+            if (passes && to < OWN_MOST) own[to] = v[i];
+            to += passes;
         }
     }
     cluster_arrive();
@@ -506,7 +518,7 @@ static __global__ void __launch_bounds__(1024) topk_held(const v32_topk a, int n
 
     /* above the cut in the lower half of a number, equal to it in the upper: before this block, then in it */
     int quota = wanted - above, ignore;
-    int all = count_sides(list, __shfl_sync(0xffffffffu, l.up_to - l.have, part), cut, s);
+    count_sides(list, __shfl_sync(0xffffffffu, l.up_to - l.have, part), cut, s);
     int up[HELD / 4], mine = 0;
 #pragma unroll
     for (int i = 0; i < HELD / 4; i++) {
@@ -515,7 +527,7 @@ static __global__ void __launch_bounds__(1024) topk_held(const v32_topk a, int n
         for (int e = 0; e < 4; e++) up[i] += (v[i * 4 + e] > cut) + ((v[i * 4 + e] == cut) << 16);
         mine += up[i];
     }
-    int base = all + __shfl_sync(0xffffffffu, block_scan(mine, s, &ignore), 0);
+    int base = __shfl_sync(0xffffffffu, block_scan(mine, s, &ignore), 0) + s.earlier; /* there since the scan's barriers */
     int32_t *position = a.position + (int64_t)row * wanted;
 #pragma unroll
     for (int i = 0; i < HELD / 4; i++) {
