@@ -43,9 +43,9 @@ static void make_key(engine *e) {
     int32_t numbers[] = {PROMPT_TEMPLATE_VERSION, ENGINE_NUMERICS_VERSION, (int32_t)e->precision,
                          e->forward.topk, e->forward.dense};
     crypto_generichash_update(&h, (const uint8_t *)numbers, sizeof numbers);
-    if (e->keys.type == KERN_FP8) {
-        int32_t type = e->keys.type; /* int8 keys take the same room */
-        crypto_generichash_update(&h, (const uint8_t *)&type, sizeof type);
+    if (e->keys.type == KERN_FP8) { /* int8 keys take the same room */
+        int32_t types[] = {e->keys.type, e->latents.type};
+        crypto_generichash_update(&h, (const uint8_t *)types, sizeof types);
     }
     if (e->forward.fault) {
         int32_t fault = e->forward.fault; /* what it reads must never be taken for sound */
@@ -129,6 +129,11 @@ int engine_open_bare(engine **out, const engine_options *o, ph_error *err) {
         e->name = strdup(name);
         if (!e->name) code = ph_fail(err, PH_MEMORY, "no memory for an engine");
     }
+    if (!code && o->fp8_latents &&
+        (keep == KERN_F32 || o->dense || !e->kern->fp8_latents ||
+         !e->kern->fp8_latents(e->kern, c.heads / e->n_ranks, c.kv_lora, c.rope)))
+        code = ph_fail(err, PH_UNSUPPORTED,
+                       "latents in FP8 need DeepSeek-V3.2's dimensions, sparse attention and a GPU of compute capability 9.0");
     if (!code && (o->topk < 0 || o->topk > c.max_positions))
         code = ph_fail(err, PH_USAGE, "top-k %d is not within 1 and %d", o->topk, c.max_positions);
     int topk = o->topk ? o->topk : c.index_topk;
@@ -139,7 +144,7 @@ int engine_open_bare(engine **out, const engine_options *o, ph_error *err) {
         return code;
     }
     e->most_topk = topk;
-    e->latents = (kern_latents){.type = keep, .kv_lora = c.kv_lora, .rope = c.rope};
+    e->latents = (kern_latents){.type = o->fp8_latents ? KERN_FP8 : keep, .kv_lora = c.kv_lora, .rope = c.rope};
     kern_type eight = e->kern->index_type ? e->kern->index_type(e->kern, c.index_heads, c.index_dim) : KERN_I8;
     e->keys = (kern_index_keys){.type = o->precision == ENGINE_EXACT ? KERN_F32 : eight, .dim = c.index_dim};
     bool power_of_two = (c.index_dim & (c.index_dim - 1)) == 0;
@@ -249,7 +254,7 @@ int engine_set_topk(engine *e, int k, ph_error *err) {
 size_t engine_context_bytes(const engine *e, int64_t n_tok) {
     const model_config *c = &e->model.config;
     if (e->remote) return 0;
-    size_t latent = (size_t)(c->kv_lora + c->rope) * (e->latents.type == KERN_BF16 ? 2 : 4), bytes = 0;
+    size_t latent = kern_latent_bytes(&e->latents), bytes = 0;
     for (int i = 0; i < c->layers; i++) {
         bytes += (size_t)n_tok * latent;
         if (!c->index_full[i]) continue;

@@ -61,6 +61,7 @@ typedef struct engine_options {
     engine_precision precision;
     int topk;   /* 0 = the model's index_topk */
     int chunk;  /* tokens per prefill step; 0 = what suits the backend */
+    bool fp8_latents; /* hold latents in 656 bytes each (kernels.h): V3.2's dimensions on a GPU that can */
     bool dense; /* attend to everything (same weights): for comparison */
     engine_fault fault; /* tests only */
 } engine_options;

@@ -59,7 +59,7 @@ static int layout_make(snapshot_layout *l, int64_t capacity, const model_config 
         layout_free(l);
         return ph_fail(err, PH_MEMORY, "no memory for a snapshot's layout");
     }
-    size_t latent_row = (size_t)(latents.kv_lora + latents.rope) * (latents.type == KERN_BF16 ? 2 : 4);
+    size_t latent_row = kern_latent_bytes(&latents);
     size_t blocks = (size_t)(l->capacity / SNAPSHOT_BLOCK);
     l->block_bytes[0] = SNAPSHOT_BLOCK * sizeof(int32_t);
     for (int i = 0; i < c->layers; i++) {

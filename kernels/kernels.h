@@ -181,12 +181,19 @@ typedef struct kern_route {
     float scale;
 } kern_route;
 
-/* Rows of the latent cache hold [latent (kv_lora) | rotated k_pe (rope)] in `type` (F32 or BF16). */
+/* Rows of the latent cache hold [latent (kv_lora) | rotated k_pe (rope)] in `type` (F32 or BF16). FP8, where a backend's
+ * fp8_latents says so (kv_lora 512, rope 64): 656 bytes as FlashMLA has them, 512 e4m3 | 4 fp32 factors, one for each
+ * 128 and a power of two as in the release | 64 bf16. */
 typedef struct kern_latents {
     void *rows;    /* [capacity, kv_lora + rope] */
     kern_type type;
     int kv_lora, rope;
 } kern_latents;
+
+static inline size_t kern_latent_bytes(const kern_latents *l) { /* of a row */
+    size_t n = (size_t)l->kv_lora, r = (size_t)l->rope;
+    return l->type == KERN_FP8 ? n + n / 128 * sizeof(float) + r * 2 : (n + r) * (l->type == KERN_BF16 ? 2 : 4);
+}
 
 /* The index key cache. F32: rows [capacity, dim]. I8: `keys` is a backend-defined blocked layout of
  * kern->index_key_bytes() and `scale` one factor a key; a block only partly filled is valid. FP8, where index_type says
@@ -354,6 +361,8 @@ struct kern {
     void (*sparse_mla)(kern *k, const kern_sparse_mla *a);
     void (*dense_mla)(kern *k, const kern_dense_mla *a);
 
+    /* Whether latents of this shape can be held in FP8, for this many heads; NULL = never. */
+    bool (*fp8_latents)(const kern *k, int n_head, int kv_lora, int rope);
     /* The 8-bit type that index keys of this shape are best held in; NULL = I8 always. */
     kern_type (*index_type)(const kern *k, int n_head, int dim);
     /* Bytes of kern_index_keys.keys for `capacity` keys, without the scales. A multiple of 64. */

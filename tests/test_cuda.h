@@ -75,6 +75,19 @@ static inline int test_between(int low, int high) {
     return low + (int)(test_random() % (unsigned)(high - low + 1));
 }
 
+/* e4m3 with a power of two for the row, as the release rounds index queries, keys and latents: codes' values into out, the
+ * factor returned. */
+static inline float coded(const float *x, float *out, int dim) {
+    double amax = 1e-4;
+    for (int i = 0; i < dim; i++) amax = fmax(amax, fabs((double)x[i]));
+    double s = exp2(ceil(log2((double)((float)amax / 448.0f))));
+    for (int i = 0; i < dim; i++) {
+        double v = fabs((double)x[i]) / s, unit = v < 0x1p-6 ? 0x1p-9 : exp2(floor(log2(v)) - 3);
+        out[i] = (float)copysign(fmin(nearbyint(v / unit) * unit, 448), (double)x[i]);
+    }
+    return (float)s;
+}
+
 /* |got - want| <= tolerance * (1 + |want|), NaN alike. */
 static inline void assert_near(const float *got, const float *want, int64_t n, double tolerance, const char *what) {
     for (int64_t i = 0; i < n; i++) {

@@ -227,18 +227,6 @@ static void fp32_is_near_and_sorted(void **state) {
     }
 }
 
-/* e4m3 with a power of two for the row, as the release rounds index queries and keys. */
-static float coded(const float *x, float *out, int dim) {
-    double amax = 1e-4;
-    for (int i = 0; i < dim; i++) amax = fmax(amax, fabs((double)x[i]));
-    double s = exp2(ceil(log2((double)((float)amax / 448.0f))));
-    for (int i = 0; i < dim; i++) {
-        double v = fabs((double)x[i]) / s, unit = v < 0x1p-6 ? 0x1p-9 : exp2(floor(log2(v)) - 3);
-        out[i] = (float)copysign(fmin(nearbyint(v / unit) * unit, 448), (double)x[i]);
-    }
-    return (float)s;
-}
-
 /* The scores that FP8 queries and keys give, in double. */
 static void coded_scores(const fixture *f, int t, double *score, double *size) {
     float *q = test_array((int64_t)f->n_head * f->dim), *k = test_array(f->dim), *w = test_array(f->n_head);

@@ -9,15 +9,44 @@ typedef struct fixture {
     int n_tok, n_head;
 } fixture;
 
+/* FP8 rows say what the coded latents are, and bf16. */
+static void check_fp8_rows(const fixture *f, const float *latent, const float *pe) {
+    size_t bytes = (size_t)f->n_key * kern_latent_bytes(&f->g);
+    uint8_t *rows = test_bytes(bytes);
+    gpu->copy_out(gpu, rows, f->g.rows, bytes);
+    for (int64_t s = 0; s < f->n_key; s++) {
+        const uint8_t *row = rows + (size_t)s * kern_latent_bytes(&f->g);
+        for (int d = 0; d < 512; d++) {
+            float factor;
+            memcpy(&factor, row + 512 + d / 128 * 4, 4);
+            if (ph_fp8_to_f32(row[d]) * factor != latent[s * 512 + d])
+                fail_msg("latent %lld, element %d: %g, want %g", (long long)s, d, (double)(ph_fp8_to_f32(row[d]) * factor),
+                         (double)latent[s * 512 + d]);
+        }
+        for (int d = 0; d < 64; d++) {
+            uint16_t got, want = ph_f32_to_bf16(pe[s * 66 + d]);
+            memcpy(&got, row + 528 + d * 2, 2);
+            assert_int_equal(got, want);
+        }
+    }
+    free(rows);
+}
+
+/* With FP8 the CPU has what the codes say, in bf16, which holds it exactly. */
 static fixture make_fixture(kern_type type, int64_t n_key, int n_tok, int n_head, int kv_lora, int rope) {
     fixture f = {.n_key = n_key, .n_tok = n_tok, .n_head = n_head, .head_stride = rope + 3};
     f.tok_stride = f.head_stride * n_head + 1;
     f.g = f.c = (kern_latents){.type = type, .kv_lora = kv_lora, .rope = rope};
-    size_t bytes = (size_t)n_key * (size_t)(kv_lora + rope) * kern_type_bytes(type);
-    f.g.rows = poison_gpu(bytes);
+    if (type == KERN_FP8) f.c.type = KERN_BF16;
+    size_t bytes = (size_t)n_key * kern_latent_bytes(&f.c);
+    f.g.rows = poison_gpu((size_t)n_key * kern_latent_bytes(&f.g));
     f.c.rows = test_bytes(bytes);
     float *latent = test_values(n_key * kv_lora), *pe = test_values(n_key * (rope + 2));
     float *dl = floats_to_gpu(latent, n_key * kv_lora), *dp = floats_to_gpu(pe, n_key * (rope + 2));
+    for (int64_t i = 0; type == KERN_FP8 && i < n_key * kv_lora; i += 128) {
+        float codes[128], factor = coded(latent + i, codes, 128);
+        for (int d = 0; d < 128; d++) latent[i + d] = codes[d] * factor;
+    }
     for (int64_t pos = 0; pos < n_key;) {
         int n = test_between(1, 900);
         if (n > n_key - pos) n = (int)(n_key - pos);
@@ -29,11 +58,15 @@ static fixture make_fixture(kern_type type, int64_t n_key, int n_tok, int n_head
     }
     gpu->free(gpu, dl);
     gpu->free(gpu, dp);
+    if (type == KERN_FP8) {
+        check_fp8_rows(&f, latent, pe);
+    } else {
+        void *rows = test_bytes(bytes);
+        gpu->copy_out(gpu, rows, f.g.rows, bytes);
+        assert_same_bytes(rows, f.c.rows, bytes);
+        free(rows);
+    }
     free(latent), free(pe);
-    void *rows = test_bytes(bytes);
-    gpu->copy_out(gpu, rows, f.g.rows, bytes);
-    assert_same_bytes(rows, f.c.rows, bytes);
-    free(rows);
     int64_t pe_size = n_tok * f.tok_stride;
     f.q_latent = test_values((int64_t)n_tok * n_head * kv_lora);
     f.q_pe = test_values(pe_size);
@@ -51,7 +84,7 @@ static void drop(fixture *f) {
 
 /* Probabilities are rounded to bf16 before they meet a bf16 cache's values: 2^-9 of the sum. */
 static double tolerance_of(kern_type type) {
-    return type == KERN_BF16 ? 5e-3 : 3e-5;
+    return type == KERN_F32 ? 3e-5 : 5e-3;
 }
 
 /* keys, tokens, heads, kv_lora, rope, n_select */
@@ -83,10 +116,12 @@ static kern_sparse_mla sparse_call(const fixture *f, int t0, int n, const int32_
 
 static void sparse_is_right(void **state) {
     (void)state;
-    for (size_t i = 0; i < sizeof SPARSE / sizeof *SPARSE * 2; i++) {
-        const int *s = SPARSE[i / 2];
-        kern_type type = i % 2 ? KERN_BF16 : KERN_F32;
-        bool session = i / 2 % 2; /* V3.2's shape has a form for each */
+    static const kern_type types[] = {KERN_F32, KERN_BF16, KERN_FP8};
+    for (size_t i = 0; i < sizeof SPARSE / sizeof *SPARSE * 3; i++) {
+        const int *s = SPARSE[i / 3];
+        kern_type type = types[i % 3];
+        if (type == KERN_FP8 && !(gpu->fp8_latents && gpu->fp8_latents(gpu, s[2], s[3], s[4]))) continue;
+        bool session = i / 3 % 2; /* V3.2's shape has a form for each */
         int n_select = s[5];
         if (test_too_big((double)s[1] * s[2] * (s[3] + s[4]) * n_select)) continue;
         fixture f = make_fixture(type, s[0], s[1], s[2], s[3], s[4]);

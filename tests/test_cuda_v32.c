@@ -17,11 +17,13 @@ static checkpoint_shape shape;
 static char *model_dir;
 static int32_t tokens[MOST];
 static int length = 300; /* of the context */
+static bool fp8;         /* latents */
 
 static engine *open_engine(int chunk, engine_precision precision) {
     engine *e = NULL;
     MUST(engine_open_bare(
-        &e, &(engine_options){.model_dir = model_dir, .backend = "cuda", .chunk = chunk, .precision = precision}, &err));
+        &e, &(engine_options){.model_dir = model_dir, .backend = "cuda", .chunk = chunk, .precision = precision, .fp8_latents = fp8 && precision == ENGINE_FAST},
+        &err));
     return e;
 }
 
@@ -65,8 +67,9 @@ static void near_the_exact_pass(void **state) {
         error += pow((double)got[i] - (double)want[i], 2);
         size += pow((double)want[i], 2);
     }
+    if (fp8) assert_int_equal(fast->latents.type, KERN_FP8);
     print_message("relative error %.2g\n", sqrt(error / size));
-    assert_true(error < 1e-3 * size);
+    assert_true(error < (fp8 ? 1e-2 : 1e-3) * size);
     free(want), free(got);
     engine_close(exact);
     engine_close(fast);
@@ -147,7 +150,9 @@ int main(void) {
         cmocka_unit_test(the_same_bits_in_any_company),
         cmocka_unit_test(restored_is_fresh),
     };
-    code = cmocka_run_group_tests(tests, NULL, NULL);
+    code = cmocka_run_group_tests_name("bf16 latents", tests, NULL, NULL);
+    fp8 = gpu->fp8_latents(gpu, shape.heads, shape.kv_lora, shape.rope);
+    if (fp8) code += cmocka_run_group_tests_name("FP8 latents", tests, NULL, NULL);
     remove_folder(model_dir);
     test_cuda_end();
     return code;

@@ -159,6 +159,8 @@ void cuda_v32_sparse_mla(kern *k, const kern_sparse_mla *a);
 /* The same as cuda_topk_rows where no score is a NaN; false, and nothing done, beyond what it holds. */
 bool cuda_v32_topk_rows(const kern *k, const float *score, int64_t stride, int64_t pos0, int n_row, int n_select,
                         int32_t *position, int32_t *count, float *best);
+bool cuda_fp8_latents(const kern *k, int n_head, int kv_lora, int rope);
+void cuda_v32_latent_append(kern *k, const kern_latent_append *a); /* FP8 rows */
 kern_type cuda_index_type(const kern *k, int n_head, int dim);
 void cuda_v32_index_append(kern *k, const kern_index_append *a); /* these three: FP8 keys */
 void cuda_v32_index_select(kern *k, const kern_index_select *a);

@@ -236,6 +236,10 @@ void cuda_sparse_mla(kern *k, const kern_sparse_mla *a) {
 
 void cuda_dense_mla(kern *k, const kern_dense_mla *a) {
     if (a->n_tok < 1) return;
+    if (a->cache.type == KERN_FP8) { /* told by status */
+        cuda_noted(k, cudaErrorNotSupported, "dense attention: there is none over FP8 latents");
+        return;
+    }
     int64_t n_key = a->pos0 + a->n_tok;
     mla_job j = {};
     j.cache = a->cache.rows;
@@ -281,6 +285,10 @@ static __global__ void append_latents(kern_latent_append a, const int64_t *moved
 void cuda_latent_append(kern *k, const kern_latent_append *a) {
     int64_t n = (int64_t)a->n_tok * (a->cache.kv_lora + a->cache.rope);
     if (n < 1) return;
+    if (a->cache.type == KERN_FP8) {
+        cuda_v32_latent_append(k, a);
+        return;
+    }
     append_latents<<<cuda_blocks(n, 256), 256, 0, cuda_stream(k)>>>(*a, cuda_moved(k));
     cuda_launched(k, "latent append");
 }

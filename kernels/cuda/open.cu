@@ -232,6 +232,7 @@ static void fill_table(kern *k) {
     k->dense_mla = cuda_dense_mla;
     k->index_key_bytes = cuda_index_key_bytes;
     k->index_type = cuda_index_type;
+    k->fp8_latents = cuda_fp8_latents;
     k->measure_peaks = cuda_measure_peaks;
 }
 

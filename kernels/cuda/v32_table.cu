@@ -7,6 +7,7 @@
  */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/product.cuh"
 #include "kernels/cuda/v32.h"
 
 #include <cuda_fp8.h>
@@ -22,7 +23,50 @@ static unsigned char *take(unsigned char **at, size_t bytes) {
     return p;
 }
 
+/* ---- rounding ---- */
+
+enum { GROUP = 128 };
+
+/* A warp's row of 128 values to e4m3 with a power of two as factor, as the release does it: s = 2^ceil(log2(
+ * max(amax, 1e-4) / 448)). Returns s. */
+static __device__ float quantise_e4m3(const float *x, uint8_t *codes) {
+    int lane = threadIdx.x & 31;
+    float v[4], amax = 1e-4f;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        v[i] = x[lane + i * 32];
+        amax = fabsf(v[i]) > amax ? fabsf(v[i]) : amax; /* a NaN is passed over */
+    }
+    uint32_t bits = __float_as_uint(__fdiv_rn(warp_max(amax), 448.0f));
+    uint32_t exponent = (bits >> 23) + ((bits & 0x7fffffu) != 0);
+    if (exponent > 253) exponent = 253;
+    float inverse = __uint_as_float((254u - exponent) << 23);
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        codes[lane + i * 32] = __nv_cvt_float_to_fp8(v[i] * inverse, __NV_SATFINITE, __NV_E4M3);
+    return __uint_as_float(exponent << 23);
+}
+
 /* ---- attention ---- */
+
+/* A warp has a group of a token's latent, and one more its rotated part. */
+static __global__ void __launch_bounds__(160) append_fp8_rows(kern_latent_append a, const int64_t *moved) {
+    int64_t t = blockIdx.x;
+    uint8_t *row = static_cast<uint8_t *>(a.cache.rows) + (a.pos0 + moved_by(moved) + t) * V32_FP8_ROW;
+    int group = threadIdx.x >> 5, lane = threadIdx.x & 31;
+    if (group < V32_LATENT / GROUP) {
+        float scale = quantise_e4m3(a.latent + t * a.latent_stride + group * GROUP, row + group * GROUP);
+        if (lane == 0) reinterpret_cast<float *>(row + V32_LATENT)[group] = scale;
+        return;
+    }
+    const float *pe = a.k_pe + t * a.k_pe_stride + lane * 2;
+    reinterpret_cast<uint32_t *>(row + V32_LATENT + 16)[lane] = pack_bf16(pe[0], pe[1]);
+}
+
+void cuda_v32_latent_append(kern *k, const kern_latent_append *a) {
+    append_fp8_rows<<<a->n_tok, 160, 0, cuda_stream(k)>>>(*a, cuda_moved(k));
+    cuda_launched(k, "latent append");
+}
 
 enum { QUERY_THREADS = V32_KEY / 4 };
 
@@ -40,6 +84,16 @@ static __global__ void __launch_bounds__(QUERY_THREADS) pack_queries(kern_sparse
  * at a time; sums over heads are in a fixed order. */
 enum { MASS_KEYS = 16, MASS_WARPS = 8, MASS_STRIDE = V32_KEY + 8 };
 
+/* Element c .. c + 7 of a cached row in bf16; of an FP8 row exactly, its factors being powers of two. */
+template <bool FP8> static __device__ __forceinline__ uint4 cached8(const void *cache, int64_t row, int c) {
+    const uint8_t *from = static_cast<const uint8_t *>(cache) + row * (FP8 ? V32_FP8_ROW : V32_KEY * 2);
+    if (!FP8 || c >= V32_LATENT)
+        return *reinterpret_cast<const uint4 *>(FP8 ? from + V32_LATENT + 16 + (c - V32_LATENT) * 2 : from + c * 2);
+    uint2 codes = *reinterpret_cast<const uint2 *>(from + c);
+    return eight_codes(codes, *reinterpret_cast<const float *>(from + V32_LATENT + (c >> 7) * 4));
+}
+
+template <bool FP8>
 static __global__ void __launch_bounds__(MASS_WARPS * 32)
     mass_of_rows(kern_sparse_mla a, const __nv_bfloat16 *q, const float *lse, float scale_log2) {
     __shared__ __align__(16) __nv_bfloat16 keys[MASS_KEYS * MASS_STRIDE];
@@ -47,13 +101,12 @@ static __global__ void __launch_bounds__(MASS_WARPS * 32)
     int64_t t = blockIdx.y;
     int first = blockIdx.x * MASS_KEYS, n_key = a.count[t], lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     int g = lane >> 2, part = lane & 3;
-    const __nv_bfloat16 *cache = static_cast<const __nv_bfloat16 *>(a.cache.rows);
     for (int i = warp; i < MASS_KEYS; i += MASS_WARPS) {
         bool in = first + i < n_key;
-        const __nv_bfloat16 *from = cache + (in ? (int64_t)a.position[t * a.n_select + first + i] : 0) * V32_KEY;
+        int64_t row = in ? a.position[t * a.n_select + first + i] : 0;
         for (int c = lane * 8; c < V32_KEY; c += 256)
             *reinterpret_cast<uint4 *>(keys + i * MASS_STRIDE + c) =
-                in ? *reinterpret_cast<const uint4 *>(from + c) : make_uint4(0, 0, 0, 0);
+                in ? cached8<FP8>(a.cache.rows, row, c) : make_uint4(0, 0, 0, 0);
     }
     __syncthreads();
     float sum[4] = {}; /* of keys part * 2, part * 2 + 1, and eight further */
@@ -94,8 +147,13 @@ static __global__ void __launch_bounds__(MASS_WARPS * 32)
 }
 
 bool cuda_v32_attention(const kern *k, const kern_latents *cache, int n_head) {
+    if (cache->type == KERN_FP8) return true; /* there is no other way */
     return !k->plain && cuda_state_of(k)->major == 9 && cache->type == KERN_BF16 && cache->kv_lora == V32_LATENT &&
            cache->rope == V32_ROPE && n_head % 64 == 0 && n_head > 0;
+}
+
+bool cuda_fp8_latents(const kern *k, int n_head, int kv_lora, int rope) {
+    return cuda_state_of(k)->major == 9 && kv_lora == V32_LATENT && rope == V32_ROPE && n_head % 64 == 0 && n_head > 0;
 }
 
 void cuda_v32_sparse_mla(kern *k, const kern_sparse_mla *a) {
@@ -117,6 +175,7 @@ void cuda_v32_sparse_mla(kern *k, const kern_sparse_mla *a) {
         unsigned char *at = s->work;
         __nv_bfloat16 *q = reinterpret_cast<__nv_bfloat16 *>(take(&at, rows * V32_KEY * 2));
         v32_mla m = {};
+        m.fp8 = a->cache.type == KERN_FP8;
         m.cache = a->cache.rows;
         m.q = q;
         m.position = part.position;
@@ -137,8 +196,9 @@ void cuda_v32_sparse_mla(kern *k, const kern_sparse_mla *a) {
         cuda_launched(k, "packing queries");
         cuda_noted(k, v32_mla_launch(&m, V32_WGMMA, stream), "attention");
         if (!a->mass) continue;
-        mass_of_rows<<<dim3(cuda_blocks(a->n_select, MASS_KEYS), part.n_tok), MASS_WARPS * 32, 0, stream>>>(
-            part, q, m.lse, a->scale * LOG2_E);
+        dim3 grid(cuda_blocks(a->n_select, MASS_KEYS), part.n_tok);
+        if (m.fp8) mass_of_rows<true><<<grid, MASS_WARPS * 32, 0, stream>>>(part, q, m.lse, a->scale * LOG2_E);
+        else mass_of_rows<false><<<grid, MASS_WARPS * 32, 0, stream>>>(part, q, m.lse, a->scale * LOG2_E);
         cuda_launched(k, "mass");
     }
 }
@@ -147,26 +207,6 @@ void cuda_v32_sparse_mla(kern *k, const kern_sparse_mla *a) {
 
 kern_type cuda_index_type(const kern *k, int n_head, int dim) {
     return cuda_state_of(k)->major == 9 && n_head == V32_INDEX_HEADS && dim == V32_INDEX_DIM ? KERN_FP8 : KERN_I8;
-}
-
-/* A warp's row of V32_INDEX_DIM values to e4m3 with a power of two as factor, as the release does it: s = 2^ceil(log2(
- * max(amax, 1e-4) / 448)). Returns s. */
-static __device__ float quantise_e4m3(const float *x, uint8_t *codes) {
-    int lane = threadIdx.x & 31;
-    float v[4], amax = 1e-4f;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        v[i] = x[lane + i * 32];
-        amax = fabsf(v[i]) > amax ? fabsf(v[i]) : amax; /* a NaN is passed over */
-    }
-    uint32_t bits = __float_as_uint(__fdiv_rn(warp_max(amax), 448.0f));
-    uint32_t exponent = (bits >> 23) + ((bits & 0x7fffffu) != 0);
-    if (exponent > 253) exponent = 253;
-    float inverse = __uint_as_float((254u - exponent) << 23);
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        codes[lane + i * 32] = __nv_cvt_float_to_fp8(v[i] * inverse, __NV_SATFINITE, __NV_E4M3);
-    return __uint_as_float(exponent << 23);
 }
 
 static __global__ void append_codes(kern_index_append a, const int64_t *moved) {
