@@ -896,8 +896,6 @@ await step('history is on the server: another browser sees it; erasing a questio
   await other.context().close();
 });
 
-await ocr({ step, api, axe, picture, newPage, folder, base, pdfOf, row, ready, ask });
-
 await evaluation({ step, api, axe, picture, noSideways, newPage, folder, base, complaints });
 
 await step('where the model cannot be loaded, the page says so, and what to do', async () => {
@@ -1272,6 +1270,8 @@ await step('a watched folder: what is put there comes, what is gone goes, failur
   await row(page, 'buoy.txt').getByText('Erased').waitFor({ timeout: 60000 });
   await noSideways(page, 'with a watched folder');
 });
+
+await ocr({ step, api, axe, picture, newPage, folder, base, pdfOf, row, ready, ask });
 
 await step('no complaint on the console, no request elsewhere', async () => {
   equal(complaints.join('\n'), '', 'the console');
