@@ -100,8 +100,9 @@ int intake_erase(store *s, int64_t document, const intake_options *o, ph_error *
 
 bool intake_reads_more(const store_document *d, const ingest_limits *limits) {
     const char *languages = limits->ocr_language ? limits->ocr_language : INGEST_OCR_LANGUAGE;
-    if (!limits->ocr || (!d->picture_pages[0] && !d->ocr[0])) return false;
-    return strcmp(d->ocr, languages) != 0;
+    /* Which of a PDF's pages OCR would read is not known before it is looked at: a drawing of letters is no picture. */
+    bool may_hold = !strncmp(d->media_type, "application/pdf", 15) || !strncmp(d->media_type, "image/", 6);
+    return limits->ocr && may_hold && strcmp(d->ocr, languages) != 0;
 }
 
 /* What a person is to know of a document that was taken. */

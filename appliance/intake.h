@@ -43,8 +43,8 @@ int intake_path(store *s, const char *path, const intake_options *o, ph_error *e
 int intake_file(store *s, const char *path, const char *name, const char *source, const intake_options *o,
                 ph_error *err);
 
-/* Whether reading a document's file again may say more of it: OCR is asked for, and has not looked at its pictures in
- * these languages. It is done where the file comes again; what was read of it before is erased if the text is another. */
+/* Whether reading a document's file again may say more of it: OCR is asked for, and has not looked at the PDF's or picture's
+ * pages in these languages. It is done where the file comes again; what was read of it before is erased if the text is another. */
 bool intake_reads_more(const store_document *d, const ingest_limits *limits);
 
 /* By the options' erase. */

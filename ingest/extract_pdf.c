@@ -1,5 +1,5 @@
 /* extract_pdf.c - PDF through poppler's programs: pdfinfo for title and pages, pdftotext for the text with
- * its places, pdfimages for the pages that are only pictures, which ocr.c may read. */
+ * its places, pdfimages for the pages that are pictures, which ocr.c may read. */
 #include "ingest/child.h"
 #include "ingest/helper.h"
 #include "ingest/pdf_layout.h"
@@ -66,11 +66,34 @@ static int explain(text_sink *s, const helper_end *end, const char *program, con
 
 typedef struct picture_list {
     uint8_t *pages; /* a bit each */
-    char line[32];  /* the beginning of the current line */
+    float *area;    /* of the pictures on each page, in square points */
+    char line[160]; /* the beginning of the current line */
     size_t n;
 } picture_list;
 
-/* Rows of `pdfimages -list`: the page number comes first. */
+static int open_list(picture_list *l, text_sink *s) {
+    *l = (picture_list){.pages = calloc(SINK_MAX_PAGES / 8 + 1, 1), .area = calloc(SINK_MAX_PAGES + 1, sizeof *l->area)};
+    return l->pages && l->area ? 0 : sink_fail(s, PH_MEMORY, "out of memory: the book of pages");
+}
+
+static void close_list(picture_list *l) {
+    free(l->pages);
+    free(l->area);
+}
+
+/* A row of `pdfimages -list`: page, number, type, width, height, color, comp, bpc, enc, interp, object, ID, x-ppi, y-ppi
+ * and more. Of pictures within the page's own stream object and ID are one word. */
+static void on_row(picture_list *l) {
+    unsigned long page = strtoul(l->line, NULL, 10);
+    float width, height, x_ppi, y_ppi;
+    if (page == 0 || page > SINK_MAX_PAGES) return;
+    l->pages[page / 8] |= (uint8_t)(1u << (page % 8));
+    const char *form = strstr(l->line, "[inline]") ? "%*s %*s %*s %f %f %*s %*s %*s %*s %*s %*s %f %f"
+                                                   : "%*s %*s %*s %f %f %*s %*s %*s %*s %*s %*s %*s %f %f";
+    if (sscanf(l->line, form, &width, &height, &x_ppi, &y_ppi) == 4 && width > 0 && height > 0 && x_ppi > 0 && y_ppi > 0)
+        l->area[page] += width / x_ppi * 72 * (height / y_ppi * 72);
+}
+
 static int on_pictures(void *user, const char *bytes, size_t n) {
     picture_list *l = user;
     for (size_t i = 0; i < n; i++) {
@@ -80,10 +103,21 @@ static int on_pictures(void *user, const char *bytes, size_t n) {
         }
         l->line[l->n] = 0;
         l->n = 0;
-        unsigned long page = strtoul(l->line, NULL, 10);
-        if (page > 0 && page <= SINK_MAX_PAGES) l->pages[page / 8] |= (uint8_t)(1u << (page % 8));
+        on_row(l);
     }
     return 0;
+}
+
+static void list_pictures(picture_list *l, uint32_t first, uint32_t last, int fd, const sandbox_limits *limits, text_sink *s) {
+    char from[16], to[16];
+    snprintf(from, sizeof from, "%u", first);
+    snprintf(to, sizeof to, "%u", last);
+    const char *argv[] = {"/usr/bin/pdfimages", "-list", "-f", from, "-l", to, "-", NULL};
+    helper_end end;
+    ph_error err = {0};
+    if (helper_run(&end, argv, fd, limits, on_pictures, l, &err) != 0 || !WIFEXITED(end.status) ||
+        WEXITSTATUS(end.status) != 0)
+        sink_warn(s, "pages without text could not be searched for pictures");
 }
 
 /* Why a document of which no page says anything is none. reader: NULL = no OCR was asked for. */
@@ -122,31 +156,45 @@ static void find_pictures(pdf_layout *p, int fd, const sandbox_limits *limits, c
             empty++;
         }
     if (!first) return;
-    picture_list list = {.pages = calloc(SINK_MAX_PAGES / 8 + 1, 1)};
-    if (!list.pages) {
-        sink_fail(s, PH_MEMORY, "out of memory: the book of pages");
+    picture_list list;
+    if (open_list(&list, s) == 0) list_pictures(&list, first, last, fd, limits, s);
+    if (s->error.code) {
+        close_list(&list);
         return;
     }
-    char from[16], to[16];
-    snprintf(from, sizeof from, "%u", first);
-    snprintf(to, sizeof to, "%u", last);
-    const char *argv[] = {"/usr/bin/pdfimages", "-list", "-f", from, "-l", to, "-", NULL};
-    helper_end end;
-    ph_error err = {0};
-    if (helper_run(&end, argv, fd, limits, on_pictures, &list, &err) != 0 || !WIFEXITED(end.status) ||
-        WEXITSTATUS(end.status) != 0)
-        sink_warn(s, "pages without text could not be searched for pictures");
     for (uint32_t i = first; i <= last; i++)
         if (pdf_layout_is_empty(p, i) && list.pages[i / 8] >> (i % 8) & 1) {
             sink_picture_page(s, i);
             named++;
         }
-    free(list.pages);
+    close_list(&list);
     if (!p->text.said && p->page) refuse_textless(p->page, named, reader, s);
 }
 
-static void read_by_ocr(void *user, page_text *to, float width, float height) {
-    ocr_pdf_page(user, to, width, height);
+/* OCR while the pages come. */
+typedef struct reading {
+    ocr_reader reader;
+    picture_list pictures;
+} reading;
+
+enum { STAMP_BYTES = 120 };
+
+/* A page without text, or one that is a picture with a stamp on it: a scanner's name, a number. Of the latter OCR has to
+ * find several times the words that the page says itself, or it is a title before a picture, and would be said twice. */
+static void read_by_ocr(void *user, page_text *to, uint64_t said, float width, float height) {
+    reading *r = user;
+    bool stamped = said < STAMP_BYTES && to->page <= SINK_MAX_PAGES && r->pictures.area[to->page] > width * height / 2;
+    uint32_t least = said ? (uint32_t)said / 3 + 10 : 0;
+    if (said == 0 || stamped) ocr_pdf_page(&r->reader, to, width, height, least);
+}
+
+/* Returns the sink's code. */
+static int open_reading(reading *r, const ocr_settings *ocr, uint32_t pages, int fd, const sandbox_limits *limits, text_sink *s) {
+    ocr_open(&r->reader, ocr, fd, limits, s);
+    if (open_list(&r->pictures, s)) return s->error.code;
+    if (pages) list_pictures(&r->pictures, 1, pages, fd, limits, s);
+    sink_ocr(s, r->reader.broken[0] ? "" : ocr->languages);
+    return sink_progress(s, 0, pages);
 }
 
 int extract_pdf(int fd, uint64_t file_bytes, const sandbox_limits *limits, const ocr_settings *ocr, text_sink *s) {
@@ -166,14 +214,11 @@ int extract_pdf(int fd, uint64_t file_bytes, const sandbox_limits *limits, const
         return sink_fail(s, PH_TOO_LARGE, "it claims %lu pages, and the limit is %u", pages, SINK_MAX_PAGES);
 
     pdf_layout layout;
-    ocr_reader reader;
+    reading by_ocr;
     if (pdf_layout_open(&layout, s, (uint32_t)pages)) return s->error.code;
-    if (ocr) {
-        ocr_open(&reader, ocr, fd, limits, s);
-        layout.empty_page = read_by_ocr;
-        layout.user = &reader;
-        sink_ocr(s, reader.broken[0] ? "" : ocr->languages);
-        sink_progress(s, 0, pages);
+    if (ocr && open_reading(&by_ocr, ocr, (uint32_t)pages, fd, limits, s) == 0) {
+        layout.page_end = read_by_ocr;
+        layout.user = &by_ocr;
     }
     const char *read[] = {"/usr/bin/pdftotext", "-bbox-layout", "-cropbox", "-enc", "UTF-8", "-", "-", NULL};
     rc = helper_run(&end, read, fd, limits, on_layout, &layout, &err);
@@ -185,9 +230,12 @@ int extract_pdf(int fd, uint64_t file_bytes, const sandbox_limits *limits, const
         if (!s->error.code && (!WIFEXITED(end.status) || WEXITSTATUS(end.status) != 0))
             explain(s, &end, "pdftotext", limits);
         if (!s->error.code && !layout.page) sink_fail(s, PH_CORRUPT, "a PDF without pages");
-        if (!s->error.code) find_pictures(&layout, fd, limits, ocr ? &reader : NULL, s);
+        if (!s->error.code) find_pictures(&layout, fd, limits, ocr ? &by_ocr.reader : NULL, s);
     }
-    if (ocr) ocr_close(&reader);
+    if (ocr) {
+        ocr_close(&by_ocr.reader);
+        close_list(&by_ocr.pictures);
+    }
     pdf_layout_free(&layout);
     return s->error.code;
 }

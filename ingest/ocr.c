@@ -166,7 +166,8 @@ static bool run(ocr_reader *r, const char *const *draw, const char *mode, int dp
 }
 
 /* Reads a page once, and once more with its orientation looked for where the first look made little sense. */
-static void read_page(ocr_reader *r, page_text *to, const char *const *draw, int dpi, double points, const char *number) {
+static void read_page(ocr_reader *r, page_text *to, const char *const *draw, int dpi, double points, const char *number,
+                      uint32_t least) {
     ocr_tsv_sum sum, turned;
     r->tried++;
     if (!run(r, draw, "3", dpi, number)) {
@@ -195,8 +196,9 @@ static void read_page(ocr_reader *r, page_text *to, const char *const *draw, int
             free(first);
         }
     }
+    ocr_tsv_say(NULL, r->tsv, r->n_tsv, points, &sum);
+    if (!sum.words || sum.words < least) return;
     ocr_tsv_say(to, r->tsv, r->n_tsv, points, &sum);
-    if (!sum.words) return;
     r->read++;
     r->confidence += sum.confidence;
     if (sum.confidence < LOW_CONFIDENCE) list_page(&r->unsure, to->page);
@@ -219,7 +221,7 @@ static int density(float width, float height) {
     return dpi >= 1 ? (int)dpi : 0;
 }
 
-void ocr_pdf_page(ocr_reader *r, page_text *to, float width, float height) {
+void ocr_pdf_page(ocr_reader *r, page_text *to, float width, float height, uint32_t least) {
     char number[16], dots[16];
     if (!may_try(r, to->page)) return;
     int dpi = density(width, height);
@@ -231,14 +233,14 @@ void ocr_pdf_page(ocr_reader *r, page_text *to, float width, float height) {
     snprintf(number, sizeof number, "%u", to->page);
     snprintf(dots, sizeof dots, "%d", dpi);
     const char *draw[] = {"/usr/bin/pdftoppm", "-gray", "-cropbox", "-r", dots, "-f", number, "-l", number, "-", NULL};
-    read_page(r, to, draw, dpi, 72.0 / dpi, NULL);
+    read_page(r, to, draw, dpi, 72.0 / dpi, NULL, least);
 }
 
 void ocr_picture(ocr_reader *r, page_text *to, uint32_t pages) {
     char number[16];
     if (!may_try(r, to->page)) return;
     snprintf(number, sizeof number, "%u", to->page - 1); /* tesseract counts from 0 */
-    read_page(r, to, NULL, 0, 1, pages > 1 ? number : NULL);
+    read_page(r, to, NULL, 0, 1, pages > 1 ? number : NULL, 0);
 }
 
 void ocr_close(ocr_reader *r) {

@@ -42,8 +42,8 @@ typedef struct ocr_reader {
 
 /* Looks whether the programs and languages are there. */
 void ocr_open(ocr_reader *r, const ocr_settings *settings, int file, const sandbox_limits *limits, text_sink *s);
-/* Reads to->page of the PDF, `width` by `height` points. */
-void ocr_pdf_page(ocr_reader *r, page_text *to, float width, float height);
+/* Reads to->page of the PDF, `width` by `height` points. Fewer than `least` words are not said. */
+void ocr_pdf_page(ocr_reader *r, page_text *to, float width, float height, uint32_t least);
 /* Reads a picture file, or its page to->page of `pages`. A pixel is a point. */
 void ocr_picture(ocr_reader *r, page_text *to, uint32_t pages);
 /* Says in the document's warning what was read how, and frees. */

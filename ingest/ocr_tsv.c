@@ -9,7 +9,7 @@
 
 enum { NUMBERS = 11, MOST_PIXELS = 1 << 20, MOST_WORD = 1024 };
 enum { LEVEL = 0, LEFT = 6, TOP, WIDTH, HEIGHT, CONFIDENCE };
-enum { ROW_PAGE = 1, ROW_PARAGRAPH = 3, ROW_LINE, ROW_WORD };
+enum { ROW_PAGE = 1, ROW_BLOCK, ROW_PARAGRAPH, ROW_LINE, ROW_WORD };
 
 typedef struct row {
     double number[NUMBERS];
@@ -48,9 +48,32 @@ static page_rect rect_of(const row *r, double points) {
                        (float)((v[TOP] + v[HEIGHT]) * points)};
 }
 
+/* Where the last line stood, for the next one. */
+typedef struct layout {
+    page_rect block, paragraph, line;
+    bool any, begins; /* a line of the block was said; a paragraph begins */
+} layout;
+
+/* Whether a line that begins one of tesseract's paragraphs goes on with the text before it: the line above is as wide as
+ * the block, and this one stands right below it and at the block's edge. */
+static bool runs_on(const layout *l, page_rect line) {
+    float width = l->block.x1 - l->block.x0, height = l->line.y1 - l->line.y0;
+    return l->any && l->line.x1 > l->block.x1 - 0.08f * width && line.x0 < l->block.x0 + 0.02f * width &&
+           line.y0 - l->line.y1 < 0.7f * height && line.y1 > l->line.y1;
+}
+
+static void on_line(page_text *to, layout *l, page_rect line) {
+    if (l->begins && !runs_on(l, line)) page_text_block(to, l->paragraph);
+    page_text_line(to, line);
+    l->line = line;
+    l->any = true;
+    l->begins = false;
+}
+
 void ocr_tsv_say(page_text *to, const char *tsv, size_t n, double points, ocr_tsv_sum *sum) {
     double confidence = 0, weight = 0;
     bool page = false;
+    layout l = {.any = false};
     *sum = (ocr_tsv_sum){0};
     for (size_t at = 0; at < n;) {
         const char *end = memchr(tsv + at, '\n', n - at);
@@ -68,8 +91,9 @@ void ocr_tsv_say(page_text *to, const char *tsv, size_t n, double points, ocr_ts
             weight += (double)r.n;
         }
         if (!to) continue;
-        if (level == ROW_PARAGRAPH) page_text_block(to, rect_of(&r, points));
-        if (level == ROW_LINE) page_text_line(to, rect_of(&r, points));
+        if (level == ROW_BLOCK) l = (layout){.block = rect_of(&r, points)};
+        if (level == ROW_PARAGRAPH) l.paragraph = rect_of(&r, points), l.begins = true;
+        if (level == ROW_LINE) on_line(to, &l, rect_of(&r, points));
         if (level == ROW_WORD && r.n) {
             page_text_word(to, rect_of(&r, points), true);
             page_text_put(to, r.text, r.n);

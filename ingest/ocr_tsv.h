@@ -10,8 +10,8 @@ typedef struct ocr_tsv_sum {
     double confidence; /* mean of the words' confidences, each weighted with its length: 0 to 100; 0 = no words */
 } ocr_tsv_sum;
 
-/* Says the first page of tsv[0..n) as the current page of `to`: tesseract's paragraphs are its blocks, each word has
- * its rectangle, of `points` points a pixel. to: NULL = only the sum is wanted. Rows that are none are passed over:
+/* Says the first page of tsv[0..n) as the current page of `to`: tesseract's paragraphs are its blocks (but where one
+ * would begin in the midst of running lines), each word has its rectangle, of `points` points a pixel. to: NULL = only the sum is wanted. Rows that are none are passed over:
  * the program has read a foreign picture, and nothing that it writes is trusted. */
 void ocr_tsv_say(page_text *to, const char *tsv, size_t n, double points, ocr_tsv_sum *sum);
 

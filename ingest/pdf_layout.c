@@ -79,8 +79,8 @@ static void end_page(pdf_layout *p) {
     if (!p->in_page) return;
     page_text_end_block(&p->text);
     p->in_page = false;
-    if (!p->text.page_has_text && p->empty_page && !p->s->error.code)
-        p->empty_page(p->user, &p->text, p->width, p->height);
+    if (p->page_end && !p->s->error.code)
+        p->page_end(p->user, &p->text, p->text.page_has_text ? p->s->text_total - p->before : 0, p->width, p->height);
     if (!p->text.page_has_text && p->page <= SINK_MAX_PAGES)
         p->empty[p->page / 8] |= (uint8_t)(1u << (p->page % 8));
     sink_progress(p->s, p->page, p->total);
@@ -119,6 +119,7 @@ static void on_line(pdf_layout *p, const char *s, size_t n) {
         p->width = attribute(s, n, "width=\"");
         p->height = attribute(s, n, "height=\"");
         page_text_page(&p->text, p->page);
+        p->before = p->s->text_total;
     } else if (!p->in_page) {
         return; /* the head; whatever a title says, its < are escaped */
     } else if (starts(s, n, "<word ")) {

@@ -11,8 +11,9 @@ typedef struct pdf_layout {
     float width, height; /* of the current page, in points */
     bool in_page;
     page_text text;
-    /* Called at the end of a page that says nothing, which may say something of it; NULL = such pages stay empty. */
-    void (*empty_page)(void *user, page_text *to, float width, float height);
+    uint64_t before; /* bytes of text said before this page */
+    /* Called at the end of a page that said so many bytes; it may say more of it. May be NULL. */
+    void (*page_end)(void *user, page_text *to, uint64_t said, float width, float height);
     void *user;
     char *input;         /* the end of the output so far, less than a line */
     size_t n_input, input_capacity;

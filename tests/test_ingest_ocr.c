@@ -203,7 +203,9 @@ static size_t read_words(const document_text *d, word *out) {
     size_t n = 0;
     for (size_t i = 0; i < d->n_segments; i++) {
         const segment *g = &d->segments[i];
-        size_t at = g->start, k = 0;
+        size_t at = g->start, k = 0, words = 1;
+        for (size_t c = at; c < g->end; c++) words += d->text[c] == ' ';
+        if (g->n_rects == 1 && words > 1) continue; /* a line of the PDF's own */
         while (at < g->end) {
             size_t to = at;
             while (to < g->end && d->text[to] != ' ') to++;
@@ -325,6 +327,32 @@ static void turned_pages(void **state) {
     free(side.pixels);
     free(head.pixels);
     free(other.pixels);
+}
+
+/* A scan that says nothing itself but its scanner's name is a scan; a picture beside a text of its own, or a small one
+ * on a sheet with a few words, is not. */
+static void stamped_pages(void **state) {
+    char content[2400];
+    pdf p = begin_pdf("stamped.pdf", 4, "");
+    add_page(&p, 612, 792, "", WHOLE " BT /F 9 Tf 250 20 Td (Made with a Scanner) Tj ET", &text_page, 0);
+    snprintf(content, sizeof content, WHOLE " BT /F 11 Tf 15 TL 72 640 Td (%s) Tj T* (%s) Tj ET", LINES[0], LINES[1]);
+    add_page(&p, 612, 792, "", content, &text_page, 0);
+    add_page(&p, 612, 792, "", "q 200 0 0 259 40 40 cm /I Do Q BT /F 11 Tf 72 640 Td (A small picture.) Tj ET", &text_page, 0);
+    snprintf(content, sizeof content,
+             "q 612 0 0 792 0 0 cm BI /W 1 /H 1 /BPC 8 /CS /G ID x\nEI Q BT /F 9 Tf 250 20 Td (A grey sheet) Tj ET");
+    add_page(&p, 612, 792, "", content, NULL, 1);
+    end_pdf(&p);
+    document_text d = read_by_ocr("stamped.pdf");
+    expect_words(&d, 1, 1);
+    assert_non_null(strstr(d.text, "Made with a Scanner"));
+    size_t constance = 0;
+    for (const char *at = d.text; (at = strstr(at, "Constance")); at++) constance++;
+    assert_int_equal(constance, 1);
+    assert_non_null(strstr(d.warning, "1 page read by OCR"));
+    const char *grey = strstr(d.text, "A grey sheet"); /* looked at, and not said twice */
+    assert_non_null(grey);
+    assert_null(strstr(grey + 5, "grey"));
+    document_text_free(&d);
 }
 
 static void hard_to_read(void **state) {
@@ -593,7 +621,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_scan),          cmocka_unit_test(without_ocr),
         cmocka_unit_test(pages_in_their_places), cmocka_unit_test(turned_pages),
-        cmocka_unit_test(hard_to_read),    cmocka_unit_test(picture_files),
+        cmocka_unit_test(stamped_pages),   cmocka_unit_test(hard_to_read),    cmocka_unit_test(picture_files),
         cmocka_unit_test(hostile_pictures), cmocka_unit_test(hostile_pages),
         cmocka_unit_test(limits_of_a_document), cmocka_unit_test(languages_that_are_missing),
         cmocka_unit_test(stopping),        cmocka_unit_test(killed_it_leaves_nothing),

@@ -73,6 +73,30 @@ static void paragraphs_and_places(void **state) {
     document_text_free(&d);
 }
 
+/* tesseract now and then begins a paragraph in the midst of a sentence. */
+static void lines_that_run_on(void **state) {
+    static const struct {
+        int x0, y0, x1; /* of the line above: x1; of the line that begins a paragraph: x0, y0 */
+        const char *text;
+    } cases[] = {{100, 160, 990, "above below"},     {100, 160, 500, "above\n\nbelow"}, /* a short line ends one */
+                 {160, 160, 990, "above\n\nbelow"}, /* indented */
+                 {100, 220, 990, "above\n\nbelow"}, /* apart */};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char tsv[600];
+        ocr_tsv_sum sum;
+        snprintf(tsv, sizeof tsv,
+                 "1\t1\t0\t0\t0\t0\t0\t0\t2000\t2000\t-1\t\n2\t1\t1\t0\t0\t0\t100\t100\t900\t300\t-1\t\n"
+                 "3\t1\t1\t1\t0\t0\t100\t100\t900\t50\t-1\t\n4\t1\t1\t1\t1\t0\t100\t100\t%d\t50\t-1\t\n"
+                 "5\t1\t1\t1\t1\t1\t100\t100\t%d\t50\t90\tabove\n3\t1\t1\t2\t0\t0\t%d\t%d\t800\t50\t-1\t\n"
+                 "4\t1\t1\t2\t1\t0\t%d\t%d\t800\t50\t-1\t\n5\t1\t1\t2\t1\t1\t%d\t%d\t800\t50\t90\tbelow\n",
+                 cases[i].x1 - 100, cases[i].x1 - 100, cases[i].x0, cases[i].y0, cases[i].x0, cases[i].y0, cases[i].x0,
+                 cases[i].y0);
+        document_text d = say(tsv, 0.24, &sum);
+        assert_string_equal(d.text, cases[i].text);
+        document_text_free(&d);
+    }
+}
+
 static void rows_that_are_none(void **state) {
     static const char *const rows[] = {
         "",
@@ -197,7 +221,7 @@ static void languages(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(paragraphs_and_places), cmocka_unit_test(rows_that_are_none), cmocka_unit_test(heads_of_pictures),
+        cmocka_unit_test(paragraphs_and_places), cmocka_unit_test(lines_that_run_on), cmocka_unit_test(rows_that_are_none), cmocka_unit_test(heads_of_pictures),
         cmocka_unit_test(chains_of_pages),       cmocka_unit_test(settings_travel),    cmocka_unit_test(languages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
