@@ -100,20 +100,22 @@ int intake_erase(store *s, int64_t document, const intake_options *o, ph_error *
 
 bool intake_reads_more(const store_document *d, const ingest_limits *limits) {
     const char *languages = limits->ocr_language ? limits->ocr_language : INGEST_OCR_LANGUAGE;
-    /* Which of a PDF's pages OCR would read is not known before it is looked at: a drawing of letters is no picture. */
+    /* Which of a PDF's pages OCR would read is not known before it is looked at: a drawing of letters is no
+     * picture. */
     bool may_hold = !strncmp(d->media_type, "application/pdf", 15) || !strncmp(d->media_type, "image/", 6);
     return limits->ocr && may_hold && strcmp(d->ocr, languages) != 0;
 }
 
 /* What a person is to know of a document that was taken. */
-static void tell_taken(intake *in, intake_state state, const store_document *d, const document_text *text, bool again) {
+static void tell_taken(intake *in, intake_state state, const store_document *d, const document_text *text,
+                       bool again) {
     char detail[900] = "";
     if (again) snprintf(detail, sizeof detail, "read again with OCR");
     if (text->n_picture_pages) {
         bool one = text->n_picture_pages == 1;
         size_t n = strlen(detail);
-        snprintf(detail + n, sizeof detail - n, "%spage%s %.200s hold%s pictures only and %s", n ? "; " : "", one ? "" : "s",
-                 d->picture_pages, one ? "s" : "",
+        snprintf(detail + n, sizeof detail - n, "%spage%s %.200s hold%s pictures only and %s", n ? "; " : "",
+                 one ? "" : "s", d->picture_pages, one ? "s" : "",
                  text->ocr[0] ? "OCR read no text there"
                  : one        ? "was not read"
                               : "were not read");
@@ -124,8 +126,8 @@ static void tell_taken(intake *in, intake_state state, const store_document *d, 
 }
 
 /* Stores what was read, in the place of `old` (0 = of nothing). */
-static int keep(intake *in, const char *path, const char *name, const char *source, const uint8_t hash[32], uint64_t size,
-                const document_text *text, int64_t old, bool again) {
+static int keep(intake *in, const char *path, const char *name, const char *source, const uint8_t hash[32],
+                uint64_t size, const document_text *text, int64_t old, bool again) {
     int64_t existing = 0;
     struct stat st = {0};
     (void)stat(path, &st);
@@ -148,13 +150,9 @@ static int keep(intake *in, const char *path, const char *name, const char *sour
                         .pages = text->pages};
     memcpy(d.hash, hash, sizeof d.hash);
     if (!code)
-        code = store_document_add(in->store, &d, text->text, segments, text->n_segments, path, &existing, in->err);
-    if (!code)
-        tell_taken(in,
-                   existing ? INTAKE_KNOWN
-                   : old    ? INTAKE_UPDATED
-                            : INTAKE_ADDED,
-                   &d, text, again);
+        code = store_document_add(in->store, &d, text->text, segments, text->n_segments, path, &existing,
+                                  in->err);
+    if (!code) tell_taken(in, existing ? INTAKE_KNOWN : old ? INTAKE_UPDATED : INTAKE_ADDED, &d, text, again);
     if (d.name != name) free(d.name);
     free(pictures);
     free(segments);

@@ -5,7 +5,8 @@ enum { OPTION_OCR = 7000, OPTION_OCR_LANGUAGE };
 
 static const struct argp_option options[] = {
     {"ocr", OPTION_OCR, NULL, 0, "Read pages and files that are pictures of text, with tesseract", 0},
-    {"ocr-language", OPTION_OCR_LANGUAGE, "LANGUAGES", 0, "In these languages, such as eng+deu (eng); with --ocr", 0},
+    {"ocr-language", OPTION_OCR_LANGUAGE, "LANGUAGES", 0,
+     "In these languages, such as eng+deu (eng); with --ocr", 0},
     {0},
 };
 
@@ -16,7 +17,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         o->on = true;
         return 0;
     case OPTION_OCR_LANGUAGE:
-        if (!ingest_ocr_language_is_valid(arg)) argp_error(state, "%s names no languages: they are like eng or eng+deu", arg);
+        if (!ingest_ocr_language_is_valid(arg))
+            argp_error(state, "%s names no languages: they are like eng or eng+deu", arg);
         o->language = arg;
         return 0;
     case ARGP_KEY_END:

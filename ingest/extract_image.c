@@ -19,15 +19,17 @@ static int refuse(text_sink *s, const ocr_reader *r) {
     return sink_fail(s, PH_UNSUPPORTED, "a picture in which OCR (%s) found no text", r->settings->languages);
 }
 
-int extract_image(int fd, const uint8_t *bytes, size_t n, const sandbox_limits *limits, const ocr_settings *ocr,
-                  text_sink *s) {
+int extract_image(int fd, const uint8_t *bytes, size_t n, const sandbox_limits *limits,
+                  const ocr_settings *ocr, text_sink *s) {
     image_size size;
     image_kind kind = image_kind_of(bytes, n);
     sink_media_type(s, media_type_of(kind));
     if (!image_size_of(&size, bytes, n, ocr->pages))
         return sink_fail(s, PH_CORRUPT, "a damaged picture (%s): its head says no size", media_type_of(kind));
-    if ((uint64_t)size.width * size.height > MOST_PIXELS || size.width > LONGEST_SIDE || size.height > LONGEST_SIDE)
-        return sink_fail(s, PH_TOO_LARGE, "a picture of %u by %u pixels; OCR reads at most %u million, %u a side", size.width,
+    if ((uint64_t)size.width * size.height > MOST_PIXELS || size.width > LONGEST_SIDE ||
+        size.height > LONGEST_SIDE)
+        return sink_fail(s, PH_TOO_LARGE,
+                         "a picture of %u by %u pixels; OCR reads at most %u million, %u a side", size.width,
                          size.height, MOST_PIXELS / 1000000, LONGEST_SIDE);
     ocr_reader reader;
     page_text text;

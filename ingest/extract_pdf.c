@@ -72,7 +72,8 @@ typedef struct picture_list {
 } picture_list;
 
 static int open_list(picture_list *l, text_sink *s) {
-    *l = (picture_list){.pages = calloc(SINK_MAX_PAGES / 8 + 1, 1), .area = calloc(SINK_MAX_PAGES + 1, sizeof *l->area)};
+    *l = (picture_list){.pages = calloc(SINK_MAX_PAGES / 8 + 1, 1),
+                        .area = calloc(SINK_MAX_PAGES + 1, sizeof *l->area)};
     return l->pages && l->area ? 0 : sink_fail(s, PH_MEMORY, "out of memory: the book of pages");
 }
 
@@ -81,8 +82,8 @@ static void close_list(picture_list *l) {
     free(l->area);
 }
 
-/* A row of `pdfimages -list`: page, number, type, width, height, color, comp, bpc, enc, interp, object, ID, x-ppi, y-ppi
- * and more. Of pictures within the page's own stream object and ID are one word. */
+/* A row of `pdfimages -list`: page, number, type, width, height, color, comp, bpc, enc, interp, object, ID,
+ * x-ppi, y-ppi and more. Of pictures within the page's own stream object and ID are one word. */
 static void on_row(picture_list *l) {
     unsigned long page = strtoul(l->line, NULL, 10);
     float width, height, x_ppi, y_ppi;
@@ -90,7 +91,8 @@ static void on_row(picture_list *l) {
     l->pages[page / 8] |= (uint8_t)(1u << (page % 8));
     const char *form = strstr(l->line, "[inline]") ? "%*s %*s %*s %f %f %*s %*s %*s %*s %*s %*s %f %f"
                                                    : "%*s %*s %*s %f %f %*s %*s %*s %*s %*s %*s %*s %f %f";
-    if (sscanf(l->line, form, &width, &height, &x_ppi, &y_ppi) == 4 && width > 0 && height > 0 && x_ppi > 0 && y_ppi > 0)
+    if (sscanf(l->line, form, &width, &height, &x_ppi, &y_ppi) == 4 && width > 0 && height > 0 && x_ppi > 0 &&
+        y_ppi > 0)
         l->area[page] += width / x_ppi * 72 * (height / y_ppi * 72);
 }
 
@@ -108,7 +110,8 @@ static int on_pictures(void *user, const char *bytes, size_t n) {
     return 0;
 }
 
-static void list_pictures(picture_list *l, uint32_t first, uint32_t last, int fd, const sandbox_limits *limits, text_sink *s) {
+static void list_pictures(picture_list *l, uint32_t first, uint32_t last, int fd,
+                          const sandbox_limits *limits, text_sink *s) {
     char from[16], to[16];
     snprintf(from, sizeof from, "%u", first);
     snprintf(to, sizeof to, "%u", last);
@@ -129,25 +132,29 @@ static void refuse_textless(uint32_t pages, uint32_t pictures, const ocr_reader 
         return;
     }
     if (reader && reader->failed.n) {
-        sink_fail(s, PH_UNSUPPORTED, "%u page%s without text, and OCR of %u failed (%s)", pages, plural, reader->failed.n,
-                  reader->why);
+        sink_fail(s, PH_UNSUPPORTED, "%u page%s without text, and OCR of %u failed (%s)", pages, plural,
+                  reader->failed.n, reader->why);
         return;
     }
     if (reader && reader->tried < pages)
-        snprintf(found, sizeof found, ", and OCR (%s) found none in the %u page%s that it read", reader->settings->languages,
-                 reader->tried, reader->tried == 1 ? "" : "s");
+        snprintf(found, sizeof found, ", and OCR (%s) found none in the %u page%s that it read",
+                 reader->settings->languages, reader->tried, reader->tried == 1 ? "" : "s");
     else if (reader)
         snprintf(found, sizeof found, ", and OCR (%s) found none", reader->settings->languages);
     if (pictures == pages)
         sink_fail(s, PH_UNSUPPORTED, "%u page%s, all pictures: there is no text to read%s", pages, plural,
                   reader ? found : " without OCR (--ocr)");
     else
-        sink_fail(s, PH_UNSUPPORTED, "%u page%s without text, %u of them with pictures%s", pages, plural, pictures,
-                  reader ? found : pictures ? ", which only OCR (--ocr) can read" : "");
+        sink_fail(s, PH_UNSUPPORTED, "%u page%s without text, %u of them with pictures%s", pages, plural,
+                  pictures,
+                  reader     ? found
+                  : pictures ? ", which only OCR (--ocr) can read"
+                             : "");
 }
 
 /* Names the pages without text that hold pictures. */
-static void find_pictures(pdf_layout *p, int fd, const sandbox_limits *limits, const ocr_reader *reader, text_sink *s) {
+static void find_pictures(pdf_layout *p, int fd, const sandbox_limits *limits, const ocr_reader *reader,
+                          text_sink *s) {
     uint32_t first = 0, last = 0, named = 0, empty = 0;
     for (uint32_t i = 1; i <= p->page; i++)
         if (pdf_layout_is_empty(p, i)) {
@@ -179,17 +186,20 @@ typedef struct reading {
 
 enum { STAMP_BYTES = 120 };
 
-/* A page without text, or one that is a picture with a stamp on it: a scanner's name, a number. Of the latter OCR has to
- * find several times the words that the page says itself, or it is a title before a picture, and would be said twice. */
+/* A page without text, or one that is a picture with a stamp on it: a scanner's name, a number. Of the latter
+ * OCR has to find several times the words that the page says itself, or it is a title before a picture, and
+ * would be said twice. */
 static void read_by_ocr(void *user, page_text *to, uint64_t said, float width, float height) {
     reading *r = user;
-    bool stamped = said < STAMP_BYTES && to->page <= SINK_MAX_PAGES && r->pictures.area[to->page] > width * height / 2;
+    bool stamped =
+        said < STAMP_BYTES && to->page <= SINK_MAX_PAGES && r->pictures.area[to->page] > width * height / 2;
     uint32_t least = said ? (uint32_t)said / 3 + 10 : 0;
     if (said == 0 || stamped) ocr_pdf_page(&r->reader, to, width, height, least);
 }
 
 /* Returns the sink's code. */
-static int open_reading(reading *r, const ocr_settings *ocr, uint32_t pages, int fd, const sandbox_limits *limits, text_sink *s) {
+static int open_reading(reading *r, const ocr_settings *ocr, uint32_t pages, int fd,
+                        const sandbox_limits *limits, text_sink *s) {
     ocr_open(&r->reader, ocr, fd, limits, s);
     if (open_list(&r->pictures, s)) return s->error.code;
     if (pages) list_pictures(&r->pictures, 1, pages, fd, limits, s);
@@ -197,7 +207,8 @@ static int open_reading(reading *r, const ocr_settings *ocr, uint32_t pages, int
     return sink_progress(s, 0, pages);
 }
 
-int extract_pdf(int fd, uint64_t file_bytes, const sandbox_limits *limits, const ocr_settings *ocr, text_sink *s) {
+int extract_pdf(int fd, uint64_t file_bytes, const sandbox_limits *limits, const ocr_settings *ocr,
+                text_sink *s) {
     info i = {.n = 0};
     helper_end end;
     ph_error err = {0};

@@ -52,7 +52,8 @@ static void close_pipe(int ends[2]) {
 }
 
 /* to: where its standard output goes; -1 = a new pipe, p->out. */
-static int start(process *p, const char *const *argv, int input, int to, const sandbox_limits *limits, ph_error *err) {
+static int start(process *p, const char *const *argv, int input, int to, const sandbox_limits *limits,
+                 ph_error *err) {
     int out[2] = {-1, -1}, errors[2];
     p->out = p->errors = -1;
     memset(p->end, 0, sizeof *p->end);
@@ -142,14 +143,16 @@ int helper_run(helper_end *end, const char *const *argv, int input, const sandbo
     return code;
 }
 
-int helper_pipe(helper_end *first_end, helper_end *end, const char *const *first, const char *const *argv, int input,
-                uint32_t seconds, const sandbox_limits *limits, helper_output output, void *user, ph_error *err) {
+int helper_pipe(helper_end *first_end, helper_end *end, const char *const *first, const char *const *argv,
+                int input, uint32_t seconds, const sandbox_limits *limits, helper_output output, void *user,
+                ph_error *err) {
     process p[2] = {{.end = end, .out = -1, .errors = -1}, {.end = first_end, .out = -1, .errors = -1}};
     int between[2] = {-1, -1}, code = 0;
     memset(end, 0, sizeof *end);
     memset(first_end, 0, sizeof *first_end);
     lseek(input, 0, SEEK_SET);
-    if (first && pipe2(between, O_CLOEXEC) != 0) code = ph_fail(err, PH_FAIL, "no pipe to %s: %s", argv[0], strerror(errno));
+    if (first && pipe2(between, O_CLOEXEC) != 0)
+        code = ph_fail(err, PH_FAIL, "no pipe to %s: %s", argv[0], strerror(errno));
     if (!code && first) code = start(&p[1], first, input, between[1], limits, err);
     if (!code) code = start(&p[0], argv, first ? between[0] : input, -1, limits, err);
     close_pipe(between); /* the two have it: when one ends, the other sees it */

@@ -20,9 +20,10 @@ typedef struct helper_end {
 int helper_run(helper_end *end, const char *const *argv, int input, const sandbox_limits *limits,
                helper_output output, void *user, ph_error *err);
 
-/* first[0] reads `input` and argv[0] reads what that writes; the output is the latter's. first == NULL: argv[0] reads
- * `input`. Both are ended after `seconds` by the clock. */
-int helper_pipe(helper_end *first_end, helper_end *end, const char *const *first, const char *const *argv, int input,
-                uint32_t seconds, const sandbox_limits *limits, helper_output output, void *user, ph_error *err);
+/* first[0] reads `input` and argv[0] reads what that writes; the output is the latter's. first == NULL:
+ * argv[0] reads `input`. Both are ended after `seconds` by the clock. */
+int helper_pipe(helper_end *first_end, helper_end *end, const char *const *first, const char *const *argv,
+                int input, uint32_t seconds, const sandbox_limits *limits, helper_output output, void *user,
+                ph_error *err);
 
 #endif

@@ -1,5 +1,5 @@
-/* image_size.h - what a picture's head says of its size, before any library unpacks it: a few hundred bytes may claim
- * gigabytes. PNG, JPEG and TIFF. */
+/* image_size.h - what a picture's head says of its size, before any library unpacks it: a few hundred bytes
+ * may claim gigabytes. PNG, JPEG and TIFF. */
 #ifndef PHAROS_INGEST_IMAGE_SIZE_H
 #define PHAROS_INGEST_IMAGE_SIZE_H
 

@@ -17,7 +17,7 @@
 #define MOST_TSV ((size_t)32 << 20)
 #define MOST_PIXELS 36e6 /* of a page: a sheet of A2 at 300 dots an inch */
 #define LONGEST_SIDE 20000.0
-#define LOW_CONFIDENCE 70.0 /* clean print is read with 90 and more */
+#define LOW_CONFIDENCE 70.0    /* clean print is read with 90 and more */
 #define TURNED_CONFIDENCE 55.0 /* below this a page may lie on its side or head */
 
 /* ---- settings ---- */
@@ -92,7 +92,8 @@ static double seconds_now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-void ocr_open(ocr_reader *r, const ocr_settings *settings, int file, const sandbox_limits *limits, text_sink *s) {
+void ocr_open(ocr_reader *r, const ocr_settings *settings, int file, const sandbox_limits *limits,
+              text_sink *s) {
     ph_error err = {0};
     memset(r, 0, sizeof *r);
     r->settings = settings;
@@ -101,7 +102,8 @@ void ocr_open(ocr_reader *r, const ocr_settings *settings, int file, const sandb
     r->limits.seconds = settings->page_seconds;
     r->s = s;
     r->started = seconds_now();
-    if (ingest_ocr_check(settings->languages, &err)) snprintf(r->broken, sizeof r->broken, "%.190s", err.text);
+    if (ingest_ocr_check(settings->languages, &err))
+        snprintf(r->broken, sizeof r->broken, "%.190s", err.text);
 }
 
 static int keep_tsv(void *user, const char *bytes, size_t n) {
@@ -129,8 +131,8 @@ static void explain(const ocr_reader *r, const helper_end *end, const char *prog
         snprintf(out, size, "more words than a page can have");
     else if (end->late || (WIFSIGNALED(end->status) && WTERMSIG(end->status) == SIGXCPU))
         snprintf(out, size, "more than %u s", r->settings->page_seconds);
-    else if (strstr(end->said, "bad_alloc") || strstr(end->said, "ut of memory") || strstr(end->said, "calloc fail") ||
-             strstr(end->said, "malloc fail"))
+    else if (strstr(end->said, "bad_alloc") || strstr(end->said, "ut of memory") ||
+             strstr(end->said, "calloc fail") || strstr(end->said, "malloc fail"))
         snprintf(out, size, "more than %.1f GiB of memory", (double)r->limits.memory_bytes / (1 << 30));
     else if (WIFSIGNALED(end->status))
         snprintf(out, size, "%s crashed: %s", program, strsignal(WTERMSIG(end->status)));
@@ -138,7 +140,8 @@ static void explain(const ocr_reader *r, const helper_end *end, const char *prog
         snprintf(out, size, "%s: %.90s", program, end->said[0] ? end->said : "no picture that it can read");
 }
 
-/* Runs tesseract, on what `draw` (NULL: on the file itself) writes. False: r->why says it where nothing stood before. */
+/* Runs tesseract, on what `draw` (NULL: on the file itself) writes. False: r->why says it where nothing stood
+ * before. */
 static bool run(ocr_reader *r, const char *const *draw, const char *mode, int dpi, const char *number) {
     char density[16], page[48] = "tessedit_page_number=-1";
     if (number) snprintf(page, sizeof page, "tessedit_page_number=%s", number);
@@ -166,8 +169,8 @@ static bool run(ocr_reader *r, const char *const *draw, const char *mode, int dp
 }
 
 /* Reads a page once, and once more with its orientation looked for where the first look made little sense. */
-static void read_page(ocr_reader *r, page_text *to, const char *const *draw, int dpi, double points, const char *number,
-                      uint32_t least) {
+static void read_page(ocr_reader *r, page_text *to, const char *const *draw, int dpi, double points,
+                      const char *number, uint32_t least) {
     ocr_tsv_sum sum, turned;
     r->tried++;
     if (!run(r, draw, "3", dpi, number)) {
@@ -226,13 +229,16 @@ void ocr_pdf_page(ocr_reader *r, page_text *to, float width, float height, uint3
     if (!may_try(r, to->page)) return;
     int dpi = density(width, height);
     if (!dpi) {
-        if (!r->why[0]) snprintf(r->why, sizeof r->why, "%.0f by %.0f points are no sheet", (double)width, (double)height);
+        if (!r->why[0])
+            snprintf(r->why, sizeof r->why, "%.0f by %.0f points are no sheet", (double)width,
+                     (double)height);
         list_page(&r->failed, to->page);
         return;
     }
     snprintf(number, sizeof number, "%u", to->page);
     snprintf(dots, sizeof dots, "%d", dpi);
-    const char *draw[] = {"/usr/bin/pdftoppm", "-gray", "-cropbox", "-r", dots, "-f", number, "-l", number, "-", NULL};
+    const char *draw[] = {
+        "/usr/bin/pdftoppm", "-gray", "-cropbox", "-r", dots, "-f", number, "-l", number, "-", NULL};
     read_page(r, to, draw, dpi, 72.0 / dpi, NULL, least);
 }
 
@@ -246,14 +252,15 @@ void ocr_picture(ocr_reader *r, page_text *to, uint32_t pages) {
 void ocr_close(ocr_reader *r) {
     char pages[128];
     if (r->read)
-        sink_warn(r->s, "%u page%s read by OCR (%s), mean confidence %.0f%%", r->read, r->read == 1 ? "" : "s",
-                  r->settings->languages, r->confidence / r->read);
+        sink_warn(r->s, "%u page%s read by OCR (%s), mean confidence %.0f%%", r->read,
+                  r->read == 1 ? "" : "s", r->settings->languages, r->confidence / r->read);
     if (r->unsure.n)
-        sink_warn(r->s, "%s may be misread (confidence below %.0f%%)", list_text(&r->unsure, pages), LOW_CONFIDENCE);
+        sink_warn(r->s, "%s may be misread (confidence below %.0f%%)", list_text(&r->unsure, pages),
+                  LOW_CONFIDENCE);
     if (r->failed.n) sink_warn(r->s, "OCR of %s failed (%s)", list_text(&r->failed, pages), r->why);
     if (r->left.n)
-        sink_warn(r->s, "OCR stopped before %s: at most %u pages and %u s a document", list_text(&r->left, pages),
-                  r->settings->pages, r->settings->seconds);
+        sink_warn(r->s, "OCR stopped before %s: at most %u pages and %u s a document",
+                  list_text(&r->left, pages), r->settings->pages, r->settings->seconds);
     free(r->tsv);
     r->tsv = NULL;
 }

@@ -1,8 +1,9 @@
 /* ocr.h - pages that are pictures, read by tesseract inside the child's sandbox.
  *
- * A page of a PDF is drawn in grey by pdftoppm, whose output tesseract reads through a pipe: this process never looks at
- * a picture. Each page has programs of its own, with their own memory and time, so that one that is too slow or crashes
- * them is named and the others stay. What is found goes into the document in its place, with a rectangle a word. */
+ * A page of a PDF is drawn in grey by pdftoppm, whose output tesseract reads through a pipe: this process
+ * never looks at a picture. Each page has programs of its own, with their own memory and time, so that one
+ * that is too slow or crashes them is named and the others stay. What is found goes into the document in its
+ * place, with a rectangle a word. */
 #ifndef PHAROS_INGEST_OCR_H
 #define PHAROS_INGEST_OCR_H
 
@@ -30,18 +31,19 @@ typedef struct ocr_reader {
     int file;                     /* the PDF or picture */
     sandbox_limits limits;        /* a page's */
     text_sink *s;
-    double started;     /* seconds of a steady clock */
-    char broken[200];   /* why no page can be read; empty = nothing is wrong */
-    uint32_t tried, read; /* pages */
-    double confidence;  /* sum over pages that were read */
+    double started;                 /* seconds of a steady clock */
+    char broken[200];               /* why no page can be read; empty = nothing is wrong */
+    uint32_t tried, read;           /* pages */
+    double confidence;              /* sum over pages that were read */
     page_list unsure, failed, left; /* of low confidence; not read; not tried */
-    char why[160];      /* the first of `failed` was not read */
-    char *tsv;          /* of one page */
+    char why[160];                  /* the first of `failed` was not read */
+    char *tsv;                      /* of one page */
     size_t n_tsv, tsv_capacity;
 } ocr_reader;
 
 /* Looks whether the programs and languages are there. */
-void ocr_open(ocr_reader *r, const ocr_settings *settings, int file, const sandbox_limits *limits, text_sink *s);
+void ocr_open(ocr_reader *r, const ocr_settings *settings, int file, const sandbox_limits *limits,
+              text_sink *s);
 /* Reads to->page of the PDF, `width` by `height` points. Fewer than `least` words are not said. */
 void ocr_pdf_page(ocr_reader *r, page_text *to, float width, float height, uint32_t least);
 /* Reads a picture file, or its page to->page of `pages`. A pixel is a point. */

@@ -11,8 +11,8 @@
 #define PROGRAM "/usr/bin/tesseract"
 
 /* Debian's place has the data's version in it. */
-static const char *const places[] = {"/usr/share/tesseract-ocr/*/tessdata/", "/usr/share/tesseract-ocr/tessdata/",
-                                     "/usr/share/tessdata/"};
+static const char *const places[] = {"/usr/share/tesseract-ocr/*/tessdata/",
+                                     "/usr/share/tesseract-ocr/tessdata/", "/usr/share/tessdata/"};
 
 /* Appends the languages at one place; names that no option of ours could hold are left out. */
 static void list(char *out, size_t size, const char *place) {
@@ -37,7 +37,8 @@ static void list(char *out, size_t size, const char *place) {
 bool ingest_ocr_languages(char out[INGEST_OCR_LIST_BYTES]) {
     out[0] = 0;
     if (access(PROGRAM, X_OK)) return false;
-    for (size_t i = 0; i < sizeof places / sizeof *places && !out[0]; i++) list(out, INGEST_OCR_LIST_BYTES, places[i]);
+    for (size_t i = 0; i < sizeof places / sizeof *places && !out[0]; i++)
+        list(out, INGEST_OCR_LIST_BYTES, places[i]);
     return true;
 }
 
@@ -62,19 +63,24 @@ int ingest_ocr_check(const char *languages, ph_error *err) {
     char there[INGEST_OCR_LIST_BYTES], name[INGEST_OCR_LANGUAGE_BYTES], package[INGEST_OCR_LANGUAGE_BYTES];
     if (!languages) languages = INGEST_OCR_LANGUAGE;
     if (!ingest_ocr_language_is_valid(languages))
-        return ph_fail(err, PH_USAGE, "\"%.80s\" names no languages of OCR: they are like eng or eng+deu", languages);
+        return ph_fail(err, PH_USAGE, "\"%.80s\" names no languages of OCR: they are like eng or eng+deu",
+                       languages);
     if (!ingest_ocr_languages(there))
-        return ph_fail(err, PH_UNSUPPORTED, "OCR needs tesseract (Debian: tesseract-ocr), which is not installed");
+        return ph_fail(err, PH_UNSUPPORTED,
+                       "OCR needs tesseract (Debian: tesseract-ocr), which is not installed");
     if (access("/usr/bin/pdftoppm", X_OK))
-        return ph_fail(err, PH_UNSUPPORTED, "OCR needs pdftoppm (Debian: poppler-utils), which is not installed");
+        return ph_fail(err, PH_UNSUPPORTED,
+                       "OCR needs pdftoppm (Debian: poppler-utils), which is not installed");
     for (const char *at = languages; *at;) {
         size_t n = strcspn(at, "+");
         memcpy(name, at, n);
         name[n] = 0;
         at += n + (at[n] == '+');
         if (has(there, name, n)) continue;
-        for (size_t i = 0; i <= n; i++) package[i] = name[i] == '_' ? '-' : (char)tolower((unsigned char)name[i]);
-        return ph_fail(err, PH_UNSUPPORTED, "OCR of %s needs a language file (Debian: tesseract-ocr-%s) that is not installed",
+        for (size_t i = 0; i <= n; i++)
+            package[i] = name[i] == '_' ? '-' : (char)tolower((unsigned char)name[i]);
+        return ph_fail(err, PH_UNSUPPORTED,
+                       "OCR of %s needs a language file (Debian: tesseract-ocr-%s) that is not installed",
                        name, package);
     }
     return PH_OK;

@@ -44,8 +44,8 @@ static bool read_row(row *r, const char *s, size_t n) {
 
 static page_rect rect_of(const row *r, double points) {
     const double *v = r->number;
-    return (page_rect){(float)(v[LEFT] * points), (float)(v[TOP] * points), (float)((v[LEFT] + v[WIDTH]) * points),
-                       (float)((v[TOP] + v[HEIGHT]) * points)};
+    return (page_rect){(float)(v[LEFT] * points), (float)(v[TOP] * points),
+                       (float)((v[LEFT] + v[WIDTH]) * points), (float)((v[TOP] + v[HEIGHT]) * points)};
 }
 
 /* Where the last line stood, for the next one. */
@@ -54,8 +54,8 @@ typedef struct layout {
     bool any, begins; /* a line of the block was said; a paragraph begins */
 } layout;
 
-/* Whether a line that begins one of tesseract's paragraphs goes on with the text before it: the line above is as wide as
- * the block, and this one stands right below it and at the block's edge. */
+/* Whether a line that begins one of tesseract's paragraphs goes on with the text before it: the line above is
+ * as wide as the block, and this one stands right below it and at the block's edge. */
 static bool runs_on(const layout *l, page_rect line) {
     float width = l->block.x1 - l->block.x0, height = l->line.y1 - l->line.y0;
     return l->any && l->line.x1 > l->block.x1 - 0.08f * width && line.x0 < l->block.x0 + 0.02f * width &&

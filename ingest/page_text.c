@@ -131,7 +131,8 @@ static void keep_place(page_text *p, page_rect box) {
     if (line->n_words == line->words_capacity) {
         size_t want = line->words_capacity ? line->words_capacity * 2 : 32;
         page_rect *grown = want <= PAGE_LINE_WORDS ? realloc(line->words, want * sizeof *grown) : NULL;
-        if (!grown) return; /* beyond these, or without memory, a word has no place: its text is what counts */
+        if (!grown)
+            return; /* beyond these, or without memory, a word has no place: its text is what counts */
         line->words = grown;
         line->words_capacity = want;
     }

@@ -6,8 +6,8 @@
 
 typedef struct pdf_layout {
     text_sink *s;
-    uint32_t total; /* pages to come, for progress; 0 = unknown */
-    uint32_t page;  /* the current or last one, from 1 */
+    uint32_t total;      /* pages to come, for progress; 0 = unknown */
+    uint32_t page;       /* the current or last one, from 1 */
     float width, height; /* of the current page, in points */
     bool in_page;
     page_text text;
@@ -15,7 +15,7 @@ typedef struct pdf_layout {
     /* Called at the end of a page that said so many bytes; it may say more of it. May be NULL. */
     void (*page_end)(void *user, page_text *to, uint64_t said, float width, float height);
     void *user;
-    char *input;         /* the end of the output so far, less than a line */
+    char *input; /* the end of the output so far, less than a line */
     size_t n_input, input_capacity;
     uint8_t *empty; /* a bit for each page without text */
 } pdf_layout;

@@ -1,4 +1,5 @@
-/* fuzz_ocr_tsv.c - any bytes as tesseract's table: what comes out of it is a stream that the parent accepts. */
+/* fuzz_ocr_tsv.c - any bytes as tesseract's table: what comes out of it is a stream that the parent accepts.
+ */
 #include "ingest/ocr_tsv.h"
 #include "tests/fuzz_extract.h"
 

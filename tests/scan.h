@@ -1,4 +1,5 @@
-/* scan.h - for tests of OCR: a PDF whose pages are pictures of a text, drawn by poppler out of a PDF that says it. */
+/* scan.h - for tests of OCR: a PDF whose pages are pictures of a text, drawn by poppler out of a PDF that
+ * says it. */
 #ifndef PHAROS_TEST_SCAN_H
 #define PHAROS_TEST_SCAN_H
 
@@ -32,20 +33,22 @@ static inline void scan_stream(scan_writer *w, const char *dictionary, const voi
 }
 
 /* A page: its picture (NULL: none) and what is drawn; four objects. */
-static inline void scan_page(scan_writer *w, const char *content, const char *picture, const void *pixels, size_t n) {
+static inline void scan_page(scan_writer *w, const char *content, const char *picture, const void *pixels,
+                             size_t n) {
     scan_object(w);
     fprintf(w->f,
-            "<< /Type /Page /Parent 2 0 R /Resources << /Font << /F 3 0 R >> /XObject << /I %d 0 R >> >> /Contents %d 0 R "
+            "<< /Type /Page /Parent 2 0 R /Resources << /Font << /F 3 0 R >> /XObject << /I %d 0 R >> >> "
+            "/Contents %d 0 R "
             ">>\nendobj\n",
             w->objects + 2, w->objects + 1);
     scan_stream(w, "", content, strlen(content));
     scan_stream(w, picture, pixels, n);
 }
 
-/* `text` as a page's own text where says_it is set, then `scans` pages that are pictures (`pixels`, of an object with this
- * dictionary). */
-static inline void scan_write(const char *path, const char *text, bool says_it, int scans, const char *picture,
-                              const void *pixels, size_t n) {
+/* `text` as a page's own text where says_it is set, then `scans` pages that are pictures (`pixels`, of an
+ * object with this dictionary). */
+static inline void scan_write(const char *path, const char *text, bool says_it, int scans,
+                              const char *picture, const void *pixels, size_t n) {
     scan_writer w = {.f = fopen(path, "wb")};
     char content[1024];
     int pages = scans + says_it;
@@ -61,8 +64,10 @@ static inline void scan_write(const char *path, const char *text, bool says_it, 
     fprintf(w.f, "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>\nendobj\n");
     snprintf(content, sizeof content, "BT /F 14 Tf 72 700 Td (%s) Tj ET", text);
     if (says_it)
-        scan_page(&w, content,
-                  "/Type /XObject /Subtype /Image /Width 1 /Height 1 /ColorSpace /DeviceGray /BitsPerComponent 8", "x", 1);
+        scan_page(
+            &w, content,
+            "/Type /XObject /Subtype /Image /Width 1 /Height 1 /ColorSpace /DeviceGray /BitsPerComponent 8",
+            "x", 1);
     for (int i = 0; i < scans; i++) scan_page(&w, "q 612 0 0 792 0 0 cm /I Do Q", picture, pixels, n);
     long table = ftell(w.f);
     fprintf(w.f, "xref\n0 %d\n0000000000 65535 f \n", w.objects + 1);
@@ -71,8 +76,8 @@ static inline void scan_write(const char *path, const char *text, bool says_it, 
     assert_int_equal(fclose(w.f), 0);
 }
 
-/* The file's bytes, owned: `says` (NULL: none) as text on a page of its own, then `scans` pictures of `shows`, each at
- * (72, 92) points with letters of 14. Neither has parentheses. */
+/* The file's bytes, owned: `says` (NULL: none) as text on a page of its own, then `scans` pictures of
+ * `shows`, each at (72, 92) points with letters of 14. Neither has parentheses. */
 static inline char *scan_pdf(const char *says, const char *shows, int scans, size_t *n) {
     char *dir = make_folder(), command[1024], picture[160];
     char *plain = strdup(in_folder(dir, "plain.pdf")), *drawn = strdup(in_folder(dir, "drawn.pgm"));
@@ -86,8 +91,10 @@ static inline char *scan_pdf(const char *says, const char *shows, int scans, siz
     assert_non_null(pgm);
     assert_int_equal(sscanf(pgm, "P5 %d %d 255%n", &width, &height, &head), 2);
     assert_int_equal(size, (size_t)head + 1 + (size_t)width * (size_t)height);
-    snprintf(picture, sizeof picture,
-             "/Type /XObject /Subtype /Image /Width %d /Height %d /ColorSpace /DeviceGray /BitsPerComponent 8", width, height);
+    snprintf(
+        picture, sizeof picture,
+        "/Type /XObject /Subtype /Image /Width %d /Height %d /ColorSpace /DeviceGray /BitsPerComponent 8",
+        width, height);
     scan_write(made, says ? says : "", says != NULL, scans, picture, pgm + head + 1, size - (size_t)head - 1);
     char *out = read_whole(made, n);
     assert_non_null(out);

@@ -1,5 +1,5 @@
-/* test_cli_ocr.c - `pharos add --ocr` and `pharos watch --ocr` as a person uses them. Skipped where tesseract is not
- * installed. */
+/* test_cli_ocr.c - `pharos add --ocr` and `pharos watch --ocr` as a person uses them. Skipped where tesseract
+ * is not installed. */
 #include "ingest/ingest.h"
 #include "kernels/error.h"
 #include "tests/pharos_cli.h"
@@ -15,7 +15,8 @@ static void put_scan(const world *w, const char *name, const char *says, const c
 }
 
 /* The state and detail of the one document that `add` tells of. */
-static void add(const world *w, int status, const char *name, const char *option, const char *state, const char *words) {
+static void add(const world *w, int status, const char *name, const char *option, const char *state,
+                const char *words) {
     char path[512];
     snprintf(path, sizeof path, "%s", in_folder(w->documents, name));
     json_t *v = option ? PHAROS_JSON(w, status, "add", "--no-read", option, path)
@@ -80,7 +81,8 @@ static void watching(void **state) {
         result r = option ? pharos(w, "watch", "--once", "--no-read", "--json", option, w->documents, NULL)
                           : pharos(w, "watch", "--once", "--no-read", "--json", w->documents, NULL);
         expect_status(&r, PH_OK);
-        if (looks[i].events[0] ? !strstr(r.out, looks[i].events) : r.out[0]) fail_msg("look %zu: %s", i, r.out);
+        if (looks[i].events[0] ? !strstr(r.out, looks[i].events) : r.out[0])
+            fail_msg("look %zu: %s", i, r.out);
         result_free(&r);
     }
 }

@@ -1,5 +1,5 @@
-/* test_ingest_ocr.c - pictures of text through tesseract: words and places against the PDF that they are pictures of;
- * what is too much, too slow, damaged or stopped. Skipped where tesseract is not installed. */
+/* test_ingest_ocr.c - pictures of text through tesseract: words and places against the PDF that they are
+ * pictures of; what is too much, too slow, damaged or stopped. Skipped where tesseract is not installed. */
 #include "tests/test_ingest.h"
 
 #include <math.h>
@@ -68,20 +68,24 @@ static pdf begin_pdf(const char *name, int pages, const char *more) {
 }
 
 /* A page with a picture over all of it (NULL: none), or with a claim of one. */
-static void add_page(pdf *p, int width, int height, const char *more, const char *content, const picture *of, int claim) {
+static void add_page(pdf *p, int width, int height, const char *more, const char *content, const picture *of,
+                     int claim) {
     int at = p->objects + 1;
     p->offsets[++p->objects] = ftell(p->f);
     fprintf(p->f,
-            "%d 0 obj\n<< /Type /Page /Parent 2 0 R /MediaBox [0 0 %d %d] %s /Resources << /Font << /F 3 0 R >> /XObject << /I "
+            "%d 0 obj\n<< /Type /Page /Parent 2 0 R /MediaBox [0 0 %d %d] %s /Resources << /Font << /F 3 0 R "
+            ">> /XObject << /I "
             "%d 0 R >> >> /Contents %d 0 R >>\nendobj\n",
             at, width, height, more, at + 2, at + 1);
     p->offsets[++p->objects] = ftell(p->f);
-    fprintf(p->f, "%d 0 obj\n<< /Length %zu >>\nstream\n%s\nendstream\nendobj\n", at + 1, strlen(content), content);
+    fprintf(p->f, "%d 0 obj\n<< /Length %zu >>\nstream\n%s\nendstream\nendobj\n", at + 1, strlen(content),
+            content);
     int w = of ? of->width : claim, h = of ? of->height : claim;
     size_t n = of ? (size_t)w * (size_t)h : 1;
     p->offsets[++p->objects] = ftell(p->f);
     fprintf(p->f,
-            "%d 0 obj\n<< /Type /XObject /Subtype /Image /Width %d /Height %d /ColorSpace /DeviceGray /BitsPerComponent 8 "
+            "%d 0 obj\n<< /Type /XObject /Subtype /Image /Width %d /Height %d /ColorSpace /DeviceGray "
+            "/BitsPerComponent 8 "
             "/Length %zu >>\nstream\n",
             at + 2, w, h, n);
     assert_int_equal(fwrite(of ? of->pixels : (const uint8_t *)"x", 1, n, p->f), n);
@@ -129,7 +133,8 @@ static picture draw(const char *name, int dpi) {
 
 /* A quarter turn clockwise. */
 static picture turn(const picture *p) {
-    picture t = {.width = p->height, .height = p->width, .pixels = malloc((size_t)p->width * (size_t)p->height)};
+    picture t = {
+        .width = p->height, .height = p->width, .pixels = malloc((size_t)p->width * (size_t)p->height)};
     assert_non_null(t.pixels);
     for (int y = 0; y < t.height; y++)
         for (int x = 0; x < t.width; x++)
@@ -190,8 +195,8 @@ static size_t true_words(word *out) {
     for (char *at = (char *)b.at; (at = strstr(at, "<word ")); at++) {
         word *w = &out[n];
         assert_true(n < MOST_WORDS);
-        if (sscanf(at, "<word xMin=\"%f\" yMin=\"%f\" xMax=\"%f\" yMax=\"%f\">%63[^<]", &w->box.x0, &w->box.y0, &w->box.x1,
-                   &w->box.y1, w->text) == 5)
+        if (sscanf(at, "<word xMin=\"%f\" yMin=\"%f\" xMax=\"%f\" yMax=\"%f\">%63[^<]", &w->box.x0,
+                   &w->box.y0, &w->box.x1, &w->box.y1, w->text) == 5)
             n++;
     }
     free(b.at);
@@ -220,8 +225,8 @@ static size_t read_words(const document_text *d, word *out) {
     return n;
 }
 
-/* Nearly all words are there, in their order, each within some points of where it stands; poppler's boxes have the
- * font's height, tesseract's the ink's. */
+/* Nearly all words are there, in their order, each within some points of where it stands; poppler's boxes
+ * have the font's height, tesseract's the ink's. */
 static void expect_words(const document_text *d, uint32_t page, float scale) {
     static word truth[MOST_WORDS], got[MOST_WORDS];
     size_t n = true_words(truth), m = read_words(d, got), found = 0;
@@ -235,8 +240,9 @@ static void expect_words(const document_text *d, uint32_t page, float scale) {
         for (int e = 0; e < 4; e++) *v[e] *= scale;
         bool near = fabsf(a.x0 - b.x0) < 3 && fabsf(a.x1 - b.x1) < 3 && b.y0 > a.y0 - 2 && b.y1 < a.y1 + 2;
         if (!near)
-            fail_msg("%s at %.1f,%.1f-%.1f,%.1f instead of %.1f,%.1f-%.1f,%.1f", truth[i].text, (double)b.x0, (double)b.y0,
-                     (double)b.x1, (double)b.y1, (double)a.x0, (double)a.y0, (double)a.x1, (double)a.y1);
+            fail_msg("%s at %.1f,%.1f-%.1f,%.1f instead of %.1f,%.1f-%.1f,%.1f", truth[i].text, (double)b.x0,
+                     (double)b.y0, (double)b.x1, (double)b.y1, (double)a.x0, (double)a.y0, (double)a.x1,
+                     (double)a.y1);
         found++;
         k = j + 1;
     }
@@ -263,7 +269,8 @@ static void a_scan(void **state) {
 }
 
 static void without_ocr(void **state) {
-    expect_refused("scan.pdf", PH_UNSUPPORTED, "1 page, all pictures: there is no text to read without OCR (--ocr)");
+    expect_refused("scan.pdf", PH_UNSUPPORTED,
+                   "1 page, all pictures: there is no text to read without OCR (--ocr)");
 }
 
 static void pages_in_their_places(void **state) {
@@ -292,7 +299,8 @@ static void pages_in_their_places(void **state) {
     document_text_free(&d);
 }
 
-/* Pages that lie on their side or head, and one that is turned when it is shown: places are as it is shown. */
+/* Pages that lie on their side or head, and one that is turned when it is shown: places are as it is shown.
+ */
 static void turned_pages(void **state) {
     picture side = turn(&text_page), head = turn(&side), other = turn(&head);
     pdf p = begin_pdf("turned.pdf", 4, "");
@@ -318,8 +326,8 @@ static void turned_pages(void **state) {
         uint32_t at = got[i].page;
         float gx = (got[i].box.x0 + got[i].box.x1) / 2, gy = (got[i].box.y0 + got[i].box.y1) / 2;
         if (fabsf(gx - want[at][0]) > 5 || fabsf(gy - want[at][1]) > 5)
-            fail_msg("page %u: %.1f,%.1f instead of %.1f,%.1f", at, (double)gx, (double)gy, (double)want[at][0],
-                     (double)want[at][1]);
+            fail_msg("page %u: %.1f,%.1f instead of %.1f,%.1f", at, (double)gx, (double)gy,
+                     (double)want[at][0], (double)want[at][1]);
         seen[at]++;
     }
     for (int i = 1; i <= 4; i++) assert_int_equal(seen[i], 1);
@@ -329,17 +337,20 @@ static void turned_pages(void **state) {
     free(other.pixels);
 }
 
-/* A scan that says nothing itself but its scanner's name is a scan; a picture beside a text of its own, or a small one
- * on a sheet with a few words, is not. */
+/* A scan that says nothing itself but its scanner's name is a scan; a picture beside a text of its own, or a
+ * small one on a sheet with a few words, is not. */
 static void stamped_pages(void **state) {
     char content[2400];
     pdf p = begin_pdf("stamped.pdf", 4, "");
     add_page(&p, 612, 792, "", WHOLE " BT /F 9 Tf 250 20 Td (Made with a Scanner) Tj ET", &text_page, 0);
-    snprintf(content, sizeof content, WHOLE " BT /F 11 Tf 15 TL 72 640 Td (%s) Tj T* (%s) Tj ET", LINES[0], LINES[1]);
+    snprintf(content, sizeof content, WHOLE " BT /F 11 Tf 15 TL 72 640 Td (%s) Tj T* (%s) Tj ET", LINES[0],
+             LINES[1]);
     add_page(&p, 612, 792, "", content, &text_page, 0);
-    add_page(&p, 612, 792, "", "q 200 0 0 259 40 40 cm /I Do Q BT /F 11 Tf 72 640 Td (A small picture.) Tj ET", &text_page, 0);
+    add_page(&p, 612, 792, "",
+             "q 200 0 0 259 40 40 cm /I Do Q BT /F 11 Tf 72 640 Td (A small picture.) Tj ET", &text_page, 0);
     snprintf(content, sizeof content,
-             "q 612 0 0 792 0 0 cm BI /W 1 /H 1 /BPC 8 /CS /G ID x\nEI Q BT /F 9 Tf 250 20 Td (A grey sheet) Tj ET");
+             "q 612 0 0 792 0 0 cm BI /W 1 /H 1 /BPC 8 /CS /G ID x\nEI Q BT /F 9 Tf 250 20 Td (A grey sheet) "
+             "Tj ET");
     add_page(&p, 612, 792, "", content, NULL, 1);
     end_pdf(&p);
     document_text d = read_by_ocr("stamped.pdf");
@@ -385,9 +396,9 @@ static void write_tiff(const char *name, const picture *of, int pages) {
     memcpy(b + 8, of->pixels, n);
     for (int i = 0; i < pages; i++) {
         uint8_t *at = b + 8 + n + (size_t)i * DIRECTORY;
-        const uint32_t entries[ENTRIES][2] = {{256, (uint32_t)of->width}, {257, (uint32_t)of->height}, {258, 8}, {259, 1},
-                                              {262, 1},                   {273, 8},                    {278, (uint32_t)of->height},
-                                              {279, (uint32_t)n}};
+        const uint32_t entries[ENTRIES][2] = {
+            {256, (uint32_t)of->width},  {257, (uint32_t)of->height}, {258, 8}, {259, 1}, {262, 1}, {273, 8},
+            {278, (uint32_t)of->height}, {279, (uint32_t)n}};
         put_le(at, ENTRIES, 2);
         for (int k = 0; k < ENTRIES; k++) {
             put_le(at + 2 + 12 * k, entries[k][0], 2);
@@ -409,8 +420,9 @@ static void picture_files(void **state) {
                  {"-gray -tiff", "tif", "page.tif", "image/tiff"}};
     char words[80];
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-        shell("/usr/bin/pdftoppm %s -r %d -singlefile '%s' '%s' && mv '%s.%s' '%s'", kinds[i].option, DPI, path_of("text.pdf"),
-              path_of("drawn"), path_of("drawn"), kinds[i].ending, path_of(kinds[i].name));
+        shell("/usr/bin/pdftoppm %s -r %d -singlefile '%s' '%s' && mv '%s.%s' '%s'", kinds[i].option, DPI,
+              path_of("text.pdf"), path_of("drawn"), path_of("drawn"), kinds[i].ending,
+              path_of(kinds[i].name));
         snprintf(words, sizeof words, "a picture (%s): there is no text to read without OCR", kinds[i].type);
         expect_refused(kinds[i].name, PH_UNSUPPORTED, words);
         document_text d = read_by_ocr(kinds[i].name);
@@ -515,7 +527,8 @@ static void limits_of_a_document(void **state) {
 }
 
 static void languages_that_are_missing(void **state) {
-    ingest_limits nowhere = {.ocr = true, .ocr_language = "eng+xx_yy"}, wrong = {.ocr = true, .ocr_language = "../eng"};
+    ingest_limits nowhere = {.ocr = true, .ocr_language = "eng+xx_yy"},
+                  wrong = {.ocr = true, .ocr_language = "../eng"};
     document_text d;
     ph_error err;
     expect("scan.pdf", &nowhere, PH_UNSUPPORTED, "tesseract-ocr-xx-yy");
@@ -619,12 +632,19 @@ static void killed_it_leaves_nothing(void **state) {
 int main(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], INGEST_CHILD_ARGUMENT)) return ingest_child_main(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_scan),          cmocka_unit_test(without_ocr),
-        cmocka_unit_test(pages_in_their_places), cmocka_unit_test(turned_pages),
-        cmocka_unit_test(stamped_pages),   cmocka_unit_test(hard_to_read),    cmocka_unit_test(picture_files),
-        cmocka_unit_test(hostile_pictures), cmocka_unit_test(hostile_pages),
-        cmocka_unit_test(limits_of_a_document), cmocka_unit_test(languages_that_are_missing),
-        cmocka_unit_test(stopping),        cmocka_unit_test(killed_it_leaves_nothing),
+        cmocka_unit_test(a_scan),
+        cmocka_unit_test(without_ocr),
+        cmocka_unit_test(pages_in_their_places),
+        cmocka_unit_test(turned_pages),
+        cmocka_unit_test(stamped_pages),
+        cmocka_unit_test(hard_to_read),
+        cmocka_unit_test(picture_files),
+        cmocka_unit_test(hostile_pictures),
+        cmocka_unit_test(hostile_pages),
+        cmocka_unit_test(limits_of_a_document),
+        cmocka_unit_test(languages_that_are_missing),
+        cmocka_unit_test(stopping),
+        cmocka_unit_test(killed_it_leaves_nothing),
     };
     ph_error err = {0};
     if (ingest_ocr_check(NULL, &err)) {

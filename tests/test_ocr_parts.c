@@ -1,4 +1,5 @@
-/* test_ocr_parts.c - what OCR is made of, without tesseract: its table read, sizes of pictures, settings, languages. */
+/* test_ocr_parts.c - what OCR is made of, without tesseract: its table read, sizes of pictures, settings,
+ * languages. */
 #include "ingest/image_size.h"
 #include "ingest/ocr.h"
 #include "ingest/ocr_tsv.h"
@@ -54,11 +55,13 @@ static void paragraphs_and_places(void **state) {
                                "3\t1\t1\t2\t0\t0\t300\t600\t1000\t50\t-1\t\n"
                                "4\t1\t1\t2\t1\t0\t300\t600\t1000\t50\t-1\t\n"
                                "5\t1\t1\t2\t1\t1\t300\t600\t200\t50\t95\t \n"
-                               "5\t1\t1\t2\t1\t2\t300\t600\t200\t50\t70\t\xC3\x9C" "ber\n"
+                               "5\t1\t1\t2\t1\t2\t300\t600\t200\t50\t70\t\xC3\x9C"
+                               "ber\n"
                                "1\t2\t0\t0\t0\t0\t0\t0\t2550\t3300\t-1\t\n"
                                "5\t2\t1\t1\t1\t1\t1\t1\t1\t1\t1\tanother-page\n",
                           0.24, &sum);
-    assert_string_equal(d.text, "A wrapped line.\n\n\xC3\x9C" "ber");
+    assert_string_equal(d.text, "A wrapped line.\n\n\xC3\x9C"
+                                "ber");
     assert_int_equal(sum.words, 5);
     assert_true(fabs(sum.confidence - (90 + 80.5 * 5 + 96 * 3 + 96 * 5 + 70 * 5) / 19) < 1e-9);
     assert_int_equal(d.n_segments, 3);
@@ -78,9 +81,11 @@ static void lines_that_run_on(void **state) {
     static const struct {
         int x0, y0, x1; /* of the line above: x1; of the line that begins a paragraph: x0, y0 */
         const char *text;
-    } cases[] = {{100, 160, 990, "above below"},     {100, 160, 500, "above\n\nbelow"}, /* a short line ends one */
+    } cases[] = {{100, 160, 990, "above below"},
+                 {100, 160, 500, "above\n\nbelow"}, /* a short line ends one */
                  {160, 160, 990, "above\n\nbelow"}, /* indented */
-                 {100, 220, 990, "above\n\nbelow"}, /* apart */};
+                 {100, 220, 990, "above\n\nbelow"},
+                 /* apart */};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char tsv[600];
         ocr_tsv_sum sum;
@@ -89,8 +94,8 @@ static void lines_that_run_on(void **state) {
                  "3\t1\t1\t1\t0\t0\t100\t100\t900\t50\t-1\t\n4\t1\t1\t1\t1\t0\t100\t100\t%d\t50\t-1\t\n"
                  "5\t1\t1\t1\t1\t1\t100\t100\t%d\t50\t90\tabove\n3\t1\t1\t2\t0\t0\t%d\t%d\t800\t50\t-1\t\n"
                  "4\t1\t1\t2\t1\t0\t%d\t%d\t800\t50\t-1\t\n5\t1\t1\t2\t1\t1\t%d\t%d\t800\t50\t90\tbelow\n",
-                 cases[i].x1 - 100, cases[i].x1 - 100, cases[i].x0, cases[i].y0, cases[i].x0, cases[i].y0, cases[i].x0,
-                 cases[i].y0);
+                 cases[i].x1 - 100, cases[i].x1 - 100, cases[i].x0, cases[i].y0, cases[i].x0, cases[i].y0,
+                 cases[i].x0, cases[i].y0);
         document_text d = say(tsv, 0.24, &sum);
         assert_string_equal(d.text, cases[i].text);
         document_text_free(&d);
@@ -102,9 +107,9 @@ static void rows_that_are_none(void **state) {
         "",
         "\n\n\t\t\t\n",
         HEAD,
-        "5\t1\t1\t1\t1\t1\t300\t300\t400\t50\n",           /* cut */
-        "5\t1\t1\t1\t1\t1\t-5\t300\t400\t50\t90\tx\n",     /* left of the page */
-        "5\t1\t1\t1\t1\t1\t1e9\t300\t400\t50\t90\tx\n",    /* beyond every page */
+        "5\t1\t1\t1\t1\t1\t300\t300\t400\t50\n",        /* cut */
+        "5\t1\t1\t1\t1\t1\t-5\t300\t400\t50\t90\tx\n",  /* left of the page */
+        "5\t1\t1\t1\t1\t1\t1e9\t300\t400\t50\t90\tx\n", /* beyond every page */
         "5\t1\t1\t1\t1\t1\tnan\t300\t400\t50\t90\tx\n",
         "5\t1\t1\t1\t1\t1\t3\t3\t4\t5\tinf\tx\n",
         "5\t1\t1\t1\t1\t1\t3\t3\t4\t5x\t90\tx\n",
@@ -117,7 +122,8 @@ static void rows_that_are_none(void **state) {
         if (sum.words) fail_msg("row %zu made words", i);
         document_text_free(&d);
     }
-    /* Confidence is bounded, words without line or paragraph are words, and the measure alone says the same. */
+    /* Confidence is bounded, words without line or paragraph are words, and the measure alone says the same.
+     */
     ocr_tsv_sum sum, measured;
     const char *loose = "5\t1\t1\t1\t1\t1\t3\t3\t4\t5\t400\tone\n5\t1\t1\t1\t1\t1\t9\t3\t4\t5\t-3\ttwo";
     document_text d = say(loose, 1, &sum);
@@ -150,8 +156,8 @@ static void heads_of_pictures(void **state) {
     png_head(png, 0, 3);
     assert_false(image_size_of(&s, png, sizeof png, 10));
 
-    static const uint8_t jpeg[] = {0xFF, 0xD8, 0xFF, 0xE0, 0, 4, 1, 2, 0xFF, 0xFF, 0xC2, 0, 11, 8, 0x12, 0x34, 0x56, 0x78,
-                                   1,    0,    0,    0};
+    static const uint8_t jpeg[] = {0xFF, 0xD8, 0xFF, 0xE0, 0,    4,    1,    2, 0xFF, 0xFF, 0xC2,
+                                   0,    11,   8,    0x12, 0x34, 0x56, 0x78, 1, 0,    0,    0};
     assert_int_equal(image_kind_of(jpeg, sizeof jpeg), IMAGE_JPEG);
     assert_true(image_size_of(&s, jpeg, sizeof jpeg, 10));
     assert_true(s.width == 0x5678 && s.height == 0x1234);
@@ -164,9 +170,10 @@ static void heads_of_pictures(void **state) {
 
 static void chains_of_pages(void **state) {
     /* Big-endian: two directories of two entries each, the second of a long. */
-    static const uint8_t two[] = {'M', 'M', 0, 42, 0, 0, 0, 8, 0, 2, 1, 0, 0, 3, 0, 0, 0, 1, 0, 40, 0, 0, 1, 1, 0, 3, 0, 0, 0, 1,
-                                  0,   50,  0, 0,  0, 0, 0, 38, 0, 2, 1, 0, 0, 4, 0, 0, 0, 1, 0, 1, 0, 0, 1, 1, 0, 4, 0, 0, 0, 1,
-                                  0,   0,   0, 60, 0, 0, 0, 0};
+    static const uint8_t two[] = {'M', 'M', 0,  42, 0, 0, 0, 8, 0, 2, 1, 0, 0,  3, 0,  0, 0,
+                                  1,   0,   40, 0,  0, 1, 1, 0, 3, 0, 0, 0, 1,  0, 50, 0, 0,
+                                  0,   0,   0,  38, 0, 2, 1, 0, 0, 4, 0, 0, 0,  1, 0,  1, 0,
+                                  0,   1,   1,  0,  4, 0, 0, 0, 1, 0, 0, 0, 60, 0, 0,  0, 0};
     image_size s;
     assert_int_equal(image_kind_of(two, sizeof two), IMAGE_TIFF);
     assert_true(image_size_of(&s, two, sizeof two, 10));
@@ -197,10 +204,20 @@ static void settings_travel(void **state) {
     assert_true(back.pages == 10 && back.page_seconds == 20 && back.seconds == UINT32_MAX);
     assert_true(ocr_settings_read(&back, "-"));
     assert_string_equal(back.languages, "");
-    static const char *const wrong[] = {"",        "eng",        "eng:1:2",         "eng:0:2:3",          "eng:1:2:3:4",
-                                        ":1:2:3",  "eng:1:2:-3", "eng:1: 2:3",      "eng:1:2:4294967296", "../x:1:2:3",
-                                        "a b:1:2:3", "eng:1:2:3x",
-                                        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa:1:2:3"};
+    static const char *const wrong[] = {
+        "",
+        "eng",
+        "eng:1:2",
+        "eng:0:2:3",
+        "eng:1:2:3:4",
+        ":1:2:3",
+        "eng:1:2:-3",
+        "eng:1: 2:3",
+        "eng:1:2:4294967296",
+        "../x:1:2:3",
+        "a b:1:2:3",
+        "eng:1:2:3x",
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa:1:2:3"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         if (ocr_settings_read(&back, wrong[i])) fail_msg("%s", wrong[i]);
 }
@@ -208,7 +225,8 @@ static void settings_travel(void **state) {
 static void languages(void **state) {
     assert_true(ingest_ocr_language_is_valid("eng"));
     assert_true(ingest_ocr_language_is_valid("chi_sim+eng+deu"));
-    static const char *const wrong[] = {"", "+", "eng+", "+eng", "eng++deu", "../eng", "eng deu", "eng;x", "-l", "\xC3\xA9"};
+    static const char *const wrong[] = {"",       "+",       "eng+",  "+eng", "eng++deu",
+                                        "../eng", "eng deu", "eng;x", "-l",   "\xC3\xA9"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         ph_error err = {0};
         if (ingest_ocr_language_is_valid(wrong[i])) fail_msg("%s", wrong[i]);
@@ -221,8 +239,13 @@ static void languages(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(paragraphs_and_places), cmocka_unit_test(lines_that_run_on), cmocka_unit_test(rows_that_are_none), cmocka_unit_test(heads_of_pictures),
-        cmocka_unit_test(chains_of_pages),       cmocka_unit_test(settings_travel),    cmocka_unit_test(languages),
+        cmocka_unit_test(paragraphs_and_places),
+        cmocka_unit_test(lines_that_run_on),
+        cmocka_unit_test(rows_that_are_none),
+        cmocka_unit_test(heads_of_pictures),
+        cmocka_unit_test(chains_of_pages),
+        cmocka_unit_test(settings_travel),
+        cmocka_unit_test(languages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

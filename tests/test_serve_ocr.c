@@ -1,5 +1,6 @@
-/* test_serve_ocr.c - pictures of text that come in by HTTP and from watched folders: read as a request says, else as the
- * server was started; read again where they were not. Skipped where tesseract is not installed. */
+/* test_serve_ocr.c - pictures of text that come in by HTTP and from watched folders: read as a request says,
+ * else as the server was started; read again where they were not. Skipped where tesseract is not installed.
+ */
 #include "tests/scan.h"
 #include "tests/test_serve.h"
 
@@ -37,8 +38,8 @@ static void expect_marked(world *w, int64_t id, const char *phrase, uint32_t pag
     json_t *t = GET_JSON(w, path);
     const char *text = text_of(t, "text"), *at = strstr(text, phrase);
     if (!at) fail_msg("no \"%s\" in \"%s\"", phrase, text);
-    snprintf(path, sizeof path, "/api/v1/documents/%lld/segments?start=%d&end=%d", (long long)id, (int)(at - text),
-             (int)(at - text + (int)strlen(phrase)));
+    snprintf(path, sizeof path, "/api/v1/documents/%lld/segments?start=%d&end=%d", (long long)id,
+             (int)(at - text), (int)(at - text + (int)strlen(phrase)));
     json_t *v = GET_JSON(w, path), *list = json_object_get(v, "segments"), *line = json_array_get(list, 0);
     assert_int_equal(json_array_size(list), 1);
     assert_int_equal(integer_of(line, "page"), page);
@@ -89,7 +90,8 @@ static void as_a_request_says(void **state) {
     static const struct {
         const char *more;
         long status;
-    } wrong[] = {{"&ocr=..%2Feng", 400}, {"&ocr=eng%20deu", 400}, {"&ocr=xx_yy", 415}, {"&ocr=eng&ocr=eng", 400}};
+    } wrong[] = {
+        {"&ocr=..%2Feng", 400}, {"&ocr=eng%20deu", 400}, {"&ocr=xx_yy", 415}, {"&ocr=eng&ocr=eng", 400}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         char path[160];
         snprintf(path, sizeof path, "/api/v1/documents?name=x.pdf%s", wrong[i].more);
@@ -98,7 +100,8 @@ static void as_a_request_says(void **state) {
     static const char *const bodies[] = {"{\"url\":\"http://example.org/x\",\"ocr\":5}",
                                          "{\"url\":\"http://example.org/x\",\"ocr\":\"../x\"}"};
     for (size_t i = 0; i < 2; i++)
-        expect_refused(SEND(w, .method = "POST", .path = "/api/v1/documents/url", .json = bodies[i]), 400, bodies[i]);
+        expect_refused(SEND(w, .method = "POST", .path = "/api/v1/documents/url", .json = bodies[i]), 400,
+                       bodies[i]);
     free(scan);
 }
 
@@ -152,8 +155,8 @@ static void as_the_server_was_started(void **state) {
     for (double until = seconds_now() + 60; !there && seconds_now() < until; usleep(50000)) {
         json_t *all = GET_JSON(w, "/api/v1/documents"), *d;
         size_t i;
-        json_array_foreach(json_object_get(all, "documents"), i, d) there |= !strcmp(text_of(d, "name"), "watched.pdf") &&
-                                                                             !strcmp(text_of(d, "ocr"), "eng");
+        json_array_foreach(json_object_get(all, "documents"), i, d) there |=
+            !strcmp(text_of(d, "name"), "watched.pdf") && !strcmp(text_of(d, "ocr"), "eng");
         json_decref(all);
     }
     assert_true(there);
