@@ -85,6 +85,10 @@ static __device__ __forceinline__ void copy_async16_to(uint32_t to, const void *
     int n = valid ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(n) : "memory");
 }
+/* The first `bytes` of 16, and zeros behind them; nothing is read beyond. */
+static __device__ __forceinline__ void copy_async_part(uint32_t to, const void *from, int bytes) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+}
 static __device__ __forceinline__ void prefetch_l2(const void *p) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
 }

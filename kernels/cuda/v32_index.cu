@@ -210,9 +210,10 @@ static __global__ void __launch_bounds__(FEW_WARPS * 32, 1) index_few(v32_index 
                 copy_async16_to(to + row * DIM + ((part ^ (row & 7)) << 4),
                                 keys + (valid ? (from + row) * DIM + part * 16 : 0), valid);
             }
-            if (lane < 4) { /* the last four may reach beyond n_key, not beyond a multiple of four */
-                bool valid = from + lane * 4 < a.n_key;
-                copy_async16_to(to + 16 * DIM + lane * 16, factors + (valid ? from + lane * 4 : 0), valid);
+            if (lane < 4) { /* the last four may reach beyond n_key */
+                int64_t left = a.n_key - (from + lane * 4);
+                copy_async_part(to + 16 * DIM + lane * 16, factors + (left > 0 ? from + lane * 4 : 0),
+                                left > 3 ? 16 : left > 0 ? (int)left * 4 : 0);
             }
         }
         copy_commit();

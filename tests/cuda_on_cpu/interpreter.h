@@ -25,7 +25,7 @@
 struct cpu_copy {
     uint32_t to;
     const void *from;
-    bool valid;
+    int bytes; /* of 16; zeros behind them */
 };
 struct cpu_thread {
     int number; /* in the cluster */

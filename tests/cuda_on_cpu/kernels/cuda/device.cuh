@@ -16,7 +16,11 @@ static inline uint32_t shared_address(const void *p) {
 
 static inline void copy_async16_to(uint32_t to, const void *from, bool valid) {
     if (to % 16 || reinterpret_cast<uintptr_t>(from) % 16) cpu_fault("a copy is not aligned");
-    cpu_current->open.push_back({to, from, valid});
+    cpu_current->open.push_back({to, from, valid ? 16 : 0});
+}
+static inline void copy_async_part(uint32_t to, const void *from, int bytes) {
+    copy_async16_to(to, from, true);
+    cpu_current->open.back().bytes = bytes;
 }
 static inline void copy_async16(void *to, const void *from, bool valid) {
     copy_async16_to(shared_address(to), from, valid);
@@ -29,8 +33,8 @@ template <int N> static inline void copy_wait() {
     auto &groups = cpu_current->groups;
     for (; groups.size() > (size_t)N; groups.erase(groups.begin()))
         for (const cpu_copy &c : groups[0]) {
-            if (c.valid) memcpy(memory + c.to, c.from, 16);
-            else memset(memory + c.to, 0, 16);
+            memset(memory + c.to, 0, 16);
+            memcpy(memory + c.to, c.from, (size_t)c.bytes);
         }
 }
 
