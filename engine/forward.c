@@ -15,6 +15,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 /* The release norms q_a and kv_a with 1e-6 whatever rms_norm_eps says; the index key's LayerNorm too. */
 static const float LORA_NORM_EPS = 1e-6f;
@@ -580,13 +581,13 @@ typedef struct step_key {
     const void *latents; /* names the caches */
     const void *trace;   /* the memory that selections go into, or NULL */
     int64_t topk, dense, session, logits, plain;
+    uint64_t allow; /* a checksum of what may be selected */
 } step_key;
 
-/* A step that is likely to come again with another token: a backend may have a short way for it. Restrictions and
- * probes are passed by value; exchanges between ranks have to be such that a backend can keep them. */
+/* A step that is likely to come again with another token: a backend may have a short way for it. Exchanges between
+ * ranks have to be such that a backend can keep them. */
 static bool may_come_again(const forward_engine *f, const forward_step *step) {
-    return f->kern->step_begin && step->n_tok == 1 && !step->allow && !step->probe && !f->fault &&
-           (!f->group || f->group->recordable);
+    return f->kern->step_begin && step->n_tok == 1 && !step->probe && !f->fault && (!f->group || f->group->recordable);
 }
 
 void forward(const forward_engine *f, const forward_step *step) {
@@ -601,6 +602,7 @@ void forward(const forward_engine *f, const forward_step *step) {
                         .dense = f->dense,
                         .session = step->session,
                         .plain = k->plain,
+                        .allow = step->allow ? XXH3_64bits(step->allow, (size_t)step->n_allow * sizeof *step->allow) | 1 : 0,
                         .logits = step->logits != NULL};
         if (k->step_begin(k, &key, sizeof key, step->pos0)) {
             run_layers(f, step);

@@ -75,10 +75,6 @@ int ranks_load(engine *e, const model_config *c, kern_type keep, int topk, int c
     return PH_OK;
 }
 
-void ranks_record(engine *e, bool on) {
-    for (int i = 0; e->ranks && i < e->n_ranks; i++) e->ranks->group[i]->recordable = on;
-}
-
 typedef struct running {
     engine *engine;
     const forward_step *step;

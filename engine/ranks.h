@@ -12,8 +12,6 @@
 int ranks_open(engine *e, ph_error *err);
 /* Every rank loads its share of e->files and makes its working memory, all at the same time. */
 int ranks_load(engine *e, const model_config *c, kern_type keep, int topk, int chunk, ph_error *err);
-/* Whether exchanges are part of the steps that backends keep (kern_group.recordable), to compare the two. */
-void ranks_record(engine *e, bool on);
 /* Weights and working memory of the ranks above 0, then the group and the threads. NULL is allowed. */
 void ranks_close(engine *e);
 

@@ -241,7 +241,10 @@ static void write_two(enum steps how, int64_t length, bool dense, engine_precisi
         MUST(session_feed(s[i], tokens + 20 * i, 5 + i, NULL, NULL, &err));
     }
     for (int turn = 0; turn < 4; turn++)
-        for (int i = 0; i < 2; i++)
+        for (int i = 0; i < 2; i++) {
+            /* the second is restricted, every second turn to other places */
+            kern_range half = {turn % 2 ? 0 : length / 2, turn % 2 ? length / 2 : length};
+            if (i && turn) MUST(session_restrict(s[i], &half, 1, &err));
             MUST(session_generate(s[i],
                                   &(generate_options){.max_tokens = 10 + turn,
                                                       .trace = true,
@@ -251,6 +254,7 @@ static void write_two(enum steps how, int64_t length, bool dense, engine_precisi
                                                       .step = keep_written,
                                                       .user = &out[i]},
                                   NULL, &err));
+        }
     MUST(session_rewind(s[0], length + 9, &err));
     MUST(session_feed(s[0], tokens, 1, NULL, NULL, &err)); /* one token, by itself */
     MUST(session_feed(s[0], tokens + 1, 1, NULL, NULL, &err));

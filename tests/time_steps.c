@@ -4,9 +4,9 @@
  *
  *     time_steps DIR BACKEND WRITTEN LENGTH...       for instance: time_steps engine/nano cuda:0 200 1024 32768 130000
  *
- * Ends with PH_FAIL where tokens or logits differ. On several ranks the exchanges are made part of a graph.
+ * Ends with PH_FAIL where tokens or logits differ.
  */
-#include "engine/ranks.h"
+#include "engine/engine_internal.h"
 #include "tests/checkpoint.h"
 
 #include <math.h>
@@ -118,7 +118,6 @@ int main(int argc, char **argv) {
     engine *e = NULL;
     int code = engine_open(&e, &(engine_options){.model_dir = argv[1], .backend = argv[2]}, &err);
     if (!code && !e->kern->step_begin) code = ph_fail(&err, PH_UNSUPPORTED, "this backend keeps no steps");
-    if (!code) ranks_record(e, true);
     for (int i = 4; i < argc && !code; i++) code = time_length(e, atoll(argv[i]), atoi(argv[3]), &err);
     engine_close(e);
     if (code) fprintf(stderr, "time_steps: %s\n", err.text);

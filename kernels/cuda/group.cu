@@ -17,6 +17,7 @@
 
 typedef void *nccl_comm;
 enum { NCCL_SUCCESS = 0, NCCL_IN_PROGRESS = 7, NCCL_INT8 = 0 };
+enum { NCCL_RECORDABLE = 21300 }; /* the first that lets one communicator be used in CUDA graphs and beside them */
 enum { NCCL_NEW_NUMBERS = 10000 }; /* versions below it are 1000 * major + 100 * minor + patch, before 2.9 */
 
 typedef struct nccl_library {
@@ -173,6 +174,7 @@ static int nccl_status(kern_group *g, ph_error *err) {
     int failed = e->team->failed;
     const char *what = e->team->failed_in;
     pthread_mutex_unlock(&e->team->lock);
+    if (failed) g->recordable = false; /* what was kept knows communicators that are gone */
     return failed ? nccl_failed(err, failed, what) : PH_OK;
 }
 
@@ -225,6 +227,7 @@ int kern_group_open_cuda(kern_group **out, kern *const *k, int n, ph_error *err)
         out[r]->name = "NCCL";
         out[r]->rank = r;
         out[r]->size = n;
+        out[r]->recordable = version >= NCCL_RECORDABLE;
         out[r]->all_gather = nccl_all_gather;
         out[r]->exchange = nccl_exchange;
         out[r]->broadcast = nccl_broadcast;

@@ -302,8 +302,8 @@ void cuda_index_select(kern *k, const kern_index_select *a) {
     }
     int64_t n_key = a->pos0 + a->n_tok, stride = (cuda_reach(k, n_key) + 31) / 32 * 32;
     unsigned char *work = cuda_state_of(k)->work, *rest = work + CUDA_STRIP_BYTES;
-    uint32_t *allow = cuda_allow_bits(k, a->allow, a->n_allow, n_key, rest);
-    rest += ((size_t)n_key / 8 + 511) / 256 * 256;
+    uint32_t *allow = cuda_allow_bits(k, a->allow, a->n_allow, cuda_reach(k, n_key), rest);
+    rest += ((size_t)cuda_reach(k, n_key) / 8 + 511) / 256 * 256;
     int64_t query_bytes = a->n_head * (key_stride(a->cache.dim) + 4);
     int64_t room = (int64_t)(work + CUDA_WORK_BYTES - rest - 1024) / query_bytes;
     int64_t strip = (int64_t)(CUDA_STRIP_BYTES / sizeof(float)) / stride;

@@ -240,7 +240,7 @@ void cuda_dense_mla(kern *k, const kern_dense_mla *a) {
         cuda_noted(k, cudaErrorNotSupported, "dense attention: there is none over FP8 latents");
         return;
     }
-    int64_t n_key = a->pos0 + a->n_tok;
+    int64_t n_key = cuda_reach(k, a->pos0 + a->n_tok);
     mla_job j = {};
     j.cache = a->cache.rows;
     j.type = a->cache.type;
