@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """What N GPUs would do with a whole DeepSeek-V3.2, on paper: the formulas of PARALLEL.md with figures from one GPU.
 
-    pharos bench --kernels --device cuda --json > kernels.json      # measured, on one H200
+    python3 engine/plan_ranks.py engine/plan_ranks.json             # what was measured, and on what machine
+    pharos bench --kernels --device cuda --json > kernels.json      # or the same again, on one H200
     python3 engine/plan_ranks.py [kernels.json] [--ranks 8] [--dollars 2]
 
-Without a file the rates are assumptions and marked so. Prints tables in Markdown.
+What a file has not is assumed, and marked so. Prints tables in Markdown.
 """
 
 import argparse
@@ -38,22 +39,29 @@ class Rates:
     def __init__(self):
         self.of = {
             "products": (550e12, "assumed: 70% of a bf16 peak of 790 TFLOP/s"),
+            "experts": (550e12, "assumed: the same"),
             "attention": (400e12, "assumed"),
             "index": (900e12, "assumed"),
             "topk": (2.0e12, "assumed"),
             "memory": (4.3e12, "assumed: what copies reach"),
             "decode": (0.7, "assumed: a layer's bytes at 70% of the bandwidth"),
+            "floor": (100e-6, "assumed: a layer of one token cannot be faster, whatever its bytes"),
             "link": (0.8 * 450e9, "assumed: 80% of the datasheet's 450 GB/s each way"),
             "exchange": (20e-6, "assumed: one small exchange of NCCL, with its launch"),
-            "top": (15e-6, "assumed: top-k of one row of 128K"),
         }
 
     def __getitem__(self, name):
         return self.of[name][0]
 
     def measured(self, path):
-        """Takes what `pharos bench --kernels --json` has; what it has not stays assumed."""
+        """Takes what `pharos bench --kernels --json` has, or plan_ranks.json; what it has not stays assumed."""
         rows = json.load(open(path))
+        if isinstance(rows, dict):
+            file, rows = rows, rows["kernels"]
+            print(f"Measured {file['date']} at {file['commit']}: {file['machine']}.\n")
+            self.of["exchange"] = (file["nccl"]["exchange_s"], "measured: " + file["nccl"]["note"])
+            self.of["link"] = (file["nccl"]["bytes_per_s"], "measured: the same")
+            self.of["floor"] = (file["layer"]["floor_s"], "from measured kernels: " + file["layer"]["note"])
         def find(part, what):
             return next((r for r in rows if part in r["part"] and r["what"].startswith(what) and r["seconds"] > 0), None)
         def rate(name, part, what):
@@ -61,15 +69,14 @@ class Rates:
             if r:
                 self.of[name] = (r["work"] / r["seconds"], f"measured: {r['what']}")
             return r
+        rate("products", "products of a prefill step", "7,168 x 16,384")
+        rate("experts", "products of a prefill step", "eight experts")
         rate("attention", "sparse attention", "prefill over bf16 latents")
         rate("index", "index scores in FP8", "prefill")
-        rate("topk", "exact top", "top-k, 2048 rows")
+        rate("topk", "exact top", "top-k, 512 rows")
         peak = next((r for r in rows if r["what"] == "reading memory"), None)
         if peak:
             self.of["memory"] = (peak["work"] / peak["seconds"], "measured: reading memory")
-        one = find("exact top", "top-k, 1 rows")
-        if one:
-            self.of["top"] = (one["seconds"], "measured: " + one["what"])
         layer = find("one layer writing one token", "the layer, as one CUDA graph")
         if layer:
             share = layer["work"] / layer["seconds"] / self["memory"]
@@ -110,7 +117,8 @@ def prefill(ranks, r, position, chunk):
     heads = max(HEADS / ranks, HEAD_TILE)
     keys = min(position, TOPK)
     parts = {
-        "dealt products": 2 * (ATTENTION + INDEX_QUERY + active) / ranks / r["products"],
+        "dealt products": 2 * (ATTENTION + INDEX_QUERY) / ranks / r["products"],
+        "experts": 2 * active / ranks / r["experts"],
         "everybody's products": 2 * (COMMON + ROUTER) / r["products"],
         "index scores": 2 * INDEX_HEADS * INDEX_DIM * position / ranks / r["index"],
         "top-k": 4 * position / ranks / r["topk"],
@@ -134,11 +142,8 @@ def decode(ranks, r, position, batch):
     weights += COMMON + INDEX_QUERY + 4 * ROUTER
     caches = batch * (position * INDEX_BYTES + min(position, TOPK) * LATENT_BYTES)
     work = 2 * (ATTENTION + moe * (PICKS + 1) * EXPERT + (1 - moe) * DENSE) / ranks * batch / r["products"]
-    parts = {
-        "weights": max(weights / (r["memory"] * r["decode"]), work),
-        "caches": caches / (r["memory"] * r["decode"]),
-        "top-k": r["top"],
-    }
+    # The measured share of the bandwidth has selection and attention in it, and their caches.
+    parts = {"layers": max((weights + caches) / (r["memory"] * r["decode"]), r["floor"], work)}
     if ranks > 1:
         parts["exchanges"] = sums(ranks, r, batch, batch * HIDDEN <= 65536)
     parts = {name: LAYERS * seconds for name, seconds in parts.items()}
