@@ -1,12 +1,13 @@
-/* compare_ranks.c - one checkpoint as it is used (FP8 codes, bf16, index keys in 8 bits) on several choices of devices:
- * what each writes after the same random tokens, and how long it takes.
+/* compare_ranks.c - one checkpoint as it is used (FP8 codes, bf16, index keys in 8 bits) on several choices
+ * of devices: what each writes after the same random tokens, and how long it takes.
  *
- *     compare_ranks [--exact] DIR TOKENS WRITTEN BACKEND...     for instance: compare_ranks DIR 8192 64 cuda:0 cuda:0,1
+ *     compare_ranks [--exact] DIR TOKENS WRITTEN BACKEND...     for instance: compare_ranks DIR 8192 64
+ * cuda:0 cuda:0,1
  *
- * Says of every backend after the first how many of the written tokens are the first one's and how far the logits
- * after the last read token are off. Ends with PH_FAIL where tokens differ. Between numbers of ranks sums are taken in
- * another order; in a random model, whose scores lie close together, the roundings to 8 and 16 bits then go apart and
- * tokens with them. --exact has fp32 throughout, where tokens are the same.
+ * Says of every backend after the first how many of the written tokens are the first one's and how far the
+ * logits after the last read token are off. Ends with PH_FAIL where tokens differ. Between numbers of ranks
+ * sums are taken in another order; in a random model, whose scores lie close together, the roundings to 8 and
+ * 16 bits then go apart and tokens with them. --exact has fp32 throughout, where tokens are the same.
  */
 #include "engine/engine_internal.h"
 #include "tests/checkpoint.h"
@@ -39,20 +40,22 @@ static int keep(void *user, const generate_step *step) {
     return 0;
 }
 
-static int run(result *r, const char *dir, const char *backend, engine_precision precision, int tokens, int written,
-               ph_error *err) {
+static int run(result *r, const char *dir, const char *backend, engine_precision precision, int tokens,
+               int written, ph_error *err) {
     engine *e = NULL;
     context *c = NULL;
     session *s = NULL;
     double opening = now();
-    int code = engine_open(&e, &(engine_options){.model_dir = dir, .backend = backend, .precision = precision}, err);
+    int code =
+        engine_open(&e, &(engine_options){.model_dir = dir, .backend = backend, .precision = precision}, err);
     if (code) return code;
     int32_t *ids = malloc((size_t)tokens * sizeof *ids);
     uint64_t random = 7;
     r->vocab = engine_config(e)->vocab;
     r->logits = malloc((size_t)r->vocab * sizeof *r->logits);
     if (!ids || !r->logits) code = ph_fail(err, PH_MEMORY, "no memory for %d tokens", tokens);
-    for (int i = 0; !code && i < tokens; i++) ids[i] = (int32_t)(checkpoint_random(&random) % (uint64_t)r->vocab);
+    for (int i = 0; !code && i < tokens; i++)
+        ids[i] = (int32_t)(checkpoint_random(&random) % (uint64_t)r->vocab);
     opening = now() - opening;
     if (!code) code = context_open(&c, e, NULL, tokens + written + 64, NULL, err);
     double start = now();
@@ -62,14 +65,16 @@ static int run(result *r, const char *dir, const char *backend, engine_precision
     if (!code) code = session_feed(s, ids + tokens - 1, 1, NULL, NULL, err);
     if (!code) memcpy(r->logits, session_logits(s), (size_t)r->vocab * sizeof *r->logits);
     stop_reason why;
-    generate_options options = {.max_tokens = written, .top_p = 1, .ignore_eos = true, .step = keep, .user = r};
+    generate_options options = {
+        .max_tokens = written, .top_p = 1, .ignore_eos = true, .step = keep, .user = r};
     start = now();
     if (!code) code = session_generate(s, &options, &why, err);
     r->write_seconds = now() - start;
     if (!code)
-        printf("%s: %d rank(s), opened in %.1f s; %d tokens read in %.3f s (%.0f tok/s), %d written in %.3f s (%.3f ms each)\n",
-               backend, engine_ranks(e), opening, tokens, r->read_seconds, tokens / r->read_seconds, r->n_written,
-               r->write_seconds, 1e3 * r->write_seconds / (r->n_written ? r->n_written : 1));
+        printf("%s: %d rank(s), opened in %.1f s; %d tokens read in %.3f s (%.0f tok/s), %d written in %.3f "
+               "s (%.3f ms each)\n",
+               backend, engine_ranks(e), opening, tokens, r->read_seconds, tokens / r->read_seconds,
+               r->n_written, r->write_seconds, 1e3 * r->write_seconds / (r->n_written ? r->n_written : 1));
     session_close(s);
     context_close(c);
     free(ids);
@@ -95,7 +100,8 @@ static int compare(const result *a, const result *b, const char *what) {
         largest = fmax(largest, fabs((double)a->logits[i]));
     }
     while (same < a->n_written && same < b->n_written && a->written[same] == b->written[same]) same++;
-    printf("%s: %d of %d tokens are the first's; logits differ by %.2e at most, the largest is %.2f; the best are %d and %d\n",
+    printf("%s: %d of %d tokens are the first's; logits differ by %.2e at most, the largest is %.2f; the "
+           "best are %d and %d\n",
            what, same, a->n_written, worst, largest, most(a->logits, a->vocab), most(b->logits, b->vocab));
     return same == a->n_written && same == b->n_written && isfinite(worst) ? PH_OK : PH_FAIL;
 }
@@ -103,7 +109,8 @@ static int compare(const result *a, const result *b, const char *what) {
 int main(int argc, char **argv) {
     engine_precision precision = ENGINE_FAST;
     if (argc > 1 && !strcmp(argv[1], "--exact")) precision = ENGINE_EXACT, argc--, argv++;
-    int n = argc - 4, tokens = argc > 4 ? atoi(argv[2]) : 0, written = argc > 4 ? atoi(argv[3]) : 0, code = PH_OK;
+    int n = argc - 4, tokens = argc > 4 ? atoi(argv[2]) : 0, written = argc > 4 ? atoi(argv[3]) : 0,
+        code = PH_OK;
     if (n < 1 || n > MOST_BACKENDS || tokens < 2 || written < 1 || written > MOST_WRITTEN) {
         fprintf(stderr, "usage: compare_ranks [--exact] DIR TOKENS WRITTEN BACKEND...\n");
         return PH_USAGE;

@@ -1,11 +1,12 @@
-/* compare_reference.c - a checkpoint as it is used (FP8 codes, bf16, index keys in 8 bits) against what a reference in
- * full precision makes of it (tests/torch_reference.py, make_checkpoint --expect):
+/* compare_reference.c - a checkpoint as it is used (FP8 codes, bf16, index keys in 8 bits) against what a
+ * reference in full precision makes of it (tests/torch_reference.py, make_checkpoint --expect):
  *
  *     compare_reference DIR BACKEND...                  for instance: compare_reference DIR cuda:0 cuda:0,1
  *
- * `pharos model check` holds fp32 to the reference; this says how far rounding leads away from it: the share of selected
- * positions that are the reference's in the rows that see more than are selected, layer by layer, and the logits.
- * Nothing is forced, so that a layer selects from what the one before it made. No verdict: rounding has no right size.
+ * `pharos model check` holds fp32 to the reference; this says how far rounding leads away from it: the share
+ * of selected positions that are the reference's in the rows that see more than are selected, layer by layer,
+ * and the logits. Nothing is forced, so that a layer selects from what the one before it made. No verdict:
+ * rounding has no right size.
  */
 #include "engine/engine_internal.h"
 #include "engine/safetensors.h"
@@ -26,7 +27,7 @@ typedef struct comparison {
     const int32_t *input;
     uint8_t *chosen; /* [tokens] */
     int32_t *position, *count;
-    float *rows;     /* [CHUNK, vocab] */
+    float *rows; /* [CHUNK, vocab] */
     long same[CONFIG_MAX_LAYERS], all[CONFIG_MAX_LAYERS];
     double most, sum, square;
     long tops;
@@ -41,18 +42,21 @@ static void see_selection(void *user, int layer, kern_index_select *a) {
     for (int row = 0; row < a->n_tok; row++) {
         int64_t t = a->pos0 + row;
         if (t < c->k[layer]) continue; /* everything is selected */
-        const int32_t *want = c->topk[layer] + t * c->k[layer], *got = c->position + (int64_t)row * a->n_select;
+        const int32_t *want = c->topk[layer] + t * c->k[layer],
+                      *got = c->position + (int64_t)row * a->n_select;
         memset(c->chosen, 0, (size_t)c->tokens);
         for (int i = 0; i < c->k[layer]; i++)
             if (want[i] >= 0 && want[i] < c->tokens) c->chosen[want[i]] = 1;
-        for (int i = 0; i < c->count[row]; i++) c->same[layer] += got[i] >= 0 && got[i] <= t && c->chosen[got[i]];
+        for (int i = 0; i < c->count[row]; i++)
+            c->same[layer] += got[i] >= 0 && got[i] <= t && c->chosen[got[i]];
         c->all[layer] += c->k[layer];
     }
 }
 
 static void see_logits(comparison *c, int at, int n) {
     for (int t = 0; t < n; t++) {
-        const float *got = c->rows + (size_t)t * (size_t)c->vocab, *want = c->logits + (size_t)(at + t) * (size_t)c->vocab;
+        const float *got = c->rows + (size_t)t * (size_t)c->vocab,
+                    *want = c->logits + (size_t)(at + t) * (size_t)c->vocab;
         int best[2] = {0, 0};
         for (int i = 0; i < c->vocab; i++) {
             double d = fabs((double)got[i] - want[i]);
@@ -101,14 +105,19 @@ static int pass(comparison *c, ph_error *err) {
     c->position = malloc((size_t)CHUNK * (size_t)m->index_topk * sizeof *c->position);
     c->count = malloc(CHUNK * sizeof *c->count);
     c->rows = malloc(CHUNK * row);
-    int code = c->chosen && c->position && c->count && c->rows ? PH_OK : ph_fail(err, PH_MEMORY, "no memory for a comparison");
+    int code = c->chosen && c->position && c->count && c->rows
+                   ? PH_OK
+                   : ph_fail(err, PH_MEMORY, "no memory for a comparison");
     if (!code) code = k->alloc(k, (void **)&device_logits, CHUNK * row, err);
     if (!code) code = context_open(&x, c->engine, NULL, c->tokens, NULL, err);
     if (!code) code = snapshot_reserve(&x->snapshot, 0, c->tokens, err);
     forward_probe probe = {.user = c, .selected = see_selection, .all_logits = device_logits};
     for (int at = 0; !code && at < c->tokens; at += CHUNK) {
         int n = c->tokens - at < CHUNK ? c->tokens - at : CHUNK;
-        engine_forward(c->engine, &(forward_step){.cache = x->snapshot.cache, .tokens = c->input + at, .n_tok = n, .pos0 = at,
+        engine_forward(c->engine, &(forward_step){.cache = x->snapshot.cache,
+                                                  .tokens = c->input + at,
+                                                  .n_tok = n,
+                                                  .pos0 = at,
                                                   .probe = &probe});
         k->copy_out(k, c->rows, device_logits, (size_t)n * row);
         see_logits(c, at, n);
@@ -143,8 +152,9 @@ int main(int argc, char **argv) {
             printf("%s: %d tokens; selected as the reference does:", argv[i], c.tokens);
             for (int l = 0; l < c.layers; l++)
                 if (c.all[l]) printf(" %.4f", (double)c.same[l] / (double)c.all[l]);
-            printf("; logits off by %.2e at most, %.2e of their size on average; the best token is the same %ld times\n", c.most,
-                   sqrt(c.sum / c.square), c.tops);
+            printf("; logits off by %.2e at most, %.2e of their size on average; the best token is the same "
+                   "%ld times\n",
+                   c.most, sqrt(c.sum / c.square), c.tops);
         }
         engine_close(c.engine);
         if (files) tensors_close(files);

@@ -1,7 +1,8 @@
 /* make_checkpoint.c - a random checkpoint at DeepSeek-V3.2's width on the spot, for checks on several GPUs
  * (checkpoint.h):
  *
- *     make_checkpoint DIR [--small] [--layers N] [--dense N] [--experts N] [--vocab N] [--topk N] [--expect TOKENS]
+ *     make_checkpoint DIR [--small] [--layers N] [--dense N] [--experts N] [--vocab N] [--topk N] [--expect
+ * TOKENS]
  *                     [--seed N]
  *     pharos model check --device cuda:0,1 DIR
  */
@@ -13,9 +14,11 @@
 #include <sys/stat.h>
 
 static int usage(void) {
-    fprintf(stderr, "usage: make_checkpoint DIR [--small] [--layers N] [--dense N] [--experts N] [--vocab N] [--topk N] "
-                    "[--expect TOKENS] "
-                    "[--seed N]\n");
+    fprintf(
+        stderr,
+        "usage: make_checkpoint DIR [--small] [--layers N] [--dense N] [--experts N] [--vocab N] [--topk N] "
+        "[--expect TOKENS] "
+        "[--seed N]\n");
     return PH_USAGE;
 }
 
@@ -29,9 +32,9 @@ int main(int argc, char **argv) {
     const struct {
         const char *name;
         int *to;
-    } options[] = {{"--layers", &s.layers},   {"--dense", &s.dense_layers}, {"--experts", &s.experts},
-                   {"--vocab", &s.vocab},     {"--topk", &s.index_topk},
-                   {"--expect", &expect},     {"--seed", &seed}};
+    } options[] = {{"--layers", &s.layers}, {"--dense", &s.dense_layers}, {"--experts", &s.experts},
+                   {"--vocab", &s.vocab},   {"--topk", &s.index_topk},    {"--expect", &expect},
+                   {"--seed", &seed}};
     for (int i = 2; i < argc; i++) {
         if (!strcmp(argv[i], "--small") && i == 2) continue;
         size_t o = 0;

@@ -20,7 +20,7 @@ import struct
 import numpy as np
 import torch
 
-KIND = {"F8_E4M3": (torch.uint8, torch.float8_e4m3fn), "BF16": (torch.int16, torch.bfloat16), "F32": (torch.float32, torch.float32)}
+KIND = {"F8_E4M3": torch.float8_e4m3fn, "BF16": torch.bfloat16, "F32": torch.float32}
 NUMPY = {"F8_E4M3": np.uint8, "BF16": np.int16, "F32": np.float32}
 
 
@@ -43,7 +43,7 @@ class Weights:
         data, t = self.where[name]
         bytes_ = np.array(data[t["data_offsets"][0]:t["data_offsets"][1]])
         stored = torch.from_numpy(bytes_.view(NUMPY[t["dtype"]]).reshape(t["shape"])).to(self.device)
-        return stored.view(KIND[t["dtype"]][1])
+        return stored.view(KIND[t["dtype"]])
 
     def get(self, name, dtype=torch.float64):
         w = self.raw(name)
@@ -237,7 +237,8 @@ def with_transformers(folder, model, ids, hidden, logits):
 def write(path, tensors):
     header, at = {}, 0
     for name, t in tensors.items():
-        header[name] = {"dtype": {"float32": "F32", "int32": "I32"}[str(t.dtype)], "shape": list(t.shape), "data_offsets": [at, at + t.nbytes]}
+        kind = {"float32": "F32", "int32": "I32"}[str(t.dtype)]
+        header[name] = {"dtype": kind, "shape": list(t.shape), "data_offsets": [at, at + t.nbytes]}
         at += t.nbytes
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)

@@ -149,8 +149,8 @@ static void run_tokens(kern *k, const kern_experts *a) {
         gate, up, a->width, start, a->n_expert);
     w = pointers_of(a->down, a->n_expert);
     cuda_grouped_product(k, &w, a->down[0], gate, a->width, nullptr, rows, a->hidden, &tiles, tile_rows);
-    gather_sum<<<dim3(a->n_tok, cuda_blocks(a->hidden, 256)), 256, 0, stream>>>(a->expert, a->weight, place, rows, a->y, a->n_pick, a->hidden,
-                                             here);
+    gather_sum<<<dim3(a->n_tok, cuda_blocks(a->hidden, 256)), 256, 0, stream>>>(a->expert, a->weight, place, rows, a->y,
+                                                                                a->n_pick, a->hidden, here);
     cuda_launched(k, "experts");
 }
 

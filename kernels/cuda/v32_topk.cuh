@@ -1,0 +1,223 @@
+/* v32_topk.cuh - what the top-k kernels share: scores as integers, the rank-th greatest of many, what the blocks of a
+ * cluster tell each other. All functions are for all threads of a block. */
+#ifndef PHAROS_V32_TOPK_CUH
+#define PHAROS_V32_TOPK_CUH
+
+#include "kernels/cuda/v32.h"
+#include "kernels/cuda/v32_device.cuh"
+
+enum {
+    SAMPLE = 8192,  /* scores, in runs of RUN; kept where orders and places will be */
+    RUN = 8,
+    BINS = 2048,
+    SPAN = 4,       /* loads of 16 bytes that a thread has under way */
+    MOST_KEYS = 262144,
+    STATE_BYTES = 512,
+    LAST_FEW = 32,    /* among so many the wanted rank is found at once */
+    HELD = 16,        /* scores that a thread of a cluster holds */
+    OWN_MOST = 4096,  /* that pass the bound, of a block */
+    LIST_MOST = 8192, /* of a row */
+    HELD_ROWS = 8,    /* so many rows at most have clusters of eight, ... */
+    FOURS_ROWS = 24,  /* ... of four ... */
+    TWOS_ROWS = 64,   /* ... and of two: with more they wait for each other */
+};
+
+/* Greater scores are greater numbers; the two zeros are one; NaN is 0. */
+static __device__ __forceinline__ uint32_t order_of(float x) {
+    if (isnan(x)) return 0;
+    uint32_t u = __float_as_uint(__fadd_rn(x, 0.0f));
+    return u & 0x80000000u ? ~u : u | 0x80000000u;
+}
+/* The score of an order above 0. */
+static __device__ __forceinline__ float score_of(uint32_t order) {
+    return __uint_as_float(order & 0x80000000u ? order & 0x7fffffffu : ~order);
+}
+
+struct row_state {
+    int warp_sum[32];
+    int bin, above, in, n, n_few, earlier;
+    uint32_t bound, most;
+    uint32_t few[LAST_FEW];
+};
+
+/* Sum of `mine` over the threads before this one; *all = over all. All threads call it. */
+static __device__ int block_scan(int mine, row_state &s, int *all) {
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, sum = mine;
+#pragma unroll
+    for (int d = 1; d < 32; d <<= 1) {
+        int v = __shfl_up_sync(0xffffffffu, sum, d);
+        if (lane >= d) sum += v;
+    }
+    __syncthreads(); /* warp_sum may still be read */
+    if (lane == 31) s.warp_sum[warp] = sum;
+    __syncthreads();
+    int part = lane < warps ? s.warp_sum[lane] : 0, total = part;
+#pragma unroll
+    for (int d = 1; d < 32; d <<= 1) {
+        int v = __shfl_up_sync(0xffffffffu, part, d);
+        if (lane >= d) part += v;
+    }
+    *all = __shfl_sync(0xffffffffu, part, 31);
+    int before = __shfl_sync(0xffffffffu, part - total, warp);
+    return before + sum - mine;
+}
+
+/* Of n_bin counts the bin, from the greatest on, in which the rank-th is: s.bin, how many are above it and in it. */
+static __device__ void find_bin(const int *bins, int n_bin, int rank, row_state &s) {
+    /* a thread has `each` neighbouring bins, the greatest bins first */
+    int each = n_bin / (int)blockDim.x > 0 ? n_bin / (int)blockDim.x : 1;
+    int first = n_bin - 1 - (int)threadIdx.x * each, sum = 0, all;
+    for (int i = 0; i < each; i++)
+        if (first - i >= 0) sum += bins[first - i];
+    int before = block_scan(sum, s, &all);
+    if (before < rank && before + sum >= rank) {
+        for (int i = 0; i < each; i++) {
+            int in = bins[first - i];
+            if (before + in >= rank) {
+                s.bin = first - i;
+                s.above = before;
+                s.in = in;
+                break;
+            }
+            before += in;
+        }
+    }
+    __syncthreads();
+}
+
+/* The value of the rank-th greatest (from 1) of n orders that `value` reads, and how many are above it; in steps of
+ * 11, 11 and 10 bits, of which the last `skip` are left out (the value is then a lower bound). */
+template <class reader>
+static __device__ uint32_t kth_greatest(reader value, int n, int rank, int skip, int *bins, row_state &s, int *above) {
+    uint32_t prefix = 0;
+    *above = 0;
+#pragma unroll 1
+    for (int pass = 0; pass < 3 - skip; pass++) {
+        int shift = pass == 0 ? 21 : pass == 1 ? 10 : 0, high = pass == 0 ? 32 : pass == 1 ? 21 : 10;
+        int n_bin = pass == 2 ? 1024 : 2048;
+        for (int i = threadIdx.x; i < n_bin; i += blockDim.x) bins[i] = 0;
+        __syncthreads();
+        for (int i = threadIdx.x; i < n; i += blockDim.x) {
+            uint32_t v = value(i);
+            if (pass == 0 || v >> high == prefix >> high) atomicAdd(&bins[v >> shift & (n_bin - 1)], 1);
+        }
+        __syncthreads();
+        find_bin(bins, n_bin, rank, s);
+        prefix |= (uint32_t)s.bin << shift;
+        *above += s.above;
+        rank -= s.above;
+        __syncthreads();
+    }
+    return prefix;
+}
+
+/* The same of a list in shared memory whose orders are known to lie in [low, high], which the bins divide evenly: scores
+ * beyond a bound lie close together, and one pass leaves a few in the bin that matters. */
+static __device__ uint32_t kth_of_list(const uint32_t *list, int n, int rank, uint32_t low, uint32_t high, int *bins,
+                                       row_state &s, int *above) {
+    *above = 0;
+#pragma unroll 1
+    for (;;) {
+        uint32_t range = high - low;
+        int shift = range < BINS ? 0 : 21 - __clz(range); /* 2^11 bins */
+        for (int i = threadIdx.x; i < BINS; i += blockDim.x) bins[i] = 0;
+        if (threadIdx.x == 0) s.n_few = 0;
+        __syncthreads();
+        for (int i = threadIdx.x; i < n; i += blockDim.x) {
+            uint32_t v = list[i];
+            if (v >= low && v <= high) atomicAdd(&bins[(v - low) >> shift], 1);
+        }
+        __syncthreads();
+        find_bin(bins, BINS, rank, s);
+        int in = s.in;
+        *above += s.above;
+        rank -= s.above;
+        low += (uint32_t)s.bin << shift;
+        if (shift == 0) {
+            __syncthreads(); /* the state may be written again */
+            return low;
+        }
+        uint32_t last = low + ((1u << shift) - 1u);
+        high = last < high ? last : high;
+        __syncthreads();
+        if (in > LAST_FEW) continue;
+        for (int i = threadIdx.x; i < n; i += blockDim.x) {
+            uint32_t v = list[i];
+            if (v >= low && v <= high) s.few[atomicAdd(&s.n_few, 1)] = v;
+        }
+        __syncthreads();
+        int lane = threadIdx.x & 31, greater = 0, equal = 0;
+        uint32_t mine = lane < in ? s.few[lane] : 0;
+        for (int i = 0; i < in; i++) {
+            uint32_t v = s.few[i];
+            greater += v > mine;
+            equal += v == mine;
+        }
+        bool it = lane < in && greater < rank && greater + equal >= rank;
+        int from = __ffs(__ballot_sync(0xffffffffu, it)) - 1;
+        *above += __shfl_sync(0xffffffffu, greater, from);
+        return __shfl_sync(0xffffffffu, mine, from);
+    }
+}
+
+/* The greatest of all threads' numbers into *to, which is not above it. */
+static __device__ __forceinline__ void keep_most(uint32_t mine, uint32_t *to) {
+#pragma unroll
+    for (int d = 16; d; d >>= 1) {
+        uint32_t other = __shfl_xor_sync(0xffffffffu, mine, d);
+        mine = other > mine ? other : mine;
+    }
+    if ((threadIdx.x & 31) == 0) atomicMax(to, mine);
+}
+
+/* Sum of `mine` over the lanes up to this one. */
+static __device__ __forceinline__ int warp_scan(int mine) {
+#pragma unroll
+    for (int d = 1; d < 32; d <<= 1) {
+        int v = __shfl_up_sync(0xffffffffu, mine, d);
+        if ((int)(threadIdx.x & 31) >= d) mine += v;
+    }
+    return mine;
+}
+
+/* What the blocks of a cluster have collected. */
+struct cluster_lists {
+    int have, up_to, total; /* of this lane's block, with those before it, of all */
+    bool fits;
+};
+/* s.n numbers from `own` on, `most` at most, of each block. All threads call it; a barrier of the cluster before. */
+static __device__ cluster_lists sizes_of(row_state &s, int n_part, int most) {
+    int lane = threadIdx.x & 31;
+    cluster_lists l;
+    l.have = lane < n_part ? (int)cluster_load(reinterpret_cast<const uint32_t *>(&s.n), lane) : 0;
+    l.up_to = warp_scan(l.have);
+    l.total = __shfl_sync(0xffffffffu, l.up_to, 31);
+    l.fits = !__any_sync(0xffffffffu, l.have > most) && l.total <= LIST_MOST;
+    return l;
+}
+/* All of them into `list`, in the blocks' order, and the greatest into s.most. */
+static __device__ void read_lists(const cluster_lists &l, const uint32_t *own, uint32_t *list, row_state &s) {
+    int until[8]; /* entries of the blocks up to each: a thread's loads from any block are under way at once */
+    uint32_t most = 0;
+#pragma unroll
+    for (int p = 0; p < 8; p++) until[p] = __shfl_sync(0xffffffffu, l.up_to, p);
+    for (int i = threadIdx.x; i < l.total; i += (int)blockDim.x) {
+        int p = 0, before = 0;
+#pragma unroll
+        for (int j = 0; j < 7; j++)
+            if (i >= until[j]) p = j + 1, before = until[j];
+        list[i] = cluster_load(own + (i - before), p);
+        most = list[i] > most ? list[i] : most;
+    }
+    keep_most(most, &s.most);
+}
+/* Into s.earlier, which is 0: how many of the first n entries are above the cut, and equal to it in the upper half of
+ * the number. There after the next barrier. */
+static __device__ void count_sides(const uint32_t *list, int n, uint32_t cut, row_state &s) {
+    int mine = 0;
+    for (int i = threadIdx.x; i < n; i += (int)blockDim.x) mine += (list[i] > cut) + ((list[i] == cut) << 16);
+    mine = warp_scan(mine);
+    if ((threadIdx.x & 31) == 31 && mine) atomicAdd(&s.earlier, mine);
+}
+
+#endif
