@@ -425,8 +425,15 @@ int snapshot_open(snapshot *s, const char *path, const uint8_t key[32], int64_t 
     return code;
 }
 
+/* Steps that backends keep may name caches, and traces of the sessions on them. */
+static void forget_steps(const snapshot *s) {
+    for (int rank = 0; rank < s->ranks; rank++)
+        if (s->kern[rank]->step_forget) s->kern[rank]->step_forget(s->kern[rank]);
+}
+
 /* One cache for each rank. */
 static void caches_free(cache *c, const snapshot *s) {
+    forget_steps(s);
     for (int rank = 0; rank < s->ranks; rank++) {
         if (in_backend(s, rank)) {
             device_cache_free(&c[rank], s->layout.layers, s->kern[rank]);
@@ -605,6 +612,7 @@ int snapshot_view_open(snapshot_view *v, snapshot *s, ph_error *err) {
 void snapshot_view_close(snapshot_view *v) {
     snapshot *s = v->snapshot;
     if (!s) return;
+    forget_steps(s);
     if (v->borrowed) {
         s->lent = false;
         for (int rank = 0; rank < s->ranks; rank++) {

@@ -85,6 +85,7 @@ typedef struct snapshot_view {
     bool borrowed; /* the caches in backends' memory are the snapshot's own */
 } snapshot_view;
 int snapshot_view_open(snapshot_view *v, snapshot *s, ph_error *err);
+/* After it no step is kept that names the view, or the trace of the session that had it. */
 void snapshot_view_close(snapshot_view *v);
 
 #endif

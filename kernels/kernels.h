@@ -318,10 +318,12 @@ struct kern {
      * zero and copy are asked for, and nothing that they say depends on anything but `key` and pos0, the position of
      * the step's one token, which their own positions move along with. step_begin false: the step is done, from what was
      * kept of an earlier one with the same key, and nothing is to be asked for. step_end false: nothing is done yet, and
-     * everything is to be asked for once more, outside. Results are those of asking one by one, to the bit. What is
-     * kept does not outlive memory that is freed. NULL where a backend has no such thing. */
+     * everything is to be asked for once more, outside. Results are those of asking one by one, to the bit. Before
+     * memory is freed that a step may name, step_forget gives up what is kept (on all ranks alike: a step with exchanges
+     * is to be kept by all or by none). NULL where a backend has no such thing. */
     bool (*step_begin)(kern *k, const void *key, size_t key_bytes, int64_t pos0);
     bool (*step_end)(kern *k);
+    void (*step_forget)(kern *k);
     /* Within such a step: what follows goes into lane 0, 1, 2 or 3. A lane's work is done in order, begins after what lane
      * 0 had been asked for when the lane was chosen, and may run beside that of the others until `join`, after which
      * all goes on in lane 0. Only rope, norms, hadamard, swiglu, matmul, matmul_each and appends go beside

@@ -63,7 +63,6 @@ static int device_alloc(kern *k, void **out, size_t bytes, ph_error *err) {
 static void device_free(kern *k, void *p) {
     if (!p) return;
     cuda_stream(k);
-    cuda_steps_forget(k);
     cuda_noted(k, cudaFree(p), "freeing an array");
 }
 
@@ -205,6 +204,7 @@ static void fill_table(kern *k) {
     k->wait = device_wait;
     k->step_begin = cuda_step_begin;
     k->step_end = cuda_step_end;
+    k->step_forget = cuda_steps_forget;
     k->lane = cuda_lane;
     k->join = cuda_join;
     k->status = device_status;
