@@ -369,7 +369,8 @@ struct kern {
     kern_type (*index_type)(const kern *k, int n_head, int dim);
     /* Bytes of kern_index_keys.keys for `capacity` keys, without the scales. A multiple of 64. */
     size_t (*index_key_bytes)(kern_type type, int dim, int64_t capacity);
-    /* A name for the byte layout of the caches ("i8x16", say): part of a snapshot's key. */
+    /* A name for the byte layout of the caches ("i8x16", say), and what else tells apart what a backend writes into them:
+     * part of a snapshot's key. */
     const char *cache_layout;
 
     void (*measure_peaks)(kern *k, kern_peaks *out); /* about a second */

@@ -15,6 +15,10 @@
 #define CUDA_WORK_BYTES ((size_t)768 << 20)
 #define CUDA_STRIP_BYTES ((size_t)512 << 20) /* of them for index scores, from the beginning on */
 
+/* Part of the cache layout's name, and so of a snapshot's key: raise it whenever the numbers that this backend's kernels
+ * write into a cache change. 2: sums over more than 2,048 columns in segments, V3.2's kernels behind the table. */
+enum { CUDA_NUMERICS = 2 };
+
 /* Lanes of a step that is recorded; and how far positions may go on before a recording is made anew. */
 enum { CUDA_LANES = 4, CUDA_STRETCH = 8192 };
 

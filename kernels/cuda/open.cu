@@ -265,7 +265,7 @@ int kern_open_cuda(kern **out, int device, ph_error *err) {
     s->n_sm = found[device].n_sm;
     s->major = found[device].major;
     /* Another generation's tensor cores sum in another order: its snapshots are not taken for this one's. */
-    snprintf(s->layout, sizeof s->layout, "i8x32 sm_%d%d", found[device].major, found[device].minor);
+    snprintf(s->layout, sizeof s->layout, "i8x32 sm_%d%d n%d", found[device].major, found[device].minor, CUDA_NUMERICS);
     k->cache_layout = s->layout;
     int block_shared = 0;
     cudaError_t e = cudaSetDevice(device);
