@@ -65,13 +65,7 @@ static void chat_sends_messages_and_streams(void **state) {
         /* Back to the documents: the next question stands on them alone. */
         assert_int_equal(session_rewind(w->session, context_length(w->context), NULL), 0);
         assert_int_equal(session_length(w->session), context_length(w->context));
-        session_close(w->session);
-        context_close(w->context);
-        engine_close(w->engine);
-        script_stop(w->server);
-        answer_trace_free(&w->trace);
-        char *dir = w->dir;
-        *w = (world){.dir = dir};
+        begin_again(w);
     }
 }
 
@@ -304,13 +298,7 @@ static void bad_streams_are_errors(void **state) {
             fail_msg("case %zu: code %d, %s", i, code, w->err.text);
         generate_usage u;
         assert_false(session_usage(w->session, &u));
-        session_close(w->session);
-        context_close(w->context);
-        engine_close(w->engine);
-        script_stop(w->server);
-        answer_trace_free(&w->trace);
-        char *dir = w->dir;
-        *w = (world){.dir = dir};
+        begin_again(w);
     }
 }
 

@@ -42,13 +42,19 @@ static inline int set_up(void **state) {
     return tiny_model_write(w->dir, &(tiny_options){.seed = 1});
 }
 
-static inline int tear_down(void **state) {
-    world *w = *state;
+/* Everything but the folder is as at the beginning. */
+static inline void begin_again(world *w) {
     session_close(w->session);
     context_close(w->context);
     engine_close(w->engine);
     if (w->server) script_stop(w->server);
     answer_trace_free(&w->trace);
+    *w = (world){.dir = w->dir};
+}
+
+static inline int tear_down(void **state) {
+    world *w = *state;
+    begin_again(w);
     remove_folder(w->dir);
     free(w);
     return 0;

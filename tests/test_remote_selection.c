@@ -233,14 +233,8 @@ static void selection_becomes_a_trace(void **state) {
         assert_true(back.selection_only);
         answer_trace_free(&back);
         free(blob);
-        session_close(w->session);
-        context_close(w->context);
-        engine_close(w->engine);
-        script_stop(w->server);
-        answer_trace_free(&w->trace);
         free(body);
-        char *dir = w->dir;
-        *w = (world){.dir = dir};
+        begin_again(w);
     }
 }
 
@@ -283,14 +277,8 @@ static void bad_selections_are_no_traces(void **state) {
         if (!session_untraced(w->session) || !strstr(session_untraced(w->session), cases[i].says))
             fail_msg("case %zu: %s", i,
                      session_untraced(w->session) ? session_untraced(w->session) : "(a trace)");
-        session_close(w->session);
-        context_close(w->context);
-        engine_close(w->engine);
-        script_stop(w->server);
-        answer_trace_free(&w->trace);
         free(body);
-        char *dir = w->dir;
-        *w = (world){.dir = dir};
+        begin_again(w);
     }
 }
 
@@ -318,13 +306,7 @@ static void native_streams_are_checked(void **state) {
         int code = generate(w, true);
         if (code != PH_FAIL || !strstr(w->err.text, cases[i].says))
             fail_msg("case %zu: %d, %s", i, code, w->err.text);
-        session_close(w->session);
-        context_close(w->context);
-        engine_close(w->engine);
-        script_stop(w->server);
-        answer_trace_free(&w->trace);
-        char *dir = w->dir;
-        *w = (world){.dir = dir};
+        begin_again(w);
     }
 }
 

@@ -54,6 +54,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import zlib from 'node:zlib';
+import { pdfFrom } from './hand_pdf.mjs';
 import { equal, ok, until } from './test_webui_check.mjs';
 import { evaluation } from './test_webui_eval.mjs';
 import { ocr } from './test_webui_ocr.mjs';
@@ -140,7 +141,7 @@ function docxOf(text) {
   });
 }
 
-/* A PDF of one line a page, put together by hand: each object, then where each begins. */
+/* A PDF of one line a page. */
 function pdfOf(lines) {
   const objects = ['<< /Type /Catalog /Pages 2 0 R >>', '', '<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>'];
   const kids = [];
@@ -151,15 +152,7 @@ function pdfOf(lines) {
     kids.push(`${objects.length} 0 R`);
   }
   objects[1] = `<< /Type /Pages /Count ${kids.length} /Kids [${kids.join(' ')}] >>`;
-  let out = '%PDF-1.4\n';
-  const starts = objects.map((o, i) => {
-    const at = out.length;
-    out += `${i + 1} 0 obj\n${o}\nendobj\n`;
-    return at;
-  });
-  const table = out.length;
-  out += `xref\n0 ${objects.length + 1}\n0000000000 65535 f \n${starts.map((s) => `${String(s).padStart(10, '0')} 00000 n \n`).join('')}`;
-  return `${out}trailer\n<< /Size ${objects.length + 1} /Root 1 0 R >>\nstartxref\n${table}\n%%EOF\n`;
+  return pdfFrom(objects);
 }
 const docs = path.join(folder, 'docs');
 const nested = path.join(folder, 'a folder', 'inside');
