@@ -94,6 +94,7 @@ static void a_row_does_not_depend_on_its_company(void **state) {
         float *all = from_gpu(dy, (size_t)(N * rows) * 4);
         for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
             int n = counts[i], from = test_between(0, N - n);
+            if (test_small() && i % 4 != 1) continue; /* 2, 17, 128 rows */
             dy = poison_gpu((size_t)(n * rows) * 4);
             gpu->matmul(gpu, &(kern_matmul){m, dx + (int64_t)from * cols, dy, cols, rows, n, false});
             float *got = from_gpu(dy, (size_t)(n * rows) * 4);
@@ -231,6 +232,7 @@ static void codes_give_what_bf16_gives(void **state) {
     bool before = gpu->holds_fp8;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes * 3; i++) {
         int rows = shapes[i / 3][0], cols = shapes[i / 3][1];
+        if (test_small() && i % 3 != i / 3 % 3) continue;
         uint8_t *codes = test_bytes((size_t)(rows * cols));
         float *scale = test_array(SCALES), *x = test_values(130 * cols);
         kern_matrix_source s = fp8_source(codes, scale, rows, cols, i % 3 == 1);
@@ -244,6 +246,7 @@ static void codes_give_what_bf16_gives(void **state) {
         float *dx = floats_to_gpu(x, 130 * cols);
         for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
             int n = counts[c];
+            if (test_small() && c % 3 != 1) continue; /* 2, 17, 130 rows */
             float *got[2];
             for (int j = 0; j < 2; j++) {
                 float *dy = poison_gpu((size_t)(n * rows) * 4);

@@ -9,10 +9,12 @@ enum { TEST_SKIPPED = 77 }; /* what CTest takes for "skipped" */
 
 static kern *gpu, *cpu;
 
-/* Opens both; returns the exit status to end with, 0 to go on. */
+/* Opens both; returns the exit status to end with, 0 to go on. $PHAROS_TEST_ONLY: the tests to run, with * and ?, so that a
+ * checker that makes each of them slow can have them side by side. */
 static inline int test_cuda_begin(void) {
     ph_error err = {0};
     test_seed_begin();
+    if (getenv("PHAROS_TEST_ONLY")) cmocka_set_test_filter(getenv("PHAROS_TEST_ONLY"));
     if (kern_open_cuda(&gpu, 0, &err)) {
         printf("skipped: %s\n", err.text);
         return TEST_SKIPPED;
@@ -62,6 +64,11 @@ static inline void *from_gpu(void *device, size_t bytes) {
     gpu->free(gpu, device);
     assert_went_well();
     return host;
+}
+
+/* Whether every kernel is to run, but no more often than it takes. */
+static inline bool test_small(void) {
+    return getenv("PHAROS_TEST_SMALL") != NULL;
 }
 
 /* Whether a case is left out: $PHAROS_TEST_SMALL is the most multiplications, about, that one may have (under a memory
