@@ -86,7 +86,8 @@ static int64_t common_prefix(const int32_t *a, int64_t na, const int32_t *b, int
 static int read_locked(context *c, const int32_t *tokens, int64_t n, int64_t keep, engine_progress progress,
                        void *user, ph_error *err) {
     snapshot *s = &c->snapshot;
-    int code = snapshot_reserve(
+    int code = snapshot_extend(s, n, err); /* of all of it, before any of it is read */
+    if (!code) code = snapshot_reserve(
         s, keep, keep + c->engine->scratch.chunk < n ? keep + c->engine->scratch.chunk : n, err);
     /* What follows the common prefix is given up before it is written over. */
     if (!code && keep < s->length) code = snapshot_commit(s, keep, true, err);

@@ -140,6 +140,8 @@ int session_feed(session *s, const int32_t *tokens, int64_t n, engine_progress p
     int code = check_tokens(e, tokens, n, err);
     if (code) return code;
     if (s->remote) return remote_session_feed(s->remote, tokens, n, err);
+    code = snapshot_view_extend(&s->view, s->length + n, err);
+    if (code) return code;
     s->has_logits = false;
     forward_step step = {.cache = s->view.cache,
                          .pos0 = s->length,

@@ -1,6 +1,8 @@
 /* snapshot.c - the snapshot file: layout, checks, commits (snapshot.h). */
 #include "engine/snapshot.h"
 
+#include "engine/device_cache.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -13,7 +15,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-enum { PAGE = 4096, SNAPSHOT_VERSION = 1, REGIONS_PER_LAYER = 3 };
+enum { PAGE = 4096, SNAPSHOT_VERSION = 1 };
 static const char MAGIC[8] = "PHAROSN";
 
 typedef struct file_header {
@@ -82,33 +84,12 @@ static int layout_make(snapshot_layout *l, int64_t capacity, const model_config 
     return PH_OK;
 }
 
-static int cache_arrays(cache *out, const snapshot_layout *l, ph_error *err) {
-    out->latents = calloc((size_t)l->layers, sizeof *out->latents);
-    out->keys = calloc((size_t)l->layers, sizeof *out->keys);
-    if (!out->latents || !out->keys) {
-        free(out->latents);
-        free(out->keys);
-        memset(out, 0, sizeof *out);
-        return ph_fail(err, PH_MEMORY, "no memory for a cache of %d layers", l->layers);
-    }
-    for (int i = 0; i < l->layers; i++) {
-        out->latents[i] = l->latents;
-        out->keys[i] = l->keys;
-    }
-    return PH_OK;
-}
-
-/* Where a layer's regions are in memory: what `which` of REGIONS_PER_LAYER points to. */
-static void **region_of(cache *c, int layer, int which) {
-    return which == 0 ? &c->latents[layer].rows : which == 1 ? &c->keys[layer].keys : (void **)&c->keys[layer].scale;
-}
-
 static int cache_make(cache *out, const snapshot_layout *l, uint8_t *map, ph_error *err) {
     int code = cache_arrays(out, l, err);
     for (int i = 0; !code && i < l->layers; i++)
         for (int j = 0; j < REGIONS_PER_LAYER; j++) {
             int region = 1 + REGIONS_PER_LAYER * i + j;
-            if (l->block_bytes[region]) *region_of(out, i, j) = map + l->region_at[region];
+            if (l->block_bytes[region]) *cache_region(out, i, j) = map + l->region_at[region];
         }
     return code;
 }
@@ -118,26 +99,6 @@ static int cache_make(cache *out, const snapshot_layout *l, uint8_t *map, ph_err
 /* Whether a rank's cache lives there, and not in the map. */
 static bool in_backend(const snapshot *s, int rank) {
     return rank > 0 || s->kern[rank]->on_device;
-}
-
-static void device_cache_free(cache *c, int layers, kern *k) {
-    for (int i = 0; c->latents && c->keys && i < layers; i++)
-        for (int j = 0; j < REGIONS_PER_LAYER; j++) k->free(k, *region_of(c, i, j));
-    free(c->latents);
-    free(c->keys);
-    memset(c, 0, sizeof *c);
-}
-
-static int device_cache_make(cache *out, const snapshot_layout *l, kern *k, ph_error *err) {
-    size_t blocks = (size_t)(l->capacity / SNAPSHOT_BLOCK);
-    int code = cache_arrays(out, l, err);
-    for (int i = 0; !code && i < l->layers; i++)
-        for (int j = 0; !code && j < REGIONS_PER_LAYER; j++) {
-            size_t bytes = blocks * l->block_bytes[1 + REGIONS_PER_LAYER * i + j];
-            if (bytes) code = k->alloc(k, region_of(out, i, j), bytes, err);
-        }
-    if (code) device_cache_free(out, l->layers, k);
-    return code;
 }
 
 /* Calls `piece` for blocks [first, last) of every region of every layer: where they are in a rank's memory, where in the
@@ -152,7 +113,7 @@ static int each_piece(const snapshot *s, int rank, int64_t first, int64_t last,
             int region = 1 + REGIONS_PER_LAYER * i + j;
             size_t n = l->block_bytes[region], at = (size_t)first * n;
             if (n)
-                code = piece(s, s->kern[rank], (uint8_t *)*region_of((cache *)&s->cache[rank], i, j) + at,
+                code = piece(s, s->kern[rank], (uint8_t *)*cache_region(&s->cache[rank], i, j) + at,
                              l->region_at[region] + at, (size_t)(last - first) * n, err);
         }
     return code;
@@ -186,8 +147,22 @@ static int to_file(const snapshot *s, kern *k, void *device, size_t at, size_t b
     return code;
 }
 
-static int64_t blocks_of(int64_t length) {
-    return (length + SNAPSHOT_BLOCK - 1) / SNAPSHOT_BLOCK;
+/* ---- their memory ---- */
+
+int snapshot_extend(snapshot *s, int64_t n_tok, ph_error *err) {
+    int code = PH_OK;
+    for (int rank = 0; rank < s->ranks && n_tok > s->room && !code; rank++)
+        if (in_backend(s, rank)) code = device_cache_extend(&s->cache[rank], &s->layout, s->kern[rank], n_tok, err);
+    if (!code && n_tok > s->room) s->room = snapshot_blocks(n_tok) * SNAPSHOT_BLOCK;
+    return code;
+}
+
+/* Gives up what nobody has read or fed yet. */
+static void trim(snapshot *s) {
+    int64_t need = snapshot_blocks(s->length) * SNAPSHOT_BLOCK;
+    for (int rank = 0; rank < s->ranks && s->room > need; rank++)
+        if (in_backend(s, rank)) device_cache_shrink(&s->cache[rank], &s->layout, s->kern[rank], s->length);
+    if (s->room > need) s->room = need;
 }
 
 /* ---- waiting for the disk ---- */
@@ -342,10 +317,13 @@ static void snapshot_look(snapshot *s) {
     s->length = slot->length;
 }
 
-static void look(snapshot *s) {
+static int look(snapshot *s, ph_error *err) {
     snapshot_look(s);
-    for (int rank = 0; rank < s->ranks; rank++)
-        if (in_backend(s, rank)) each_piece(s, rank, 0, blocks_of(s->length), to_device, NULL);
+    int code = snapshot_extend(s, s->length, err);
+    for (int rank = 0; rank < s->ranks && !code; rank++)
+        if (in_backend(s, rank)) code = each_piece(s, rank, 0, snapshot_blocks(s->length), to_device, err);
+    if (code) s->length = 0; /* what is in the file is not here */
+    return code;
 }
 
 /* ---- open and close ---- */
@@ -420,7 +398,7 @@ int snapshot_open(snapshot *s, const char *path, const uint8_t key[32], int64_t 
     for (int rank = 0; rank < ranks && !code; rank++)
         code = in_backend(s, rank) ? device_cache_make(&s->cache[rank], &s->layout, k[rank], err)
                                    : cache_make(&s->cache[rank], &s->layout, s->map, err);
-    if (!code) look(s);
+    if (!code) code = look(s, err);
     if (code) snapshot_close(s);
     return code;
 }
@@ -436,7 +414,7 @@ static void caches_free(cache *c, const snapshot *s) {
     forget_steps(s);
     for (int rank = 0; rank < s->ranks; rank++) {
         if (in_backend(s, rank)) {
-            device_cache_free(&c[rank], s->layout.layers, s->kern[rank]);
+            device_cache_free(&c[rank], &s->layout, s->kern[rank]);
             continue;
         }
         free(c[rank].latents);
@@ -474,11 +452,13 @@ int snapshot_lock(snapshot *s, ph_error *err) {
     /* Between the two locks another process may have written. */
     uint64_t known = s->sequence;
     const commit_slot *a = slot_at(s, 0), *b = slot_at(s, 1);
-    if (a->sequence > known || b->sequence > known) look(s);
-    return PH_OK;
+    if (a->sequence > known || b->sequence > known) code = look(s, err);
+    if (code) snapshot_unlock(s);
+    return code;
 }
 
 void snapshot_unlock(snapshot *s) {
+    trim(s);
     if (s->exclusive) flock(s->fd, LOCK_SH);
     s->exclusive = false;
 }
@@ -493,8 +473,10 @@ static int reserve(int fd, size_t at, size_t n, ph_error *err) {
 
 int snapshot_reserve(snapshot *s, int64_t from, int64_t to, ph_error *err) {
     const snapshot_layout *l = &s->layout;
+    int code = snapshot_extend(s, to, err);
+    if (code) return code;
     /* A write into a hole of a mapped file on a full disk would kill the process: ask for the room first. */
-    int code = reserve(s->fd, 0, l->region_at[0], err);
+    code = reserve(s->fd, 0, l->region_at[0], err);
     size_t first = (size_t)(from / SNAPSHOT_BLOCK),
            last = (size_t)((to + SNAPSHOT_BLOCK - 1) / SNAPSHOT_BLOCK);
     for (int i = 0; i < l->n_region && !code; i++) {
@@ -508,7 +490,7 @@ int snapshot_commit(snapshot *s, int64_t length, bool sync, ph_error *err) {
     int64_t was_full = s->length / SNAPSHOT_BLOCK, full = length / SNAPSHOT_BLOCK;
     uint64_t sequence = s->sequence + 1;
     if (s->kern[0]->on_device && length > s->length) {
-        int code = each_piece(s, 0, was_full, blocks_of(length), to_file, err);
+        int code = each_piece(s, 0, was_full, snapshot_blocks(length), to_file, err);
         if (!code) code = s->kern[0]->status(s->kern[0], err);
         if (code) return code;
     }
@@ -563,8 +545,8 @@ int snapshot_shorten(snapshot *s, int64_t length, ph_error *err) {
 
 /* ---- private views ---- */
 
-/* A rank's cache in its backend's memory: the snapshot's own, or a copy. The tail's first block is copied whole: what is
- * beyond the context is written over. */
+/* A rank's cache in its backend's memory: the snapshot's own, or one that begins as that. The tail's first block is copied
+ * whole: what is beyond the context is written over. */
 static int device_view_open(snapshot_view *v, const snapshot *s, int rank, ph_error *err) {
     const snapshot_layout *l = &s->layout;
     kern *k = s->kern[rank];
@@ -576,14 +558,7 @@ static int device_view_open(snapshot_view *v, const snapshot *s, int rank, ph_er
         return PH_OK;
     }
     int code = device_cache_make(&v->cache[rank], l, k, err);
-    if (code) return code;
-    for (int i = 0; i < l->layers; i++)
-        for (int j = 0; j < REGIONS_PER_LAYER; j++) {
-            size_t bytes = (size_t)blocks_of(s->length) * l->block_bytes[1 + REGIONS_PER_LAYER * i + j];
-            if (bytes)
-                k->copy(k, *region_of(&v->cache[rank], i, j), *region_of((cache *)&s->cache[rank], i, j), bytes);
-        }
-    return PH_OK;
+    return code ? code : device_cache_share(&v->cache[rank], &s->cache[rank], l, k, s->length, err);
 }
 
 /* The file, copied on write. */
@@ -601,11 +576,22 @@ int snapshot_view_open(snapshot_view *v, snapshot *s, ph_error *err) {
     memset(v, 0, sizeof *v);
     v->snapshot = s;
     v->borrowed = !s->lent;
+    v->room = snapshot_blocks(s->length) * SNAPSHOT_BLOCK;
     s->lent = true;
     int code = PH_OK;
     for (int rank = 0; rank < s->ranks && !code; rank++)
         code = in_backend(s, rank) ? device_view_open(v, s, rank, err) : mapped_view_open(v, s, err);
     if (code) snapshot_view_close(v);
+    return code;
+}
+
+int snapshot_view_extend(snapshot_view *v, int64_t n_tok, ph_error *err) {
+    snapshot *s = v->snapshot;
+    int code = PH_OK;
+    if (v->borrowed) return snapshot_extend(s, n_tok, err);
+    for (int rank = 0; rank < s->ranks && n_tok > v->room && !code; rank++)
+        if (in_backend(s, rank)) code = device_cache_extend(&v->cache[rank], &s->layout, s->kern[rank], n_tok, err);
+    if (!code && n_tok > v->room) v->room = snapshot_blocks(n_tok) * SNAPSHOT_BLOCK;
     return code;
 }
 
@@ -615,6 +601,7 @@ void snapshot_view_close(snapshot_view *v) {
     forget_steps(s);
     if (v->borrowed) {
         s->lent = false;
+        trim(s);
         for (int rank = 0; rank < s->ranks; rank++) {
             free(v->cache[rank].latents);
             free(v->cache[rank].keys);

@@ -47,6 +47,7 @@ typedef struct snapshot {
     kern *kern[KERN_MAX_RANKS];
     int ranks;
     cache cache[KERN_MAX_RANKS]; /* [ranks]: views into map (rank 0 on the host), or memory of the rank's backend */
+    int64_t room; /* tokens that caches in backends' memory have memory for (device_cache.h) */
     bool lent; /* a view writes its tail into cache itself, beyond length */
     bool exclusive;
     struct disk_wait *disk; /* a wait for the disk beside everything else; NULL = none was needed yet */
@@ -65,7 +66,10 @@ int32_t *snapshot_tokens(snapshot *s); /* [capacity] */
  */
 int snapshot_lock(snapshot *s, ph_error *err);
 void snapshot_unlock(snapshot *s);
-/* Makes sure that the disk has room for the blocks of tokens [from, to). */
+/* Makes sure that the caches in backends' memory have memory for the first n_tok tokens. PH_MEMORY with both sizes where
+ * a backend has none; what there was stays. */
+int snapshot_extend(snapshot *s, int64_t n_tok, ph_error *err);
+/* Makes sure that the disk has room for the blocks of tokens [from, to), and the backends' memory for all up to there. */
 int snapshot_reserve(snapshot *s, int64_t from, int64_t to, ph_error *err);
 /* Makes [0, length) the valid prefix. `sync` waits for the disk; with a backend whose memory is not the host's it only
  * begins to, and closing, locking and the next such commit wait: a GPU reads in less time than a disk writes. What the
@@ -76,15 +80,19 @@ int snapshot_commit(snapshot *s, int64_t length, bool sync, ph_error *err);
 int snapshot_shorten(snapshot *s, int64_t length, ph_error *err);
 
 /* A private view for a session, freed by snapshot_view_close: copied on write, or, in a backend's memory, the context's
- * own for one view at a time, whose tail begins where the context ends, and a copy of it for others. */
+ * own for one view at a time, whose tail begins where the context ends, and for others one that shares its pages (a copy
+ * where the backend has none). */
 typedef struct snapshot_view {
     uint8_t *map;
     size_t bytes;
     cache cache[KERN_MAX_RANKS];
     snapshot *snapshot;
+    int64_t room;  /* as the snapshot's, of a view that is not borrowed */
     bool borrowed; /* the caches in backends' memory are the snapshot's own */
 } snapshot_view;
 int snapshot_view_open(snapshot_view *v, snapshot *s, ph_error *err);
+/* Makes sure that there is memory for the first n_tok tokens, context and tail. As snapshot_extend. */
+int snapshot_view_extend(snapshot_view *v, int64_t n_tok, ph_error *err);
 /* After it no step is kept that names the view, or the trace of the session that had it. */
 void snapshot_view_close(snapshot_view *v);
 

@@ -2,6 +2,7 @@
  * size, a device without room. */
 #include "engine/check.h"
 #include "engine/engine.h"
+#include "kernels/paging.h"
 #include "tests/program.h"
 #include "tests/test_cuda.h"
 #include "tests/tiny_model.h"
@@ -339,6 +340,149 @@ static void no_room_is_told_and_the_processor_works(void **state) {
     engine_close(e);
 }
 
+/* ---- pages ---- */
+
+static void expect_bytes(const void *device, size_t n, int value) {
+    unsigned char *host = test_bytes(n);
+    gpu->copy_out(gpu, host, device, n);
+    for (size_t i = 0; i < n; i++)
+        if (host[i] != (unsigned char)value) fail_msg("byte %zu of %zu is %d, want %d", i, n, host[i], value);
+    free(host);
+}
+
+static void fill(void *device, size_t n, int value) {
+    unsigned char *host = test_bytes(n);
+    memset(host, value, n);
+    gpu->copy_in(gpu, device, host, n);
+    free(host);
+}
+
+static void pages_grow_and_are_shared(void **state) {
+    (void)state;
+    const kern_paging *p = gpu->paging;
+    if (!p) {
+        print_message("this driver has no virtual memory: caches are there at once: skipped\n");
+        skip();
+    }
+    size_t page = p->page, before = p->held(gpu);
+    void *a[2] = {NULL, NULL}, *b[2] = {NULL, NULL};
+    MUST(p->reserve(gpu, &a[0], 10 * page - 100, &err));
+    MUST(p->reserve(gpu, &a[1], 1000, &err)); /* smaller than a page */
+    assert_int_equal(p->held(gpu), before);
+    MUST(p->extend(gpu, a, (size_t[]){page + 1, 1000}, 2, &err));
+    assert_int_equal(p->held(gpu), before + 2 * page);
+    fill(a[0], page + 1, 3);
+    fill(a[1], 1000, 4);
+    MUST(p->extend(gpu, a, (size_t[]){5 * page, 1000}, 2, &err));
+    MUST(p->extend(gpu, a, (size_t[]){10, 10}, 2, &err)); /* never less */
+    expect_bytes(a[0], page + 1, 3);
+    expect_bytes((char *)a[0] + page + 1, 4 * page - 1, 0);
+    assert_int_equal(p->held(gpu), before + 5 * page);
+    /* another begins alike: three pages are the same, half of the fourth is a copy */
+    fill((char *)a[0] + page, 3 * page, 5);
+    for (int i = 0; i < 2; i++) MUST(p->reserve(gpu, &b[i], i ? 1000 : 10 * page - 100, &err));
+    MUST(p->share(gpu, b, a, (size_t[]){3 * page + 17, 900}, (size_t[]){3 * page + page / 2, 950}, 2, &err));
+    assert_int_equal(p->held(gpu), before + 6 * page);
+    expect_bytes(b[0], page, 3);
+    expect_bytes((char *)b[0] + page, 2 * page + page / 2, 5);
+    expect_bytes(b[1], 950, 4);
+    fill((char *)b[0] + 3 * page + 17, page / 4, 6);
+    expect_bytes((char *)a[0] + 3 * page, page, 5);
+    MUST(p->extend(gpu, b, (size_t[]){9 * page, 1000}, 2, &err));
+    expect_bytes((char *)b[0] + 4 * page, 5 * page, 0);
+    expect_bytes((char *)b[0] + 3 * page + 17, page / 4, 6);
+    p->shrink(gpu, b, (size_t[]){4 * page, 0}, 2);
+    assert_int_equal(p->held(gpu), before + 6 * page);
+    gpu->free(gpu, a[0]); /* what is shared stays */
+    gpu->free(gpu, a[1]);
+    assert_int_equal(p->held(gpu), before + 4 * page);
+    expect_bytes((char *)b[0] + page, 2 * page, 5);
+    /* More than there is: told, nothing changed, and the device goes on. */
+    void *most = NULL;
+    ph_error told = {0};
+    MUST(p->reserve(gpu, &most, 2 * gpu->memory, &err));
+    assert_int_equal(p->extend(gpu, &most, (size_t[]){2 * gpu->memory}, 1, &told), PH_MEMORY);
+    assert_non_null(strstr(told.text, "needs"));
+    assert_non_null(strstr(told.text, "free"));
+    print_message("%s\n", told.text);
+    assert_int_equal(p->held(gpu), before + 4 * page);
+    MUST(p->extend(gpu, &most, (size_t[]){page}, 1, &err));
+    expect_bytes(most, page, 0);
+    gpu->free(gpu, most);
+    gpu->free(gpu, b[0]);
+    gpu->free(gpu, b[1]);
+    assert_int_equal(p->held(gpu), before);
+    assert_went_well();
+}
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* What sessions on one context write at the end of a page, kept steps included: the bits of caches that are there at once,
+ * and memory for tails only. */
+static void paged_caches_write_the_same(void **state) {
+    (void)state;
+    if (!gpu->paging || test_small()) skip();
+    enum { CAPACITY = 120000, SESSIONS = 3 };
+    char *long_model = make_folder();
+    assert_int_equal(tiny_model_write(long_model, &(tiny_options){.seed = 8, .max_positions = CAPACITY}), 0);
+    int32_t *text = test_bytes(CAPACITY * sizeof *text);
+    for (int i = 0; i < CAPACITY; i++) text[i] = test_between(0, 255);
+    written *w = test_bytes(2 * SESSIONS * sizeof *w);
+    memset(w, 0, 2 * SESSIONS * sizeof *w);
+    for (int plain = 0; plain < 2; plain++) {
+        engine *e = NULL;
+        context *c = NULL;
+        session *s[SESSIONS];
+        MUST(engine_open(&e, &(engine_options){.model_dir = long_model, .backend = "cuda"}, &err));
+        kern *k = engine_kernels(e);
+        const kern_paging *p = k->paging;
+        if (plain) k->paging = NULL;
+        MUST(context_open(&c, e, NULL, 0, NULL, &err));
+        int64_t row = (int64_t)engine_context_bytes(e, 1000000) / 1000000 / TINY_LAYERS;
+        int64_t length = (int64_t)p->page / row * 2 - 30; /* near the end of a page of something */
+        if (length > CAPACITY - 1000) length = CAPACITY - 1000;
+        double start = seconds();
+        MUST(context_read(c, text, length, NULL, NULL, NULL, &err));
+        double read = seconds() - start;
+        size_t held = p->held(k);
+        for (int i = 0; i < SESSIONS; i++) {
+            start = seconds();
+            MUST(session_open(&s[i], c, &err));
+            double opened = seconds() - start;
+            MUST(session_feed(s[i], text + 100 * i, 10, NULL, NULL, &err));
+            print_message("%s: %lld tokens in %.3f s, session %d in %.1f ms; %.1f MB in pages\n", plain ? "at once" : "pages",
+                          (long long)length, read, i, opened * 1e3, (double)p->held(k) / 1e6);
+        }
+        if (!plain) assert_true(p->held(k) <= held + SESSIONS * TINY_LAYERS * 2 * p->page);
+        for (int turn = 0; turn < 2; turn++)
+            for (int i = 0; i < SESSIONS; i++)
+                MUST(session_generate(s[i],
+                                      &(generate_options){.max_tokens = 40,
+                                                          .trace = true,
+                                                          .ignore_eos = true,
+                                                          .step = keep_written,
+                                                          .user = &w[plain * SESSIONS + i]},
+                                      NULL, &err));
+        for (int i = 0; i < SESSIONS; i++) {
+            memcpy(w[plain * SESSIONS + i].logits, session_logits(s[i]), sizeof w->logits);
+            session_close(s[i]);
+        }
+        if (!plain) assert_int_equal(p->held(k), held);
+        context_close(c);
+        assert_int_equal(p->held(k), 0);
+        k->paging = p;
+        engine_close(e);
+    }
+    assert_int_equal(w[0].n, 80);
+    assert_same_bytes(w, w + SESSIONS, SESSIONS * sizeof *w);
+    free(w), free(text);
+    remove_folder(long_model);
+}
+
 static void names_of_devices(void **state) {
     (void)state;
     kern *k = NULL;
@@ -367,6 +511,8 @@ int main(void) {
         cmocka_unit_test(steps_that_are_kept_are_steps),
         cmocka_unit_test(other_backends_snapshots_are_refused),
         cmocka_unit_test(no_room_is_told_and_the_processor_works),
+        cmocka_unit_test(pages_grow_and_are_shared),
+        cmocka_unit_test(paged_caches_write_the_same),
         cmocka_unit_test(names_of_devices),
     };
     code = cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,7 @@
  * damage at every place, several openers, a full disk. The yardstick is always the same: the logits of a
  * question on a context that was read afresh in memory, bit for bit. */
 #include "engine/engine_internal.h"
+#include "tests/paged_memory.h"
 #include "tests/program.h"
 #include "tests/tiny_model.h"
 
@@ -573,6 +574,12 @@ static int open_device(void **state) {
     return code;
 }
 
+/* And it has pages. */
+static int open_paged(void **state) {
+    int code = open_device(state);
+    return code ? code : paged_begin(e->kern, 4096);
+}
+
 static int close_all(void **state) {
     (void)state;
     engine_close(e);
@@ -600,5 +607,6 @@ int main(void) {
         cmocka_unit_test_setup(a_full_disk_is_told_and_loses_nothing, no_file),
     };
     int failed = cmocka_run_group_tests_name("snapshots", tests, open_all, close_all);
-    return failed + cmocka_run_group_tests_name("snapshots of a device", tests, open_device, close_all);
+    failed += cmocka_run_group_tests_name("snapshots of a device", tests, open_device, close_all);
+    return failed + cmocka_run_group_tests_name("snapshots of a device with pages", tests, open_paged, close_all);
 }

@@ -31,6 +31,7 @@ struct cuda_state {
     cudaStream_t copies; /* for copy_out_marked */
     cudaEvent_t mark;
     struct cuda_steps *steps; /* step.cu */
+    struct cuda_pages *pages; /* pages.cu; NULL = the driver has none */
     bool recording;           /* what is asked for is kept and done later */
     bool record_failed;
     int lane;                 /* that operations go into while recording */

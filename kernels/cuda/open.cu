@@ -1,5 +1,6 @@
 /* open.cu - finding devices, opening one, its memory and its errors. */
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/pages.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -36,6 +37,10 @@ int cuda_allocate(const kern *k, void **out, size_t bytes, const char *what, ph_
     cuda_stream(k);
     *out = nullptr;
     cudaError_t e = cudaMalloc(out, bytes ? bytes : 1);
+    if (e == cudaErrorMemoryAllocation && cuda_pages_drain(const_cast<kern *>(k))) {
+        cudaGetLastError();
+        e = cudaMalloc(out, bytes ? bytes : 1);
+    }
     if (e == cudaSuccess) return PH_OK;
     cudaGetLastError();
     if (e != cudaErrorMemoryAllocation) return failed(err, e, what);
@@ -63,6 +68,7 @@ static int device_alloc(kern *k, void **out, size_t bytes, ph_error *err) {
 static void device_free(kern *k, void *p) {
     if (!p) return;
     cuda_stream(k);
+    if (cuda_pages_free(k, p)) return;
     cuda_noted(k, cudaFree(p), "freeing an array");
 }
 
@@ -169,6 +175,7 @@ int kern_cuda_devices(kern_cuda_device *out, int most, int *n, int versions[2], 
         out[i].minor = p.minor;
         out[i].n_sm = p.multiProcessorCount;
         out[i].memory = p.totalGlobalMem;
+        out[i].paged = cuda_pages_known(i);
     }
     return PH_OK;
 }
@@ -180,6 +187,7 @@ static void device_close(kern *k) {
         if (s->stream) {
             cudaStreamSynchronize(cuda_stream(k));
             cuda_steps_close(k);
+            cuda_pages_close(k);
             cudaFree(s->work);
             cudaFreeHost(s->pinned);
             cudaStreamDestroy(s->stream);
@@ -284,6 +292,7 @@ int kern_open_cuda(kern **out, int device, ph_error *err) {
     } else
         code = cuda_allocate(k, reinterpret_cast<void **>(&s->work), CUDA_WORK_BYTES, "working memory", err);
     if (!code) code = cuda_steps_open(k, err);
+    if (!code) code = cuda_pages_open(k, err);
     if (code) {
         device_close(k);
         return code;
