@@ -10,6 +10,9 @@
 #include <string.h>
 
 enum { MAX_CHUNK = 8192 };
+/* A GPU holds an FP8 file of this size or more as codes, a smaller one in BF16. Not what fits the device: the two have other
+ * roundings, and what is computed is not to depend on the device's memory or on how many there are. */
+static const size_t HOLD_CODES = (size_t)1 << 30;
 /* Hashing every byte of a model tells two models apart for certain; beyond this size it would cost minutes,
  * and the start, middle and end of every tensor are hashed instead. */
 static const size_t HASH_WHOLE = (size_t)256 << 20, HASH_PIECE = 64 << 10;
@@ -32,6 +35,10 @@ static void hash_tensors(crypto_generichash_state *h, const tensor_files *files)
     }
 }
 
+static kern_type keep_of(engine_precision precision) {
+    return precision == ENGINE_EXACT ? KERN_F32 : KERN_BF16;
+}
+
 static void make_key(engine *e) {
     crypto_generichash_state h;
     crypto_generichash_init(&h, NULL, 0, sizeof e->key);
@@ -51,8 +58,11 @@ static void make_key(engine *e) {
         int32_t fault = e->forward.fault; /* what it reads must never be taken for sound */
         crypto_generichash_update(&h, (const uint8_t *)&fault, sizeof fault);
     }
-    /* Sums over more ranks have another order. */
-    if (e->n_ranks > 1) crypto_generichash_update(&h, (const uint8_t *)&e->n_ranks, sizeof e->n_ranks);
+    /* Sums over more ranks have another order, unless they were made for it; 2: as a tree. */
+    if (!model_ranks_alike(&e->model.config, e->n_ranks, e->kern->ranks_alike, keep_of(e->precision))) {
+        int32_t order[] = {e->n_ranks, 2};
+        crypto_generichash_update(&h, (const uint8_t *)order, sizeof order);
+    }
     /* Backends differ in the last bits, and a restored answer is to equal a fresh one. */
     crypto_generichash_update(&h, (const uint8_t *)e->kern->name, strlen(e->kern->name) + 1);
     crypto_generichash_update(&h, (const uint8_t *)e->kern->cache_layout, strlen(e->kern->cache_layout) + 1);
@@ -93,7 +103,7 @@ static const char *base_name(const char *path) {
 /* One rank has all of the model. */
 static int load_alone(engine *e, const model_config *c, kern_type keep, int topk, int chunk, ph_error *err) {
     model_share all;
-    int code = model_share_make(&all, c, 0, 1, err);
+    int code = model_share_make(&all, c, 0, 1, e->kern->ranks_alike, err);
     if (!code) code = model_load(&e->model, c, &all, e->files, e->kern, keep, err);
     if (!code) code = scratch_make(&e->scratch, c, &all, topk, chunk, e->kern, err);
     return code;
@@ -113,16 +123,15 @@ int engine_open_bare(engine **out, const engine_options *o, ph_error *err) {
 
     model_config c;
     memset(&c, 0, sizeof c);
-    kern_type keep = o->precision == ENGINE_EXACT ? KERN_F32 : KERN_BF16;
+    kern_type keep = keep_of(o->precision);
     int code = load_config(&c, o, err);
     if (!code) code = kern_open_ranks(e->kerns, &e->n_ranks, o->backend, o->ranks, o->threads, err);
     e->kern = e->kerns[0];
     if (!code && o->fault && (e->kern->on_device || e->n_ranks > 1))
         code = ph_fail(err, PH_UNSUPPORTED, "a planted fault works on the processor and one rank only");
     if (!code) code = open_tensors(&e->files, o, err);
-    /* A device is faster with bf16 numbers than with codes, as long as there is room for them. */
     for (int r = 0; !code && e->kern->on_device && r < e->n_ranks; r++)
-        e->kerns[r]->holds_fp8 = file_bytes(e->files) / (size_t)e->n_ranks > e->kerns[r]->memory / 4;
+        e->kerns[r]->holds_fp8 = file_bytes(e->files) >= HOLD_CODES;
     if (!code && e->n_ranks > 1) code = ranks_open(e, err);
     if (!code) {
         const char *name = o->model_dir ? base_name(o->model_dir) : o->files->name;

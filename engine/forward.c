@@ -462,11 +462,14 @@ static void mlp_into(const forward_engine *f, const mlp_weights *w, int64_t widt
                                             .accumulate = accumulate});
 }
 
-static void experts_into(const forward_engine *f, const layer_weights *w, int n_tok) {
+/* Routed and shared experts, into `branch`; or into x where that is all that is to be added. */
+static void experts_into(const forward_engine *f, const layer_weights *w, const forward_step *step) {
     const model_config *c = &f->model->config;
     const model_share *mine = &f->model->share;
     scratch *s = f->scratch;
     kern *k = f->kern;
+    int n_tok = step->n_tok;
+    bool at_once = k->ranks_alike && !f->group;
 
     multiply(f, w->router, s->norm, c->hidden, s->route_logits, c->experts, n_tok);
     k->route(k, &(kern_route){.logits = s->route_logits,
@@ -482,20 +485,22 @@ static void experts_into(const forward_engine *f, const layer_weights *w, int n_
                               .scale = c->route_scale});
     if (w->mlp.gate)
         mlp_into(f, &w->mlp, mine->shared_width, s->norm, s->branch, n_tok, false);
-    else
+    else if (!at_once)
         k->zero(k, s->branch, (size_t)n_tok * c->hidden * sizeof *s->branch);
     k->experts(k, &(kern_experts){.gate = (const kern_matrix *const *)w->expert_gate,
                                   .up = (const kern_matrix *const *)w->expert_up,
                                   .down = (const kern_matrix *const *)w->expert_down,
                                   .n_expert = mine->experts,
-                                  .first = mine->rank,
+                                  .first = mine->first_expert,
                                   .step = mine->ranks,
                                   .n_routed = c->experts,
+                                  .n_shared = mine->shared,
+                                  .pos0 = step->pos0,
                                   .n_pick = c->experts_per_token,
                                   .expert = s->route_expert,
                                   .weight = s->route_weight,
                                   .x = s->norm,
-                                  .y = s->branch,
+                                  .y = at_once ? s->x : s->branch,
                                   .n_tok = n_tok,
                                   .hidden = c->hidden,
                                   .width = c->expert_width,
@@ -506,17 +511,18 @@ static void experts_into(const forward_engine *f, const layer_weights *w, int n_
                                   .rows_up = s->up});
 }
 
-static void feed_forward(const forward_engine *f, const layer_weights *w, int n_tok) {
+static void feed_forward(const forward_engine *f, const layer_weights *w, const forward_step *step) {
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
+    int n_tok = step->n_tok;
     norm_rows(f, s->x, w->mlp_norm, s->norm, n_tok);
     if (!w->router) {
         mlp_into(f, &w->mlp, f->model->share.dense_width, s->norm, f->group ? s->branch : s->x, n_tok, !f->group);
     } else
-        experts_into(f, w, n_tok);
+        experts_into(f, w, step);
     if (f->group)
         add_branches(f, n_tok);
-    else if (w->router)
+    else if (w->router && !f->kern->ranks_alike)
         f->kern->add(f->kern, &(kern_add){.x = s->branch, .y = s->x, .n_tok = n_tok, .dim = c->hidden});
 }
 
@@ -560,7 +566,7 @@ static void run_layers(const forward_engine *f, const forward_step *step) {
     for (int i = 0; i < c->layers; i++) {
         const layer_weights *w = &f->model->layers[i];
         attention(f, w, step, i);
-        feed_forward(f, w, n);
+        feed_forward(f, w, step);
         if (i + 1 < c->layers) show_hidden(f, step, i + 1, s->x);
     }
     if (step->probe) {

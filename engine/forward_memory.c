@@ -15,12 +15,12 @@ int scratch_make(scratch *s, const model_config *c, const model_share *share, in
     memset(s, 0, sizeof *s);
     s->chunk = chunk;
     size_t n = (size_t)chunk, heads = (size_t)share->heads, rows = n + (size_t)share->ranks - 1;
+    bool moe = share->experts > 0, several = share->ranks > 1, apart = moe && !k->ranks_alike; /* kern_experts */
     size_t widest = larger((size_t)share->dense_width, (size_t)share->shared_width);
-    if (share->experts) widest = larger(widest, (size_t)c->expert_width);
-    bool moe = share->experts > 0, several = share->ranks > 1;
+    if (apart) widest = larger(widest, (size_t)c->expert_width);
     /* What is summed over the ranks: a branch of every row, or a row's mass. */
     int64_t most = (int64_t)larger(n * (size_t)c->hidden, (size_t)topk);
-    size_t branch = several ? (size_t)kern_group_room(share->ranks, most) : moe ? n * (size_t)c->hidden : 0;
+    size_t branch = several ? (size_t)kern_group_room(share->ranks, most) : apart ? n * (size_t)c->hidden : 0;
     struct {
         void **to;
         size_t elements; /* all are 4 bytes wide */
@@ -47,9 +47,9 @@ int scratch_make(scratch *s, const model_config *c, const model_share *share, in
         {(void **)&s->route_logits, moe ? n * c->experts : 0},
         {(void **)&s->route_weight, moe ? n * c->experts_per_token : 0},
         {(void **)&s->route_expert, moe ? n * c->experts_per_token : 0},
-        {(void **)&s->expert_in, moe ? n * c->hidden : 0},
-        {(void **)&s->expert_out, moe ? n * c->hidden : 0},
-        {(void **)&s->expert_scale, moe ? n : 0},
+        {(void **)&s->expert_in, apart ? n * c->hidden : 0},
+        {(void **)&s->expert_out, apart ? n * c->hidden : 0},
+        {(void **)&s->expert_scale, apart ? n : 0},
         {(void **)&s->logits, (size_t)share->ranks * (size_t)share->vocab_slice},
         {(void **)&s->freq, c->rope / 2},
     };

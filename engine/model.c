@@ -25,11 +25,48 @@ static bool deals(int n, int ranks, const char *what, ph_error *err) {
     return false;
 }
 
-int model_share_make(model_share *out, const model_config *c, int rank, int ranks, ph_error *err) {
-    bool moe = false, dense = false;
-    for (int i = 0; i < c->layers; i++) *(c->moe_layer[i] ? &moe : &dense) = true;
+/* Which kinds of layers there are. */
+static void find_kinds(const model_config *c, bool *moe, bool *dense) {
+    *moe = *dense = false;
+    for (int i = 0; i < c->layers; i++) *(c->moe_layer[i] ? moe : dense) = true;
+}
+
+/* Most ranks whose sums are branches of one tree. */
+enum { TREE_RANKS = 8 };
+
+/* The columns that a product over `width` columns, which are dealt out to ranks, sums at a time (kern_matrix_source), so that
+ * every rank has whole branches of the tree; 0 where the format does not allow it. Up to 2,048 columns of BF16 numbers
+ * are not cut for it: a single GPU would pay for several. */
+static int64_t segment_of(int64_t width, kern_type keep) {
+    int64_t part = width / TREE_RANKS;
+    if (width % TREE_RANKS) return 0;
+    if (keep == KERN_F32) return part;
+    if (width <= 2048 || part % 128) return 0;
+    while (part > 1024 && part % 256 == 0) part /= 2;
+    return part;
+}
+
+bool model_ranks_alike(const model_config *c, int ranks, bool alike, kern_type keep) {
+    bool moe, dense;
+    find_kinds(c, &moe, &dense);
+    return ranks == 1 || (alike && TREE_RANKS % ranks == 0 && segment_of((int64_t)c->heads * c->v_dim, keep) &&
+                          (!dense || segment_of(c->dense_width, keep)));
+}
+
+/* The rank's bits in reverse, where there are 2, 4 or 8 of them: sums over ranks add neighbours first, and those are to have
+ * experts whose numbers differ by half of 8, then by a quarter (kern_experts). */
+static int turned(int rank, int ranks) {
+    int first = 0;
+    if (TREE_RANKS % ranks) return rank;
+    for (int bit = 1; bit < ranks; bit *= 2) first = 2 * first + (rank / bit & 1);
+    return first;
+}
+
+int model_share_make(model_share *out, const model_config *c, int rank, int ranks, bool alike, ph_error *err) {
+    bool moe, dense;
+    find_kinds(c, &moe, &dense);
     int experts = moe ? c->experts : 0, width = dense ? c->dense_width : 0,
-        shared = moe ? c->expert_width * c->shared_experts : 0;
+        shared = moe && !alike ? c->expert_width * c->shared_experts : 0;
     if (!deals(c->heads, ranks, "attention heads", err) || !deals(experts, ranks, "experts", err) ||
         !deals(width, ranks, "columns of an MLP", err) || !deals(shared, ranks, "columns of the shared experts", err))
         return PH_UNSUPPORTED;
@@ -41,8 +78,10 @@ int model_share_make(model_share *out, const model_config *c, int rank, int rank
                          .heads = c->heads / ranks,
                          .first_head = rank * (c->heads / ranks),
                          .experts = experts / ranks,
+                         .first_expert = alike ? turned(rank, ranks) : rank,
                          .dense_width = width / ranks,
                          .shared_width = shared / ranks,
+                         .shared = moe && alike ? c->shared_experts : 0,
                          .vocab = rest < slice ? rest : slice,
                          .first_vocab = rank * slice,
                          .vocab_slice = slice};
@@ -141,8 +180,9 @@ __attribute__((format(printf, 5, 6))) static kern_matrix *matrix(loader *l, kern
     return make(l, &s, keep);
 }
 
-/* This rank's rows, or columns, of a tensor [rows, cols]: share of them from `first` on. */
-enum cut { CUT_ROWS, CUT_COLS };
+/* This rank's rows, or columns, of a tensor [rows, cols]: share of them from `first` on. DEAL_COLS: the ranks have all of
+ * them together, and what they compute with them is summed. */
+enum cut { CUT_ROWS, CUT_COLS, DEAL_COLS };
 __attribute__((format(printf, 7, 8))) static kern_matrix *share_matrix(loader *l, enum cut cut, int64_t rows, int64_t cols,
                                                                        int64_t first, int64_t share,
                                                                        const char *format, ...) {
@@ -155,6 +195,7 @@ __attribute__((format(printf, 7, 8))) static kern_matrix *share_matrix(loader *l
     if (l->failed) return NULL;
     kern_matrix_source s =
         cut == CUT_ROWS ? part_of(&whole, first, share, 0, cols) : part_of(&whole, 0, rows, first, share);
+    if (cut == DEAL_COLS && l->k->ranks_alike) s.segment = segment_of(cols, l->keep);
     return make(l, &s, l->keep);
 }
 
@@ -232,12 +273,29 @@ static kern_matrix *index_weights(loader *l, int layer) {
     return w;
 }
 
-/* Columns [first, first + share) of an MLP's `width`. */
-static void load_mlp(loader *l, mlp_weights *w, int64_t width, int64_t first, int64_t share, const char *prefix) {
+/* Columns [first, first + share) of an MLP's `width`: rows of gate and up, columns of down. */
+static void load_mlp(loader *l, mlp_weights *w, enum cut down, int64_t width, int64_t first, int64_t share,
+                     const char *prefix) {
     int64_t hidden = l->m->config.hidden;
     w->gate = share_matrix(l, CUT_ROWS, width, hidden, first, share, "%s.gate_proj.weight", prefix);
     w->up = share_matrix(l, CUT_ROWS, width, hidden, first, share, "%s.up_proj.weight", prefix);
-    w->down = share_matrix(l, CUT_COLS, hidden, width, first, share, "%s.down_proj.weight", prefix);
+    w->down = share_matrix(l, down, hidden, width, first, share, "%s.down_proj.weight", prefix);
+}
+
+/* Shared experts that stand beside the routed ones have to be held as those are. */
+static void check_shared(loader *l, int layer) {
+    const model_config *c = &l->m->config;
+    static const char *const parts[] = {"gate", "up", "down"};
+    for (size_t p = 0; p < sizeof parts / sizeof *parts && !l->failed && l->k->holds_fp8; p++) {
+        char routed[128], shared[128];
+        snprintf(routed, sizeof routed, "model.layers.%d.mlp.experts.0.%s_proj.weight", layer, parts[p]);
+        snprintf(shared, sizeof shared, "model.layers.%d.mlp.shared_experts.%s_proj.weight", layer, parts[p]);
+        const tensor *a = tensors_find(l->m->files, routed), *b = tensors_find(l->m->files, shared);
+        if (!a || !b || (a->type == b->type && (c->shared_experts == 1 || c->expert_width % 8 == 0))) continue;
+        ph_fail(l->err, PH_UNSUPPORTED, "on a GPU %s has to have the number format of %s, and a width that is a multiple of 8",
+                shared, routed);
+        l->failed = true;
+    }
 }
 
 static void load_moe(loader *l, layer_weights *w, int i) {
@@ -246,22 +304,29 @@ static void load_moe(loader *l, layer_weights *w, int i) {
     char prefix[128];
     w->router = matrix(l, KERN_F32, c->experts, c->hidden, "model.layers.%d.mlp.gate.weight", i);
     w->route_bias = vector(l, c->experts, "model.layers.%d.mlp.gate.e_score_correction_bias", i);
-    if (c->shared_experts > 0) {
-        snprintf(prefix, sizeof prefix, "model.layers.%d.mlp.shared_experts", i);
-        load_mlp(l, &w->mlp, (int64_t)c->expert_width * c->shared_experts, (int64_t)mine->rank * mine->shared_width,
-                 mine->shared_width, prefix);
-    }
+    char shared[128];
+    int64_t shared_width = (int64_t)c->expert_width * c->shared_experts;
+    snprintf(shared, sizeof shared, "model.layers.%d.mlp.shared_experts", i);
+    if (mine->shared_width > 0)
+        load_mlp(l, &w->mlp, DEAL_COLS, shared_width, (int64_t)mine->rank * mine->shared_width, mine->shared_width, shared);
+    else if (mine->shared > 0)
+        check_shared(l, i);
+    int n = mine->experts + mine->shared;
     kern_matrix ***all[] = {&w->expert_gate, &w->expert_up, &w->expert_down};
     for (int j = 0; j < 3; j++) {
-        *all[j] = calloc((size_t)mine->experts, sizeof **all[j]);
+        *all[j] = calloc((size_t)n, sizeof **all[j]);
         if (*all[j] || l->failed) continue;
-        ph_fail(l->err, PH_MEMORY, "no memory for %d experts", mine->experts);
+        ph_fail(l->err, PH_MEMORY, "no memory for %d experts", n);
         l->failed = true;
     }
-    for (int e = 0; e < mine->experts && !l->failed; e++) {
+    for (int e = 0; e < n && !l->failed; e++) {
         mlp_weights expert = {0};
-        snprintf(prefix, sizeof prefix, "model.layers.%d.mlp.experts.%d", i, mine->rank + e * mine->ranks);
-        load_mlp(l, &expert, c->expert_width, 0, c->expert_width, prefix);
+        snprintf(prefix, sizeof prefix, "model.layers.%d.mlp.experts.%d", i, mine->first_expert + e * mine->ranks);
+        if (e < mine->experts)
+            load_mlp(l, &expert, CUT_COLS, c->expert_width, 0, c->expert_width, prefix);
+        else
+            load_mlp(l, &expert, CUT_COLS, shared_width, (int64_t)(e - mine->experts) * c->expert_width, c->expert_width,
+                     shared);
         w->expert_gate[e] = expert.gate;
         w->expert_up[e] = expert.up;
         w->expert_down[e] = expert.down;
@@ -282,7 +347,7 @@ static void load_layer(loader *l, layer_weights *w, int i) {
                      "model.layers.%d.self_attn.kv_a_proj_with_mqa.weight", i);
     w->kv_a_norm = vector(l, c->kv_lora, "model.layers.%d.self_attn.kv_a_layernorm.weight", i);
     load_kv_b(l, w, i);
-    w->o = share_matrix(l, CUT_COLS, c->hidden, (int64_t)c->heads * c->v_dim, (int64_t)mine->first_head * c->v_dim,
+    w->o = share_matrix(l, DEAL_COLS, c->hidden, (int64_t)c->heads * c->v_dim, (int64_t)mine->first_head * c->v_dim,
                         (int64_t)mine->heads * c->v_dim, "model.layers.%d.self_attn.o_proj.weight", i);
     if (c->index_full[i]) {
         w->index_q = matrix(l, l->keep, (int64_t)c->index_heads * c->index_dim, c->q_lora,
@@ -298,7 +363,7 @@ static void load_layer(loader *l, layer_weights *w, int i) {
     } else {
         char prefix[128];
         snprintf(prefix, sizeof prefix, "model.layers.%d.mlp", i);
-        load_mlp(l, &w->mlp, c->dense_width, (int64_t)mine->rank * mine->dense_width, mine->dense_width, prefix);
+        load_mlp(l, &w->mlp, DEAL_COLS, c->dense_width, (int64_t)mine->rank * mine->dense_width, mine->dense_width, prefix);
     }
 }
 
@@ -363,7 +428,7 @@ void model_free(model *m, kern *k) {
         mlp_free(&w->mlp, k);
         kern_matrix **experts[] = {w->expert_gate, w->expert_up, w->expert_down};
         for (size_t j = 0; j < sizeof experts / sizeof *experts; j++) {
-            for (int e = 0; experts[j] && e < m->share.experts; e++) k->matrix_free(k, experts[j][e]);
+            for (int e = 0; experts[j] && e < m->share.experts + m->share.shared; e++) k->matrix_free(k, experts[j][e]);
             free(experts[j]);
         }
     }

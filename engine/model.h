@@ -12,14 +12,18 @@
 typedef struct model_share {
     int rank, ranks;
     int heads, first_head;
-    int experts;                   /* routed ones: rank, rank + ranks, ...; 0 without MoE layers */
+    int experts, first_expert;     /* routed ones: the first, first + ranks, ...; 0 without MoE layers */
     int dense_width, shared_width; /* columns of a dense MLP; of the shared experts together */
+    int shared;                    /* shared experts that are dealt out by position (kern_experts): the width is 0 then */
     int vocab, first_vocab;        /* rows of the head: `vocab_slice` of them but for the last rank, which may have fewer */
     int vocab_slice;
 } model_share;
 
-/* PH_UNSUPPORTED with the numbers where something cannot be dealt out evenly. */
-int model_share_make(model_share *out, const model_config *c, int rank, int ranks, ph_error *err);
+/* alike: the backend's ranks_alike. PH_UNSUPPORTED with the numbers where something cannot be dealt out evenly. */
+int model_share_make(model_share *out, const model_config *c, int rank, int ranks, bool alike, ph_error *err);
+
+/* Whether so many ranks of such a backend compute what one does, to the bit, with matrices of `keep` numbers. */
+bool model_ranks_alike(const model_config *c, int ranks, bool alike, kern_type keep);
 
 typedef struct mlp_weights {
     kern_matrix *gate, *up; /* [share of width, hidden] */
@@ -47,7 +51,7 @@ typedef struct layer_weights {
     mlp_weights mlp;      /* the dense MLP, or the shared expert (gate NULL = none) */
     kern_matrix *router;  /* [experts, hidden] fp32; NULL in a dense layer */
     float *route_bias;    /* [experts] or NULL */
-    kern_matrix **expert_gate, **expert_up, **expert_down; /* [share.experts] each */
+    kern_matrix **expert_gate, **expert_up, **expert_down; /* [share.experts + share.shared] each, routed ones first */
 } layer_weights;
 
 typedef struct model {

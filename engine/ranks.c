@@ -57,7 +57,7 @@ static void load_rank(void *arg, int rank) {
     kern *k = e->kerns[rank];
     ph_error *err = &l->err[rank];
     model_share share;
-    int code = model_share_make(&share, l->config, rank, e->n_ranks, err);
+    int code = model_share_make(&share, l->config, rank, e->n_ranks, k->ranks_alike, err);
     if (!code) code = model_load(m, l->config, &share, e->files, k, l->keep, err);
     if (!code) code = scratch_make(s, l->config, &share, l->topk, l->chunk, k, err);
     l->code[rank] = code;

@@ -58,6 +58,8 @@ typedef struct kern_matrix_source {
                               NULL = 1 */
     int64_t scale_stride;  /* elements between rows of `scale` */
     int64_t scale_row0, scale_col0; /* where data[0] stands inside the block grid, in elements (slices of a tensor) */
+    int64_t segment; /* a product's sum is one for each so many columns, and of those a balanced tree: where ranks_alike says
+                        so, and a multiple of 128 or a matrix of F32 numbers. 0 = the backend's choice */
 } kern_matrix_source;
 
 /* y[t, :] = W x[t, :], or y += where `accumulate`. */
@@ -91,19 +93,27 @@ typedef struct kern_matmul_each {
 } kern_matmul_each;
 
 /* Routed experts: y[t] += sum_p weight[t, p] * down[e](silu(gate[e] x[t]) * up[e] x[t]), e = expert[t, p], the sum
- * in ascending order of e, so that a row does not depend on which others are in the call. Where the experts are spread
- * over several backends the arrays hold every step-th from `first` on; what is picked of the others is left out. */
+ * in a fixed order, so that a row does not depend on which others are in the call. Where the experts are spread
+ * over several backends the arrays hold every step-th from `first` on; what is picked of the others is left out.
+ *
+ * The order is ascending by e, or where ranks_alike a tree: c[i] = the sum, from 0 and ascending by e, of the picks with
+ * e % 8 == i; y += ((c[0] + c[4]) + (c[2] + c[6])) + ((c[1] + c[5]) + (c[3] + c[7])). With a step of 2, 4 or 8 a backend
+ * has whole branches of it. There shared experts, which every token has with weight 1, stand behind the routed ones in
+ * the arrays, on all backends, and are dealt out by position: number j of the token at position p belongs to the backend
+ * with first == (p + j) % step, counts as e % 8 == (p + j) % 8, and comes after the routed ones. */
 typedef struct kern_experts {
     const kern_matrix *const *gate, *const *up, *const *down; /* [n_expert] each, the arrays in host memory */
     int n_expert, n_pick;
     int first, step; /* entry i of the arrays is expert first + i * step; step 0 = 1 */
     int n_routed;    /* all experts that a token picks from; 0 = n_expert */
+    int n_shared;    /* entries behind the n_expert; 0 unless ranks_alike */
+    int64_t pos0;    /* position of token 0, where there are shared ones */
     const int32_t *expert; /* [n_tok, n_pick] */
     const float *weight;   /* [n_tok, n_pick] */
     const float *x;        /* [n_tok, hidden] */
     float *y;              /* [n_tok, hidden] */
     int n_tok, hidden, width;
-    /* Working memory: [n_tok, hidden] twice, [n_tok], [n_tok, width] twice. */
+    /* Working memory, unless ranks_alike: [n_tok, hidden] twice, [n_tok], [n_tok, width] twice. */
     float *rows_in, *rows_out, *rows_scale, *rows_gate, *rows_up;
 } kern_experts;
 
@@ -159,12 +169,13 @@ typedef struct kern_add {
     int n_tok, dim;
 } kern_add;
 
-/* What several backends computed, in the order of the parts: y = parts[0] + parts[1] + ..., or y += that sum. */
+/* What several backends computed: y = parts[0] + parts[1] + ..., or y += that sum. The sum is a balanced tree: neighbours
+ * are added in pairs, again and again; one left over goes on as it is. */
 typedef struct kern_sum {
     const float *parts; /* [n_part, n], parts `stride` elements apart */
     float *y;           /* [n] */
     int64_t stride, n;
-    int n_part;
+    int n_part;     /* at most 16 */
     bool accumulate;
 } kern_sum;
 
@@ -296,10 +307,12 @@ struct kern {
     int n_thread;
     bool holds_fp8; /* a matrix of BF16 numbers made from an FP8 source stays in 8 bits */
     int chunk;      /* tokens that a prefill step should have when nobody says otherwise */
+    /* Sums that are dealt out to ranks are trees that have a rank's part as a branch: 2, 4 or 8 ranks give the bits of one.
+     * (kern_matrix_source.segment, kern_experts.) */
+    bool ranks_alike;
     bool plain;     /* operations take the way for any shape even where there is one for particular dimensions: to compare */
     bool on_device; /* memory from `alloc` is not the host's: only copies and operations reach it */
     size_t memory;  /* bytes of a device; 0 = the host's */
-    const struct kern_paging *paging; /* memory that grows in place (paging.h); NULL = the backend has none */
     void *state;
 
     void (*close)(kern *k); /* frees k and everything but matrices and arrays, which must be gone before */
@@ -397,7 +410,6 @@ typedef struct kern_cuda_device {
     int major, minor; /* compute capability; Pharos needs 8.0 */
     int n_sm;
     size_t memory; /* bytes */
-    bool paged;    /* caches have pages as they grow (paging.h), and not all of their memory at once */
 } kern_cuda_device;
 /* Fills up to `most` devices; *n = how many there are. PH_UNSUPPORTED says why there is none: no CUDA in this build,
  * no driver, no device. versions (may be NULL): driver and runtime, as 1000 * major + 10 * minor. */

@@ -97,7 +97,20 @@ static void sum_up(shared *s, int rank) {
     free(part), free(work);
 }
 
-/* In the order of the ranks, to the bit, whichever way the numbers take. */
+/* Neighbours in pairs, again and again, one that is left over as it is: of part[0], part[stride], ... */
+static float tree_sum(const float *part, int64_t stride, int n) {
+    float level[KERN_MAX_RANKS];
+    for (int i = 0; i < n; i++) level[i] = part[i * stride];
+    for (; n > 1; n = (n + 1) / 2)
+        for (int i = 0; i < n; i += 2) {
+            volatile float sum = level[i];
+            if (i + 1 < n) sum = sum + level[i + 1];
+            level[i / 2] = sum;
+        }
+    return level[0];
+}
+
+/* As a tree, to the bit, whichever way the numbers take. */
 static void sums_have_one_order(void **state) {
     const int64_t counts[] = {
         1, 63, 1000, KERN_GROUP_SMALL - 1, KERN_GROUP_SMALL, KERN_GROUP_SMALL + 1, 3 * KERN_GROUP_SMALL + 17};
@@ -114,9 +127,9 @@ static void sums_have_one_order(void **state) {
             }
             run(&s, sum_up);
             for (int64_t j = 0; j < s.count; j++) {
-                volatile float sum = s.part[0][j];
-                for (int r = 1; r < n; r++) sum = sum + s.part[r][j];
-                before[j] += sum;
+                float part[KERN_MAX_RANKS];
+                for (int r = 0; r < n; r++) part[r] = s.part[r][j];
+                before[j] += tree_sum(part, 1, n);
             }
             for (int r = 0; r < n; r++) {
                 assert_same_bytes(s.y[r], before, (size_t)s.count * 4);
@@ -133,11 +146,10 @@ static void sums_of_every_backend(void **state) {
         kern *k = test_open(name, 3);
         for (size_t i = 0; i < 2 * sizeof counts / sizeof *counts; i++) {
             int64_t n = counts[i / 2], stride = n + 3;
-            int parts = 1 + (int)(test_random() % 9);
+            int parts = 1 + (int)(test_random() % KERN_MAX_RANKS);
             float *x = test_values(parts * stride), *y = test_values(n), *want = test_array(n);
             for (int64_t j = 0; j < n; j++) {
-                volatile float sum = x[j];
-                for (int p = 1; p < parts; p++) sum = sum + x[p * stride + j];
+                float sum = tree_sum(x + j, stride, parts);
                 want[j] = i % 2 ? y[j] + sum : sum;
             }
             k->sum(k,

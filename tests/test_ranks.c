@@ -351,22 +351,22 @@ static void what_cannot_be_dealt_out_is_refused(void **state) {
                       .shared_experts = 1};
     model_share s;
     c.moe_layer[1] = true;
-    assert_int_equal(model_share_make(&s, &c, 1, 2, &err), PH_OK);
+    assert_int_equal(model_share_make(&s, &c, 1, 2, false, &err), PH_OK);
     assert_true(s.heads == 4 && s.first_head == 4 && s.experts == 3 && s.shared_width == 3);
-    assert_int_equal(model_share_make(&s, &c, 0, 4, &err), PH_UNSUPPORTED);
+    assert_int_equal(model_share_make(&s, &c, 0, 4, false, &err), PH_UNSUPPORTED);
     assert_non_null(strstr(err.text, "6 experts"));
     c.experts = 8;
-    assert_int_equal(model_share_make(&s, &c, 0, 4, &err), PH_UNSUPPORTED);
+    assert_int_equal(model_share_make(&s, &c, 0, 4, false, &err), PH_UNSUPPORTED);
     assert_non_null(strstr(err.text, "6 columns of the shared experts"));
     c.expert_width = 8;
-    assert_int_equal(model_share_make(&s, &c, 3, 4, &err), PH_OK);
+    assert_int_equal(model_share_make(&s, &c, 3, 4, false, &err), PH_OK);
     assert_true(s.first_vocab == 9 && s.vocab == 1 &&
                 s.vocab_slice == 3); /* the last one's slice is shorter */
     c.dense_width = 10;
-    assert_int_equal(model_share_make(&s, &c, 0, 4, &err), PH_UNSUPPORTED);
+    assert_int_equal(model_share_make(&s, &c, 0, 4, false, &err), PH_UNSUPPORTED);
     c.dense_width = 12;
     c.vocab = 3;
-    assert_int_equal(model_share_make(&s, &c, 0, 4, &err), PH_UNSUPPORTED);
+    assert_int_equal(model_share_make(&s, &c, 0, 4, false, &err), PH_UNSUPPORTED);
 }
 
 int main(void) {

@@ -149,9 +149,11 @@ static void sum_rows(void *arg, int64_t item, int thread) {
     FOR_ITEM_ROWS(r, job, item) {
         int64_t end = min_i64((r + 1) * SUM_ROW, a->n);
         for (int64_t i = r * SUM_ROW; i < end; i++) {
-            float sum = a->parts[i];
-            for (int p = 1; p < a->n_part; p++) sum += a->parts[p * a->stride + i];
-            a->y[i] = a->accumulate ? a->y[i] + sum : sum;
+            float part[16];
+            for (int p = 0; p < a->n_part; p++) part[p] = a->parts[p * a->stride + i];
+            for (int apart = 1; apart < a->n_part; apart *= 2)
+                for (int p = 0; p + apart < a->n_part; p += 2 * apart) part[p] += part[p + apart];
+            a->y[i] = a->accumulate ? a->y[i] + part[0] : part[0];
         }
     }
 }

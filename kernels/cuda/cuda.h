@@ -54,6 +54,7 @@ struct kern_matrix {
     float *scale; /* FP8: [row blocks, scale_stride], or NULL = 1 */
     int scale_stride;
     int row0, col0; /* below 128; col0 a multiple of 8 */
+    int segment;    /* columns of which a product has one sum; those are added as a balanced tree. 0: the kernels' choice */
 };
 
 /* A matrix as a kernel gets it. */

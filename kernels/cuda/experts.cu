@@ -1,19 +1,35 @@
-/* experts.cu - routed experts as products grouped by expert. The (token, pick) pairs are listed by expert on the
- * device, so that the host never waits; a token's sum is then taken in the order of the experts' numbers. */
+/* experts.cu - routed and shared experts as products grouped by expert. The (token, pick) pairs are listed by expert on
+ * the device, so that the host never waits; a token's sum is then the tree of kern_experts. A shared expert is one more
+ * pick of every token, so that it needs no launches of its own. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/device.cuh"
 
-enum { MOST_EXPERTS = EXPERT_POINTERS, MOST_PICKS = 64 };
+enum { MOST_EXPERTS = EXPERT_POINTERS, MOST_PICKS = 64, BRANCHES = 8, PICKS_AT_ONCE = 10 };
 
-/* Which experts are here: first + i * step, for i < n. */
+/* Which experts are here: first + i * step, for i < n, then the shared ones; and what tokens pick. */
 struct experts_here {
-    int first, step, n;
+    int first, step, n, n_shared;
+    const int32_t *expert; /* [n_tok, n_pick] */
+    int n_pick, n_routed;
+    int64_t pos0;          /* of token 0, but for `moved` */
+    const int64_t *moved;
 };
 
-/* The entry of an expert's number, -1 where it is not here. */
-static __device__ __forceinline__ int entry_of(const experts_here &h, int number) {
-    int i = (number - h.first) / h.step;
-    return number >= h.first && i < h.n && h.first + i * h.step == number ? i : -1;
+/* A token's pick number p: the routed ones, then the shared ones. */
+struct pick {
+    int number; /* of the expert; shared ones follow the routed ones */
+    int branch; /* of the sum */
+    int entry;  /* -1: not here */
+};
+static __device__ __forceinline__ pick pick_of(const experts_here &h, int64_t t, int p) {
+    if (p >= h.n_pick) {
+        int j = p - h.n_pick;
+        int64_t turn = h.pos0 + moved_by(h.moved) + t + j;
+        return {h.n_routed + j, (int)(turn % BRANCHES), turn % h.step == h.first ? h.n + j : -1};
+    }
+    int number = h.expert[t * h.n_pick + p], i = (number - h.first) / h.step;
+    bool here = number >= h.first && i < h.n && h.first + i * h.step == number;
+    return {number, number % BRANCHES, here ? i : -1};
 }
 
 /* Sum of `mine` over the threads of a block of 1024 before this one. All threads call it. */
@@ -37,15 +53,16 @@ static __device__ int sum_before(int mine, int *warp_sum) {
 /* The list: pairs of entry e stand at start[e] .. start[e + 1], in ascending order of the token; those of an expert that
  * is not here have no place. Then which expert and which rows each tile has; the tiles that are left over have none. One
  * block of 1024; a thread has an expert, then a warp an expert at a time. */
-static __global__ void __launch_bounds__(1024) list_pairs(const int32_t *expert, int n_pair, int n_pick, experts_here here,
-                                                          int32_t *start, int32_t *list, int32_t *place, int tile_rows,
+static __global__ void __launch_bounds__(1024) list_pairs(experts_here here, int n_pair, int32_t *entry, int32_t *start,
+                                                          int32_t *list, int32_t *place, int tile_rows,
                                                           int32_t *tile_expert, int32_t *tile_first, int n_tile) {
     __shared__ int count[MOST_EXPERTS], first[MOST_EXPERTS + 1], warp_sum[32];
-    int mine = threadIdx.x, lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5, n_expert = here.n;
+    int mine = threadIdx.x, lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+    int n_expert = here.n + here.n_shared, n_pick = here.n_pick + here.n_shared;
     if (mine < n_expert) count[mine] = 0;
     __syncthreads();
     for (int i = threadIdx.x; i < n_pair; i += blockDim.x) {
-        int e = entry_of(here, expert[i]);
+        int e = entry[i] = pick_of(here, i / n_pick, i % n_pick).entry;
         if (e >= 0) atomicAdd(&count[e], 1);
     }
     __syncthreads();
@@ -64,7 +81,7 @@ static __global__ void __launch_bounds__(1024) list_pairs(const int32_t *expert,
         if (first[e + 1] == to) continue;
         for (int from = 0; from < n_pair; from += 32) {
             int i = from + lane;
-            bool its = i < n_pair && expert[i] == here.first + e * here.step;
+            bool its = i < n_pair && entry[i] == e;
             unsigned mask = __ballot_sync(0xffffffffu, its);
             if (its) {
                 int place_of = to + __popc(mask & ((1u << lane) - 1u));
@@ -85,29 +102,45 @@ static __global__ void swiglu_rows(float *gate, const float *up, int width, cons
     }
 }
 
-/* y[t] += the picks' rows, the lower expert number first; those of experts that are not here are left out. */
-static __global__ void gather_sum(const int32_t *expert, const float *weight, const int32_t *place, const float *rows,
-                                  float *y, int n_pick, int hidden, experts_here set) {
-    __shared__ int order[MOST_PICKS];
-    __shared__ bool here[MOST_PICKS];
+/* y[t] += the tree over the picks' rows: within a branch the lower number first; what is not here is left out. */
+static __global__ void gather_sum(experts_here here, const float *weight, const int32_t *place, const float *rows, float *y,
+                                  int hidden) {
+    __shared__ int branch[MOST_PICKS], row[MOST_PICKS]; /* by number; a row of -1 is not here */
+    __shared__ float factor[MOST_PICKS];
     int64_t t = blockIdx.x;
-    if (threadIdx.x < n_pick) {
-        int mine = expert[t * n_pick + threadIdx.x], rank = 0;
-        for (int i = 0; i < n_pick; i++) rank += expert[t * n_pick + i] < mine;
-        order[rank] = threadIdx.x;
-        here[rank] = entry_of(set, mine) >= 0;
+    int n_pick = here.n_pick + here.n_shared, p = threadIdx.x;
+    if (p < n_pick) {
+        pick mine = pick_of(here, t, p);
+        int before = 0;
+        for (int i = 0; i < here.n_pick; i++) before += here.expert[t * here.n_pick + i] < mine.number;
+        if (p > here.n_pick) before += p - here.n_pick;
+        branch[before] = mine.branch;
+        row[before] = mine.entry < 0 ? -1 : place[t * n_pick + p];
+        factor[before] = p < here.n_pick ? weight[t * here.n_pick + p] : 1.0f;
     }
     __syncthreads();
     int d = blockIdx.y * blockDim.x + threadIdx.x;
     if (d >= hidden) return;
-    float sum = y[t * hidden + d];
-#pragma unroll 8
-    for (int i = 0; i < n_pick; i++) {
-        if (!here[i]) continue;
-        int64_t pair = t * n_pick + order[i];
-        sum = __fadd_rn(sum, __fmul_rn(rows[(int64_t)place[pair] * hidden + d], weight[pair]));
+    float c[BRANCHES] = {}, before = y[t * hidden + d];
+    for (int first = 0; first < n_pick; first += PICKS_AT_ONCE) {
+        float v[PICKS_AT_ONCE];
+#pragma unroll
+        for (int i = 0; i < PICKS_AT_ONCE; i++) {
+            bool in = first + i < n_pick && row[first + i] >= 0;
+            v[i] = in ? rows[(int64_t)row[first + i] * hidden + d] : 0.0f;
+        }
+#pragma unroll
+        for (int i = 0; i < PICKS_AT_ONCE; i++) {
+            if (first + i >= n_pick || row[first + i] < 0) continue;
+            float add = __fmul_rn(v[i], factor[first + i]);
+#pragma unroll
+            for (int b = 0; b < BRANCHES; b++) /* 0 changes nothing: no branch is ever -0 */
+                c[b] = __fadd_rn(c[b], branch[first + i] == b ? add : 0.0f);
+        }
     }
-    y[t * hidden + d] = sum;
+    float even = __fadd_rn(__fadd_rn(c[0], c[4]), __fadd_rn(c[2], c[6]));
+    float odd = __fadd_rn(__fadd_rn(c[1], c[5]), __fadd_rn(c[3], c[7]));
+    y[t * hidden + d] = __fadd_rn(before, __fadd_rn(even, odd));
 }
 
 static expert_pointers pointers_of(const kern_matrix *const *w, int n) {
@@ -124,13 +157,18 @@ static unsigned char *take(unsigned char **at, size_t bytes) {
 
 static void run_tokens(kern *k, const kern_experts *a) {
     cudaStream_t stream = cuda_stream(k);
-    int n_pair = a->n_tok * a->n_pick, n_routed = a->n_routed ? a->n_routed : a->n_expert;
-    experts_here here = {a->first, a->step ? a->step : 1, a->n_expert};
+    int n_pair = a->n_tok * (a->n_pick + a->n_shared), n_routed = a->n_routed ? a->n_routed : a->n_expert;
+    int n_expert = a->n_expert + a->n_shared;
+    experts_here here = {};
+    here.first = a->first, here.step = a->step ? a->step : 1, here.n = a->n_expert, here.n_shared = a->n_shared;
+    here.expert = a->expert, here.n_pick = a->n_pick, here.n_routed = n_routed;
+    here.pos0 = a->pos0, here.moved = cuda_moved(k);
     /* Small tiles while an expert has few rows on average: most of a large one would be empty. */
-    int tile_rows = a->gate[0]->type == KERN_F32 || n_pair < 48 * n_routed ? 16 : 128;
-    int n_tile = n_pair / tile_rows + (n_pair < a->n_expert ? n_pair : a->n_expert);
+    int tile_rows = a->gate[0]->type == KERN_F32 || a->n_tok * a->n_pick < 48 * n_routed ? 16 : 128;
+    int n_tile = n_pair / tile_rows + (n_pair < n_expert ? n_pair : n_expert);
     unsigned char *at = cuda_state_of(k)->work;
-    int32_t *start = reinterpret_cast<int32_t *>(take(&at, (size_t)(a->n_expert + 1) * 4));
+    int32_t *start = reinterpret_cast<int32_t *>(take(&at, (size_t)(n_expert + 1) * 4));
+    int32_t *entry = reinterpret_cast<int32_t *>(take(&at, (size_t)n_pair * 4));
     int32_t *list = reinterpret_cast<int32_t *>(take(&at, (size_t)n_pair * 4));
     int32_t *place = reinterpret_cast<int32_t *>(take(&at, (size_t)n_pair * 4));
     int32_t *tile_expert = reinterpret_cast<int32_t *>(take(&at, (size_t)n_tile * 4));
@@ -138,27 +176,25 @@ static void run_tokens(kern *k, const kern_experts *a) {
     float *gate = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->width * 4));
     float *up = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->width * 4));
     float *rows = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->hidden * 4));
-    list_pairs<<<1, 1024, 0, stream>>>(a->expert, n_pair, a->n_pick, here, start, list, place, tile_rows, tile_expert,
-                                       tile_first, n_tile);
+    list_pairs<<<1, 1024, 0, stream>>>(here, n_pair, entry, start, list, place, tile_rows, tile_expert, tile_first, n_tile);
     expert_tiles tiles = {tile_expert, tile_first, start, n_tile, a->n_tok < tile_rows ? a->n_tok : tile_rows};
-    expert_pointers w = pointers_of(a->gate, a->n_expert);
+    expert_pointers w = pointers_of(a->gate, n_expert);
     cuda_grouped_product(k, &w, a->gate[0], a->x, a->hidden, list, gate, a->width, &tiles, tile_rows);
-    w = pointers_of(a->up, a->n_expert);
+    w = pointers_of(a->up, n_expert);
     cuda_grouped_product(k, &w, a->up[0], a->x, a->hidden, list, up, a->width, &tiles, tile_rows);
-    swiglu_rows<<<cuda_blocks((int64_t)n_pair * a->width * a->n_expert / n_routed + 1, 256), 256, 0, stream>>>(
-        gate, up, a->width, start, a->n_expert);
-    w = pointers_of(a->down, a->n_expert);
+    swiglu_rows<<<cuda_blocks((int64_t)n_pair * a->width / here.step + 1, 256), 256, 0, stream>>>(gate, up, a->width, start,
+                                                                                             n_expert);
+    w = pointers_of(a->down, n_expert);
     cuda_grouped_product(k, &w, a->down[0], gate, a->width, nullptr, rows, a->hidden, &tiles, tile_rows);
-    gather_sum<<<dim3(a->n_tok, cuda_blocks(a->hidden, 256)), 256, 0, stream>>>(a->expert, a->weight, place, rows, a->y,
-                                                                                a->n_pick, a->hidden, here);
+    gather_sum<<<dim3(a->n_tok, cuda_blocks(a->hidden, 256)), 256, 0, stream>>>(here, a->weight, place, rows, a->y, a->hidden);
     cuda_launched(k, "experts");
 }
 
 void cuda_experts(kern *k, const kern_experts *a) {
-    size_t each = (size_t)a->n_pick * ((size_t)(2 * a->width + a->hidden) * 4 + 32);
+    size_t each = (size_t)(a->n_pick + a->n_shared) * ((size_t)(2 * a->width + a->hidden) * 4 + 32);
     int most = (int)((CUDA_WORK_BYTES - ((size_t)1 << 20)) / each);
     if (most > 16384) most = 16384;
-    if (most < 1 || a->n_expert > MOST_EXPERTS || a->n_pick > MOST_PICKS) { /* told by status */
+    if (most < 1 || a->n_expert + a->n_shared > MOST_EXPERTS || a->n_pick + a->n_shared > MOST_PICKS) { /* told by status */
         cuda_state *s = cuda_state_of(k);
         s->failed = cudaErrorInvalidValue;
         s->failed_in = "experts: more of them than the GPU code has room for";
@@ -171,6 +207,7 @@ void cuda_experts(kern *k, const kern_experts *a) {
         part.weight += (int64_t)first * a->n_pick;
         part.x += (int64_t)first * a->hidden;
         part.y += (int64_t)first * a->hidden;
+        part.pos0 += first;
         run_tokens(k, &part);
     }
 }

@@ -168,6 +168,7 @@ int cuda_matrix_make(kern *k, kern_matrix **out, const kern_matrix_source *sourc
     w->cols = source->cols;
     w->type = keep;
     w->stride = (source->cols + 31) / 32 * 32;
+    w->segment = keep == KERN_F32 || source->segment % 128 == 0 ? (int)source->segment : 0;
     size_t bytes = (size_t)(w->rows * w->stride) * kern_type_bytes(keep);
     code = cuda_allocate(k, &w->data, bytes, "a matrix", err);
     if (!code) k->zero(k, w->data, bytes);

@@ -265,6 +265,7 @@ int kern_open_cuda(kern **out, int device, ph_error *err) {
     k->name = "cuda";
     k->n_thread = 1;
     k->chunk = PREFILL_CHUNK;
+    k->ranks_alike = true;
     k->on_device = true;
     k->memory = found[device].memory;
     k->state = s;

@@ -244,6 +244,8 @@ static __global__ void __launch_bounds__(128) product_few(product p, const point
 
 /* ---- fp32: a warp has 4 rows and 4 of W's ---- */
 
+enum { MOST_LEVELS = 4 }; /* of the tree over segments: fp32 has eight of them at most */
+
 template <class pointers, bool EXPERTS>
 static __global__ void __launch_bounds__(128) product_f32(product p, const pointers w) {
     piece at;
@@ -259,27 +261,43 @@ static __global__ void __launch_bounds__(128) product_f32(product p, const point
         x_row[i] = at.x + (int64_t)(EXPERTS && p.list ? p.list[r] : r) * p.x_stride;
         w_row[i] = weights + (int64_t)(col0 + i < p.rows ? col0 + i : col0) * p.w_stride;
     }
-    float sum[4][4] = {};
+    /* Lane i * 4 + j has element (i, j): what waits at place l is the sum of 2^l segments. */
+    float waiting[MOST_LEVELS], total = 0.0f;
+    int segment = p.segment ? p.segment : p.cols, n_segment = (p.cols + segment - 1) / segment;
+    for (int s = 0; s < n_segment; s++) {
+        int end = (s + 1) * segment < p.cols ? (s + 1) * segment : p.cols;
+        float sum[4][4] = {};
 #pragma unroll 4
-    for (int c = lane; c < p.cols; c += 32) {
-        float x[4], v[4];
+        for (int c = s * segment + lane; c < end; c += 32) {
+            float x[4], v[4];
 #pragma unroll
-        for (int i = 0; i < 4; i++) x[i] = x_row[i][c], v[i] = w_row[i][c];
+            for (int i = 0; i < 4; i++) x[i] = x_row[i][c], v[i] = w_row[i][c];
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++) sum[i][j] = __fmaf_rn(x[i], v[j], sum[i][j]);
+        }
 #pragma unroll
         for (int i = 0; i < 4; i++)
 #pragma unroll
-            for (int j = 0; j < 4; j++) sum[i][j] = __fmaf_rn(x[i], v[j], sum[i][j]);
-    }
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            float v = warp_sum(sum[i][j]);
-            if (lane == i * 4 + j && row0 + i < at.end && col0 + j < p.rows) {
-                float *y = at.y + (int64_t)(row0 + i) * p.y_stride + col0 + j;
-                *y = p.accumulate ? *y + v : v;
+            for (int j = 0; j < 4; j++) {
+                float v = warp_sum(sum[i][j]);
+                if (lane == i * 4 + j) total = v;
             }
-        }
+        bool last = s + 1 == n_segment, goes_on = true; /* the last one takes along all that waits */
+#pragma unroll
+        for (int l = 0; l < MOST_LEVELS; l++)
+            if (s >> l & 1) {
+                if (goes_on || last) total = __fadd_rn(waiting[l], total);
+            } else {
+                if (goes_on && !last) waiting[l] = total;
+                goes_on = false;
+            }
+    }
+    int i = lane >> 2, j = lane & 3;
+    if (i >= 4 || row0 + i >= at.end || col0 + j >= p.rows) return;
+    float *y = at.y + (int64_t)(row0 + i) * p.y_stride + col0 + j;
+    *y = p.accumulate ? *y + total : total;
 }
 
 /* ---- launching ---- */
@@ -347,6 +365,7 @@ void cuda_matmul(kern *k, const kern_matmul *a) {
     p.n_tok = a->n_tok;
     p.rows = (int)a->w->rows;
     p.cols = (int)a->w->cols;
+    p.segment = a->w->segment;
     p.accumulate = a->accumulate;
     launch_rows(k, p, w, a->w->type, 1);
 }
@@ -370,6 +389,7 @@ void cuda_matmul_each(kern *k, const kern_matmul_each *a) {
         p.n_tok = a->n_tok;
         p.rows = (int)shape->rows;
         p.cols = (int)shape->cols;
+        p.segment = shape->segment;
         launch_rows(k, p, w, shape->type, n);
     }
 }
@@ -385,6 +405,7 @@ void cuda_grouped_product(const kern *k, const expert_pointers *w, const kern_ma
     p.w_stride = shape->stride;
     p.rows = (int)shape->rows;
     p.cols = (int)shape->cols;
+    p.segment = shape->segment;
     p.list = list;
     p.tile_expert = tiles->expert;
     p.tile_first = tiles->first;

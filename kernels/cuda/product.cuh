@@ -22,6 +22,7 @@ struct product {
     int64_t x_stride, y_stride, x_step, y_step; /* steps: from one z to the next */
     int64_t w_stride;
     int n_tok, rows, cols;
+    int segment; /* the matrix's */
     bool accumulate;
     bool vector; /* every row of x begins at a multiple of 16 bytes and has a multiple of 4 columns */
     const int32_t *list;  /* experts only: row of x for each row of the product */

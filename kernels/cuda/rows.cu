@@ -167,16 +167,24 @@ void cuda_add(kern *k, const kern_add *a) {
     cuda_launched(k, "add");
 }
 
-static __global__ void sum_elements(kern_sum a) {
+template <int MOST> static __global__ void sum_elements(kern_sum a) {
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= a.n) return;
-    float sum = a.parts[i];
-    for (int p = 1; p < a.n_part; p++) sum = __fadd_rn(sum, a.parts[p * a.stride + i]);
-    a.y[i] = a.accumulate ? __fadd_rn(a.y[i], sum) : sum;
+    float part[MOST];
+#pragma unroll
+    for (int p = 0; p < MOST; p++) part[p] = p < a.n_part ? a.parts[p * a.stride + i] : 0.0f;
+#pragma unroll
+    for (int apart = 1; apart < MOST; apart *= 2)
+#pragma unroll
+        for (int p = 0; p + apart < MOST; p += 2 * apart)
+            if (p + apart < a.n_part) part[p] = __fadd_rn(part[p], part[p + apart]);
+    a.y[i] = a.accumulate ? __fadd_rn(a.y[i], part[0]) : part[0];
 }
 
 void cuda_sum(kern *k, const kern_sum *a) {
     if (a->n < 1) return;
-    sum_elements<<<cuda_blocks(a->n, 256), 256, 0, cuda_stream(k)>>>(*a);
+    int blocks = cuda_blocks(a->n, 256);
+    if (a->n_part <= 2) sum_elements<2><<<blocks, 256, 0, cuda_stream(k)>>>(*a);
+    else sum_elements<16><<<blocks, 256, 0, cuda_stream(k)>>>(*a);
     cuda_launched(k, "sum");
 }
