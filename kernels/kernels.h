@@ -313,6 +313,7 @@ struct kern {
     bool plain;     /* operations take the way for any shape even where there is one for particular dimensions: to compare */
     bool on_device; /* memory from `alloc` is not the host's: only copies and operations reach it */
     size_t memory;  /* bytes of a device; 0 = the host's */
+    const struct kern_paging *paging; /* memory that grows in place (paging.h); NULL = the backend has none */
     void *state;
 
     void (*close)(kern *k); /* frees k and everything but matrices and arrays, which must be gone before */
@@ -410,6 +411,7 @@ typedef struct kern_cuda_device {
     int major, minor; /* compute capability; Pharos needs 8.0 */
     int n_sm;
     size_t memory; /* bytes */
+    bool paged;    /* caches have pages as they grow (paging.h), and not all of their memory at once */
 } kern_cuda_device;
 /* Fills up to `most` devices; *n = how many there are. PH_UNSUPPORTED says why there is none: no CUDA in this build,
  * no driver, no device. versions (may be NULL): driver and runtime, as 1000 * major + 10 * minor. */
