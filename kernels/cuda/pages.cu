@@ -27,17 +27,17 @@ struct driver_calls {
     CUresult (*MemSetAccess)(CUdeviceptr, size_t, const CUmemAccessDesc *, size_t);
 };
 
-struct page {
+struct cuda_page {
     CUmemGenericAllocationHandle memory;
     int users; /* arrays that have it */
-    page *next; /* spare ones */
+    cuda_page *next; /* spare ones */
 };
 
 struct paged_array {
     CUdeviceptr at;
     size_t room;    /* bytes of addresses, whole pages */
     size_t n;       /* pages that are mapped */
-    page **page;    /* [room / page bytes]; NULL: an array without pages, all of it there */
+    cuda_page **page; /* [room / page bytes]; NULL: an array without pages, all of it there */
     paged_array *next;
 };
 
@@ -45,7 +45,7 @@ struct cuda_pages {
     kern_paging paging;
     driver_calls call;
     CUmemAllocationProp what;
-    page *spare;
+    cuda_page *spare;
     size_t n_spare, n_held;
     paged_array *first;
 };
@@ -101,7 +101,7 @@ static int refused(ph_error *err, CUresult e, const char *what) {
 
 /* ---- pages ---- */
 
-static void give_back(cuda_pages *s, page *p) {
+static void give_back(cuda_pages *s, cuda_page *p) {
     if (--p->users > 0) return;
     s->n_held--;
     if ((s->n_spare + 1) * s->paging.page > SPARE_BYTES) {
@@ -114,8 +114,8 @@ static void give_back(cuda_pages *s, page *p) {
     s->n_spare++;
 }
 
-static page *take_spare(cuda_pages *s) {
-    page *p = s->spare;
+static cuda_page *take_spare(cuda_pages *s) {
+    cuda_page *p = s->spare;
     s->spare = p->next;
     s->n_spare--;
     s->n_held++;
@@ -127,7 +127,7 @@ bool cuda_pages_drain(kern *k) {
     cuda_pages *s = pages_of(k);
     if (!s || !s->spare) return false;
     while (s->spare) {
-        page *p = s->spare;
+        cuda_page *p = s->spare;
         s->spare = p->next;
         s->call.MemRelease(p->memory);
         free(p);
@@ -144,7 +144,7 @@ static int make_spare(kern *k, size_t n, ph_error *err) {
     cudaMemGetInfo(&rest, &all);
     CUresult e = CUDA_SUCCESS;
     while (s->n_spare < n && e == CUDA_SUCCESS) {
-        page *p = static_cast<page *>(calloc(1, sizeof *p));
+        cuda_page *p = static_cast<cuda_page *>(calloc(1, sizeof *p));
         e = p ? s->call.MemCreate(&p->memory, s->paging.page, &s->what, 0) : CUDA_ERROR_UNKNOWN;
         if (e != CUDA_SUCCESS) {
             free(p);
@@ -156,7 +156,7 @@ static int make_spare(kern *k, size_t n, ph_error *err) {
     }
     if (e == CUDA_SUCCESS) return PH_OK;
     while (s->n_spare > had) {
-        page *p = s->spare;
+        cuda_page *p = s->spare;
         s->spare = p->next;
         s->n_spare--;
         s->call.MemRelease(p->memory);
@@ -207,7 +207,7 @@ static int set_access(const cuda_pages *s, const paged_array *a, size_t first, s
 }
 
 /* Maps a page behind those that the array has; it is the array's then. */
-static int map_page(cuda_pages *s, paged_array *a, page *p, ph_error *err) {
+static int map_page(cuda_pages *s, paged_array *a, cuda_page *p, ph_error *err) {
     CUresult e = s->call.MemMap(a->at + a->n * s->paging.page, s->paging.page, 0, p->memory, 0);
     a->page[a->n++] = p;
     if (e == CUDA_SUCCESS) return PH_OK;
@@ -223,7 +223,9 @@ static int map_spare(kern *k, paged_array *a, size_t upto, ph_error *err) {
     int code = PH_OK;
     while (a->n < upto && !code) code = map_page(s, a, take_spare(s), err);
     if (!code) code = set_access(s, a, had, a->n - had, CU_MEM_ACCESS_FLAGS_PROT_READWRITE, err);
-    if (!code && upto > had)
+    if (code)
+        drop_pages(k, a, had); /* nothing knows them yet */
+    else if (upto > had)
         cuda_noted(k, cudaMemsetAsync(reinterpret_cast<void *>(a->at + had * bytes), 0, (upto - had) * bytes, cuda_stream(k)),
                    "zeroing a cache");
     return code;
@@ -244,7 +246,7 @@ static int pages_reserve(kern *k, void **out, size_t bytes, ph_error *err) {
         a->at = reinterpret_cast<CUdeviceptr>(all);
     } else {
         cuda_stream(k);
-        a->page = static_cast<page **>(calloc(a->room / each, sizeof *a->page));
+        a->page = static_cast<cuda_page **>(calloc(a->room / each, sizeof *a->page));
         CUresult e = a->page ? s->call.MemAddressReserve(&a->at, a->room, each, 0, 0) : CUDA_ERROR_UNKNOWN;
         if (e != CUDA_SUCCESS) code = refused(err, e, "reserving addresses for a cache");
     }
@@ -296,7 +298,7 @@ static int pages_extend(kern *k, void *const *at, const size_t *bytes, int n, ph
         paged_array *a = find_array(k, at[i]);
         if (a->page) code = map_spare(k, a, pages_for(s, bytes[i]), err);
     }
-    return code; /* after a refusal other than for room some have grown, which harms nobody */
+    return code; /* after a refusal other than for room some arrays may have grown, which harms nobody */
 }
 
 static int share_one(kern *k, paged_array *to, paged_array *from, size_t fixed, size_t bytes, ph_error *err) {
