@@ -15,7 +15,8 @@
  */
 static const char TEXT_FOLDER[] = "/usr/share/common-licenses";
 static const char QUESTION[] = "When was version 3 of the GNU General Public License published?";
-enum { MARK_TOKENS = 8 /* written at each mark */ };
+/* Written at each mark. A device's tokens take a millisecond, and from the second on they are kept steps. */
+enum { MARK_TOKENS = 8, DEVICE_MARK_TOKENS = 64, FIRST_TOKENS = 2 /* that find cold caches, or are recorded */ };
 
 static double now(void) {
     struct timespec t;
@@ -70,18 +71,17 @@ static int gather_text(gathering *g, ph_error *err) {
 
 typedef struct prefill {
     const bench_options *options;
-    double last, total; /* seconds of the last chunk; of all so far */
+    double last, before, total; /* seconds a token of the last chunk and the one before; seconds of all so far */
     double started;
     int64_t position;
-    double chunk_tokens;
 } prefill;
 
 static int timed(void *user, int64_t done, int64_t total) {
     prefill *p = user;
     double t = now();
-    p->last = t - p->started;
-    p->total += p->last;
-    p->chunk_tokens = (double)(done - p->position);
+    p->before = p->last;
+    p->last = (t - p->started) / (double)(done - p->position);
+    p->total += t - p->started;
     p->position = done;
     int stop = p->options->progress ? p->options->progress(p->options->user, done, p->options->length) : 0;
     (void)total;
@@ -96,18 +96,23 @@ static int64_t next_mark(int64_t position) {
     return marks[i];
 }
 
-/* Time of one dense step on top of what is there. */
-static int dense_step(engine *e, context *c, const int32_t *tokens, int n, double *seconds_a_token, ph_error *err) {
+/* Time of one step on top of what is there. */
+static int feed_step(engine *e, context *c, const int32_t *tokens, int n, bool dense, double *seconds_a_token,
+                     ph_error *err) {
     session *s = NULL;
     int code = session_open(&s, c, err);
     if (code) return code;
-    engine_set_dense(e, true);
+    engine_set_dense(e, dense);
     double t = now();
     code = session_feed(s, tokens, n, NULL, NULL, err);
     *seconds_a_token = (now() - t) / n;
     engine_set_dense(e, false);
     session_close(s);
     return code;
+}
+
+static int mark_tokens(engine *e) {
+    return engine_kernels(e)->on_device ? DEVICE_MARK_TOKENS : MARK_TOKENS;
 }
 
 /* Time of a written token on top of what is there. */
@@ -117,13 +122,13 @@ static int decode_step(engine *e, context *c, bool dense, double *seconds_a_toke
     int code = session_open(&s, c, err);
     if (code) return code;
     engine_set_dense(e, dense);
-    generate_options g = {.max_tokens = 1, .ignore_eos = true};
+    generate_options g = {.max_tokens = FIRST_TOKENS, .ignore_eos = true};
     code = session_feed(s, &start, 1, NULL, NULL, err);
-    if (!code) code = session_generate(s, &g, NULL, err); /* the first one finds cold caches */
-    g.max_tokens = MARK_TOKENS;
+    if (!code) code = session_generate(s, &g, NULL, err);
+    g.max_tokens = mark_tokens(e);
     double t = now();
     if (!code) code = session_generate(s, &g, NULL, err);
-    *seconds_a_token = (now() - t) / MARK_TOKENS;
+    *seconds_a_token = (now() - t) / g.max_tokens;
     engine_set_dense(e, false);
     session_close(s);
     return code;
@@ -134,6 +139,7 @@ static int run_prefill(bench_result *r, engine *e, context *c, const int32_t *to
     prefill p = {.options = o};
     int64_t room = engine_config(e)->max_positions;
     int step = engine_kernels(e)->chunk;
+    bool device = engine_kernels(e)->on_device, dense = engine_has_dense(e);
     for (int64_t at = 0; at < r->length;) {
         int64_t to = next_mark(at) < r->length ? next_mark(at) : r->length;
         p.started = now();
@@ -142,13 +148,16 @@ static int run_prefill(bench_result *r, engine *e, context *c, const int32_t *to
         at = to;
         if (at == 8192) r->sparse_8k_s = p.total;
         bench_mark *m = &r->marks[r->n_marks++];
-        *m = (bench_mark){.position = at, .sparse = p.last / p.chunk_tokens};
+        /* A device's last chunk has its way to the file in it, which for the others goes on beside the next one. */
+        *m = (bench_mark){.position = at, .sparse = device && p.before > 0 ? p.before : p.last};
         kernel_times_pause(true);
-        if (at + MARK_TOKENS + 2 <= room) {
+        if (at + mark_tokens(e) + FIRST_TOKENS + 1 <= room) {
             code = decode_step(e, c, false, &m->sparse_decode, err);
-            if (!code) code = decode_step(e, c, true, &m->dense_decode, err);
+            if (!code && dense) code = decode_step(e, c, true, &m->dense_decode, err);
         }
-        if (!code && at + step <= room) code = dense_step(e, c, tokens, step, &m->dense, err);
+        if (!code && dense && at + step <= room) code = feed_step(e, c, tokens, step, true, &m->dense, err);
+        /* And there it may be shorter than a step: the same step as the dense one. */
+        if (!code && device && at + step <= room) code = feed_step(e, c, tokens, step, false, &m->sparse, err);
         kernel_times_pause(false);
         if (code) return code;
     }
@@ -165,8 +174,9 @@ static int warm_up(engine *e, const int32_t *tokens, int64_t length, ph_error *e
     int code = context_open(&c, e, NULL, 0, NULL, err);
     if (!code) code = context_read(c, tokens, n, NULL, NULL, NULL, err);
     if (!code) code = decode_step(e, c, false, &unused, err);
-    if (!code) code = decode_step(e, c, true, &unused, err);
-    if (!code && n + step <= engine_config(e)->max_positions) code = dense_step(e, c, tokens, step, &unused, err);
+    if (!code && engine_has_dense(e)) code = decode_step(e, c, true, &unused, err);
+    for (int dense = 0; dense < 1 + engine_has_dense(e) && !code && n + step <= engine_config(e)->max_positions; dense++)
+        code = feed_step(e, c, tokens, step, dense, &unused, err);
     context_close(c);
     return code;
 }
@@ -269,7 +279,9 @@ static int run_decode(double *tok_s, engine *e, const char *path, int n, bool de
     if (!code) code = session_open(&s, c, err);
     engine_set_dense(e, dense);
     if (!code) code = session_feed(s, &start, 1, NULL, NULL, err);
-    generate_options g = {.max_tokens = n, .trace = true, .ignore_eos = true};
+    generate_options g = {.max_tokens = FIRST_TOKENS, .trace = true, .ignore_eos = true};
+    if (!code) code = session_generate(s, &g, NULL, err);
+    g.max_tokens = n;
     double t = now();
     if (!code) code = session_generate(s, &g, NULL, err);
     *tok_s = n / (now() - t);
@@ -312,8 +324,7 @@ static void set_floors(bench_result *r, engine *e) {
     r->floors[STAGE_SPARSE] = r->stages[STAGE_SPARSE].operations / bf16;
     r->floors[STAGE_APPEND] = (double)engine_context_bytes(e, r->length) / p->bytes_per_s;
     /* One decoded token reads every weight, the head, and every index key once. */
-    double keys = (double)engine_context_bytes(e, r->length) -
-                  (double)r->length * c->layers * 2.0 * (c->kv_lora + c->rope);
+    double keys = (double)(engine_context_bytes(e, r->length) - engine_latent_bytes(e, r->length));
     double bytes =
         engine_weight_bytes(e) * (weights_a_token(c, ranks, false) + (double)c->vocab * c->hidden / ranks) + keys;
     r->decode_floor_tok_s = p->bytes_per_s / bytes;
@@ -374,14 +385,15 @@ int bench_run(bench_result *out, engine *e, const bench_options *o, ph_error *er
     if (!code && device) code = run_stages(out, e, prompt.tokens.ids, o, err);
     int n = o->decode_tokens > 0 ? o->decode_tokens : 64;
     if (!code) code = run_decode(&out->decode_tok_s, e, path, n, false, err);
-    if (!code) code = run_decode(&out->dense_decode_tok_s, e, path, n < 8 ? n : 8, true, err);
+    if (!code && engine_has_dense(e))
+        code = run_decode(&out->dense_decode_tok_s, e, path, n < 8 || device ? n : 8, true, err);
     if (!code) {
         double after = anonymous_now();
         if (after > out->anonymous_bytes) out->anonymous_bytes = after;
-        out->dense_s = integrate_dense(out);
+        if (engine_has_dense(e)) out->dense_s = integrate_dense(out);
         measure_peaks(&out->peaks, e);
         set_floors(out, e);
-        if (o->whole_dense) code = run_dense(out, e, prompt.tokens.ids, o, err);
+        if (o->whole_dense && engine_has_dense(e)) code = run_dense(out, e, prompt.tokens.ids, o, err);
     }
     unlink(path);
     pack_prompt_free(&prompt);

@@ -22,7 +22,7 @@ typedef struct bench_options {
 /* Prefill around one position. Times in seconds for one token. */
 typedef struct bench_mark {
     int64_t position;
-    double sparse, dense; /* of a chunk that ends (dense: starts) here */
+    double sparse, dense; /* of a chunk that ends (dense, and both on a device: starts) here */
     double sparse_decode, dense_decode; /* of a token written here */
 } bench_mark;
 
@@ -32,7 +32,7 @@ typedef struct bench_result {
     int64_t characters; /* of the text that was read */
     double sparse_s;    /* whole prefill */
     double sparse_8k_s; /* of it, the first 8192 tokens */
-    double dense_s;
+    double dense_s; /* 0, as all that is dense here: there is none over latents in FP8 */
     bool dense_whole; /* measured whole, not integrated */
     double memory_s;    /* whole prefill without a file behind it; 0 = not measured */
     bench_mark marks[BENCH_MARKS];

@@ -90,6 +90,21 @@ static void draw_axes(FILE *f, const plot *p) {
             (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12);
 }
 
+/* Where each line's name stands: at its end, and apart from the others' names. */
+static void place_names(const double end[LINES], double at[LINES]) {
+    enum { APART = 15 };
+    int order[LINES], n = 0;
+    for (int j = 0; j < LINES; j++) { /* by height */
+        int i = n;
+        if (end[j] <= 0) continue;
+        for (; i > 0 && end[order[i - 1]] > end[j]; i--) order[i] = order[i - 1];
+        order[i] = j;
+        n++;
+    }
+    for (int i = 0; i < n; i++)
+        at[order[i]] = i ? fmax(end[order[i]], at[order[i - 1]] + APART) : end[order[i]];
+}
+
 int bench_write_svg(const bench_result *r, double dollars, const char *machine, const char *path, ph_error *err) {
     if (r->n_marks < 1) return ph_fail(err, PH_USAGE, "there is nothing to draw");
     FILE *f = fopen(path, "w");
@@ -101,20 +116,22 @@ int bench_write_svg(const bench_result *r, double dollars, const char *machine, 
             "<text x=\"%d\" y=\"24\" font-size=\"15\">Dollars per million tokens at $%g an hour (%s)</text>\n",
             WIDTH, HEIGHT, LEFT, dollars, machine);
     draw_axes(f, &p);
+    double end[LINES] = {0}, name_at[LINES];
     for (int j = 0; j < LINES; j++) {
-        double end = 0;
         fprintf(f, "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"2\" points=\"", colors[j]);
         for (int i = 0; i < r->n_marks; i++) {
             double cost = cost_at(&r->marks[i], j, dollars);
             if (cost <= 0) continue;
-            end = to_y(&p, cost);
-            fprintf(f, "%.1f,%.1f ", to_x(&p, (double)r->marks[i].position), end);
+            end[j] = to_y(&p, cost);
+            fprintf(f, "%.1f,%.1f ", to_x(&p, (double)r->marks[i].position), end[j]);
         }
         fputs("\"/>\n", f);
-        if (end > 0)
-            fprintf(f, "<text x=\"%d\" y=\"%.1f\" fill=\"%s\">%s</text>\n", WIDTH - RIGHT + 8, end + 4, colors[j],
-                    names[j]);
     }
+    place_names(end, name_at);
+    for (int j = 0; j < LINES; j++)
+        if (end[j] > 0)
+            fprintf(f, "<text x=\"%d\" y=\"%.1f\" fill=\"%s\">%s</text>\n", WIDTH - RIGHT + 8, name_at[j] + 4, colors[j],
+                    names[j]);
     fputs("</svg>\n", f);
     return finish(f, path, err);
 }

@@ -115,9 +115,12 @@ static void print_result(const bench_result *r, engine *e, double dollars) {
     printf(engine_ranks(e) > 1 ? " on each of %d ranks\n" : "\n", engine_ranks(e));
     printf("peaks measured now: %.0f GFLOP/s fp32, %.0f bf16, %.0f GOP/s int8, %.1f GB/s\n\n",
            p->f32_flops / 1e9, p->bf16_flops / 1e9, p->i8_ops / 1e9, p->bytes_per_s / 1e9);
-    printf("prefill of %lld tokens (%.0f KB of text): sparse %.2f s, dense %.2f s (%s), ratio %.1f\n",
-           (long long)r->length, (double)r->characters / 1e3, r->sparse_s, r->dense_s,
-           r->dense_whole ? "whole" : "integrated over the steps below", r->dense_s / r->sparse_s);
+    printf("prefill of %lld tokens (%.0f KB of text): sparse %.2f s", (long long)r->length, (double)r->characters / 1e3,
+           r->sparse_s);
+    if (r->dense_s > 0)
+        printf(", dense %.2f s (%s), ratio %.1f", r->dense_s, r->dense_whole ? "whole" : "integrated over the steps below",
+               r->dense_s / r->sparse_s);
+    putchar('\n');
     if (r->memory_s > 0) printf("without a snapshot file behind it: %.2f s\n", r->memory_s);
     if (r->sparse_8k_s > 0)
         printf("a token costs %.2f times what it costs in a prefill of 8192\n",
@@ -127,9 +130,9 @@ static void print_result(const bench_result *r, engine *e, double dollars) {
         const bench_mark *m = &r->marks[i];
         printf("  %10lld  %14.0f", (long long)m->position, 1 / m->sparse);
         if (m->dense > 0) printf("  %14.0f  %.2f", 1 / m->dense, m->dense / m->sparse);
+        if (m->sparse_decode > 0) printf("   decode %.0f", 1 / m->sparse_decode);
         if (m->dense_decode > 0)
-            printf("   decode %.0f, dense %.0f tok/s: %.2f", 1 / m->sparse_decode, 1 / m->dense_decode,
-                   m->dense_decode / m->sparse_decode);
+            printf(", dense %.0f tok/s: %.2f", 1 / m->dense_decode, m->dense_decode / m->sparse_decode);
         putchar('\n');
     }
     printf("\n  %-14s  %9s  %9s  %12s  %11s  %s\n", "prefill stage", "seconds", "floor", "work (bytes)", "a second",
@@ -151,8 +154,9 @@ static void print_result(const bench_result *r, engine *e, double dollars) {
     }
     printf("\nrestore %.0f ms; first token of a question of %d tokens %.0f ms after opening\n", r->restore_ms,
            r->question_tokens, r->first_token_ms);
-    printf("decode %.1f tok/s (floor: %.0f), dense %.1f\n", r->decode_tok_s, r->decode_floor_tok_s,
-           r->dense_decode_tok_s);
+    printf("decode %.1f tok/s (floor: %.0f)", r->decode_tok_s, r->decode_floor_tok_s);
+    if (r->dense_decode_tok_s > 0) printf(", dense %.1f", r->dense_decode_tok_s);
+    putchar('\n');
     printf("memory beyond mapped files: %.0f MB\n", r->anonymous_bytes / 1e6);
     print_costs(r, dollars);
 }

@@ -251,8 +251,12 @@ static int run_check(const model_options *o) {
 int cmd_model(int argc, char **argv) {
     model_options o = {0};
     parse_options(&model_argp, argc, argv, &o);
-    if (o.check) return run_check(&o);
     ph_error err = {0};
+    if (o.check && o.common.fp8_latents) {
+        ph_fail(&err, PH_USAGE, "a check holds the fp32 pass to its reference: no --latents=fp8");
+        return command_failed("model", &o.common, &err);
+    }
+    if (o.check) return run_check(&o);
     int code = run_show(&o, &err);
     return err.code ? command_failed("model", &o.common, &err) : code;
 }

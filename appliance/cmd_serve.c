@@ -92,6 +92,7 @@ static int open_for_worker(void *user, engine **out, ph_error *err) {
                         .ranks = o->ranks,
                         .threads = o->threads,
                         .topk = o->topk,
+                        .fp8_latents = o->fp8_latents,
                         .dense = o->dense,
                         .chunk = gpu ? 0 : STEP_TOKENS};
     return engine_open(out, &e, err);

@@ -20,6 +20,7 @@ enum {
     OPTION_THREADS,
     OPTION_TOPK,
     OPTION_DENSE,
+    OPTION_LATENTS,
     OPTION_REMOTE,
     OPTION_REMOTE_MODEL,
     OPTION_REMOTE_CONTEXT,
@@ -47,6 +48,10 @@ static const struct argp_option common_option_list[] = {
     {"backend", OPTION_BACKEND, "NAME", 0, "avx512, avx2 or portable (the best)", 90},
     {"topk", OPTION_TOPK, "K", 0, "Positions the indexer selects (the model's)", 90},
     {"dense", OPTION_DENSE, NULL, 0, "Attend to everything instead, for comparison; has its own snapshots",
+     90},
+    {"latents", OPTION_LATENTS, "TYPE", 0,
+     "What latents are held in: bf16, or fp8 on a Hopper GPU and DeepSeek-V3.2's dimensions, in little more than half the "
+     "memory (bf16)",
      90},
     {NULL, 0, NULL, 0,
      "A model served elsewhere, by vLLM, SGLang or another Pharos (key: $PHAROS_REMOTE_KEY):", 92},
@@ -112,6 +117,10 @@ static error_t parse_common(int key, char *arg, struct argp_state *state) {
     case OPTION_DENSE:
         o->dense = true;
         break;
+    case OPTION_LATENTS:
+        if (strcmp(arg, "fp8") && strcmp(arg, "bf16")) argp_error(state, "%s is nothing to hold latents in: bf16 or fp8", arg);
+        o->fp8_latents = !strcmp(arg, "fp8");
+        break;
     case OPTION_REMOTE:
         o->remote = arg;
         break;
@@ -137,8 +146,8 @@ static error_t parse_common(int key, char *arg, struct argp_state *state) {
         o->trace_limit = whole_number(arg, "number of MiB", state);
         break;
     case ARGP_KEY_END:
-        if (o->remote && (o->model_dir || o->backend || o->ranks || o->topk || o->dense))
-            argp_error(state, "--remote has its own model: no --model, --backend, --ranks, --topk or --dense");
+        if (o->remote && (o->model_dir || o->backend || o->ranks || o->topk || o->dense || o->fp8_latents))
+            argp_error(state, "--remote has its own model: no --model, --backend, --ranks, --topk, --dense or --latents");
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -215,6 +224,7 @@ int open_engine(engine **out, const common_options *o, ph_error *err) {
                               .ranks = o->ranks,
                               .threads = o->threads,
                               .topk = o->topk,
+                              .fp8_latents = o->fp8_latents,
                               .dense = o->dense,
                               .fault = o->fault};
     return engine_open(out, &options, err);

@@ -20,6 +20,7 @@ typedef struct common_options {
     const char *data_dir, *model_dir, *backend;
     int ranks, threads, topk;
     bool dense, json, quiet;
+    bool fp8_latents; /* engine_options */
     engine_fault fault; /* eval --fault */
     /* A model served elsewhere (engine/remote.h); remote NULL = here. */
     const char *remote, *remote_model, *remote_system, *remote_ca, *remote_tokenizer;

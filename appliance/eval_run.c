@@ -411,6 +411,8 @@ static int set_variant(running *r, int variant, ph_error *err) {
     const eval_variant *v = &r->plan->variants[variant];
     r->variant = variant;
     if (r->plan->n_variants == 1) return PH_OK;
+    if (v->dense && !engine_has_dense(r->engine))
+        return ph_fail(err, PH_UNSUPPORTED, "there is no dense attention over latents in FP8 to compare with");
     engine_set_dense(r->engine, v->dense);
     int code = v->topk ? engine_set_topk(r->engine, v->topk, err) : PH_OK;
     /* What another mode has read is of no use. */

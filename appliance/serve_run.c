@@ -53,8 +53,11 @@ static int run(job *j, void *user, store *s, engine *e, ph_error *err) {
     pthread_mutex_lock(&x->now->lock);
     x->now->started = 0;
     pthread_mutex_unlock(&x->now->lock);
-    if (x->params.kind != EVAL_COMPARE) engine_set_dense(e, x->params.dense);
-    int code = eval_run(s, e, &x->params, x->resume, &o, err);
+    int code = PH_OK;
+    if (x->params.kind != EVAL_COMPARE && x->params.dense && !engine_has_dense(e))
+        code = ph_fail(err, PH_UNSUPPORTED, "there is no dense attention over latents in FP8");
+    if (!code && x->params.kind != EVAL_COMPARE) engine_set_dense(e, x->params.dense);
+    if (!code) code = eval_run(s, e, &x->params, x->resume, &o, err);
     /* Who asks next gets the engine as it was. */
     engine_set_dense(e, x->dense);
     if (engine_topk(e) != topk) {

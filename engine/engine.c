@@ -50,7 +50,7 @@ static void make_key(engine *e) {
     int32_t numbers[] = {PROMPT_TEMPLATE_VERSION, ENGINE_NUMERICS_VERSION, (int32_t)e->precision,
                          e->forward.topk, e->forward.dense};
     crypto_generichash_update(&h, (const uint8_t *)numbers, sizeof numbers);
-    if (e->keys.type == KERN_FP8) { /* int8 keys take the same room */
+    if (e->keys.type == KERN_FP8 || e->latents.type == KERN_FP8) { /* int8 keys take the same room */
         int32_t types[] = {e->keys.type, e->latents.type};
         crypto_generichash_update(&h, (const uint8_t *)types, sizeof types);
     }
@@ -248,6 +248,10 @@ void engine_set_dense(engine *e, bool dense) {
     e->forward.dense = dense;
 }
 
+bool engine_has_dense(const engine *e) {
+    return e->latents.type != KERN_FP8;
+}
+
 int engine_topk(const engine *e) {
     return e->forward.topk;
 }
@@ -271,6 +275,10 @@ size_t engine_context_bytes(const engine *e, int64_t n_tok) {
         if (e->keys.type != KERN_F32) bytes += (size_t)n_tok * sizeof(float);
     }
     return bytes;
+}
+
+size_t engine_latent_bytes(const engine *e, int64_t n_tok) {
+    return e->remote ? 0 : (size_t)n_tok * (size_t)e->model.config.layers * kern_latent_bytes(&e->latents);
 }
 
 int check_tokens(const engine *e, const int32_t *tokens, int64_t n, ph_error *err) {

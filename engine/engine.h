@@ -82,10 +82,13 @@ const uint8_t *engine_key(const engine *e);
 bool engine_is_remote(const engine *e); /* its model is served elsewhere (remote.h): no selection can be forced */
 const char *engine_model_name(const engine *e);              /* for people: folder name or "pharos-nano" */
 size_t engine_context_bytes(const engine *e, int64_t n_tok); /* cache bytes of n tokens */
+size_t engine_latent_bytes(const engine *e, int64_t n_tok);  /* of them, latents: the rest are the indexer's keys */
 double engine_weight_bytes(const engine *e);                 /* bytes that a weight is held in, on average */
 /* Switches between sparse and dense attention for the calls that follow, to compare them on one context. The
  * key stays: what a context reads under the other mode must not be kept. */
 void engine_set_dense(engine *e, bool dense);
+/* Whether it can attend to everything: not over latents in FP8. */
+bool engine_has_dense(const engine *e);
 /* Selects k positions from now on; at most the top-k that the engine was opened with, and no session may be
  * open. The same warning as above. */
 int engine_set_topk(engine *e, int k, ph_error *err);

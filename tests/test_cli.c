@@ -69,6 +69,9 @@ static void usage_is_told_apart(void **state) {
         {"doctor", "x"},
         {"ls", "--threads=0"},
         {"ls", "--topk=many"},
+        {"ls", "--latents=int4"},
+        {"ls", "--latents=fp8", "--remote=http://127.0.0.1:1"},
+        {"model", "check", "--latents=fp8", "x"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         r = pharos(w, wrong[i][0], wrong[i][1], wrong[i][2], wrong[i][3], NULL);
@@ -320,7 +323,13 @@ static void the_model_is_described(void **state) {
     json_t *other = PHAROS_JSON(w, PH_OK, "model", "show", "--topk", "8");
     assert_string_not_equal(string(v, "key"), string(other, "key"));
     json_decref(other);
+    other = PHAROS_JSON(w, PH_OK, "model", "show", "--latents", "bf16"); /* what it is anyway */
+    assert_string_equal(string(v, "key"), string(other, "key"));
+    json_decref(other);
     json_decref(v);
+    other = PHAROS_JSON(w, PH_UNSUPPORTED, "model", "show", "--latents", "fp8"); /* on a processor */
+    assert_non_null(strstr(string(json_object_get(other, "error"), "message"), "DeepSeek-V3.2's dimensions"));
+    json_decref(other);
     const char *nowhere[] = {PROGRAM, "model", "--model", w->documents, NULL};
     result r = run_program(nowhere, NULL);
     expect_status(&r, PH_MODEL);

@@ -68,6 +68,7 @@ static void near_the_exact_pass(void **state) {
         size += pow((double)want[i], 2);
     }
     if (fp8) assert_int_equal(fast->latents.type, KERN_FP8);
+    assert_int_equal(engine_has_dense(fast), !fp8);
     print_message("relative error %.2g\n", sqrt(error / size));
     assert_true(error < (fp8 ? 1e-2 : 1e-3) * size);
     free(want), free(got);
