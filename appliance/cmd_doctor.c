@@ -135,8 +135,9 @@ static void check_gpu(doctor *d) {
     for (int i = 0; i < n && i < MOST; i++) {
         size_t at = strlen(text);
         snprintf(text + at, sizeof text - at,
-                 "%scuda:%d %.60s (capability %d.%d, %d multiprocessors, %.1f GB%s)", i ? "; " : "", i,
+                 "%scuda:%d %.60s (capability %d.%d, %d multiprocessors, %.1f GB, caches %s%s)", i ? "; " : "", i,
                  found[i].name, found[i].major, found[i].minor, found[i].n_sm, (double)found[i].memory / 1e9,
+                 found[i].paged ? "grow page by page" : "whole at once: the driver has no pages",
                  found[i].major < 8 ? ", too old: 8.0 is the least" : "");
     }
     report(d, "CUDA", CHECK_OK, asked ? NULL : "use it with --device cuda",
