@@ -19,6 +19,15 @@ static __device__ __forceinline__ void mma_bf16(float c[4], uint32_t a0, uint32_
                  : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
+/* The same of fp16. */
+static __device__ __forceinline__ void mma_f16(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
+                                               uint32_t b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+                 "{%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
 /* The same for 16x32 by 32x8 of int8, int32 sums. */
 static __device__ __forceinline__ void mma_i8(int32_t c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                                               uint32_t b0, uint32_t b1) {
@@ -59,6 +68,35 @@ static __device__ __forceinline__ void load_matrix2_transposed(uint32_t r[2], co
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
                  : "=r"(r[0]), "=r"(r[1])
                  : "r"(shared_address(p)) : "memory");
+}
+
+/* A kernel that begins while the one before it in the stream still runs, where the device can (compute capability 9.0): it
+ * may read what no kernel writes, weights, until wait_before, after which all of the kernel before is there. Every thread
+ * block of it calls wait_before. launch_next: from here on the next kernel may begin in this way; it changes nothing for one that
+ * is launched as usual. */
+static __device__ __forceinline__ void launch_next() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+static __device__ __forceinline__ void wait_before() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+template <class... of>
+static void launch_early(void (*kernel)(of...), dim3 grid, int threads, size_t shared, cudaStream_t stream, of... values) {
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = dim3((unsigned)threads);
+    config.dynamicSmemBytes = shared;
+    config.stream = stream;
+    config.attrs = &early;
+    config.numAttrs = 1;
+    cudaLaunchKernelEx(&config, kernel, values...);
 }
 
 /* A position's way from where a step was recorded to where it is done (cuda_moved). */

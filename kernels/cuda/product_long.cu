@@ -1,235 +1,328 @@
 /* product_long.cu - few rows of x with FP8 matrices, as decoding meets them.
  *
- * A warp has sixteen of W's rows and one segment of the columns (product.cuh). Codes come through a ring in the warp's part
- * of shared memory, RING stages of 128 columns ahead of their use, become numbers in registers and meet x, which the
- * warp has put beside the ring, as it has the factors. Segments of the same rows belong to warps of one block, which
- * adds their sums in ascending order at the end.
+ * A warp has sixteen of W's rows and one segment of the columns (product.cuh). Codes go from memory straight
+ * into registers, AHEAD blocks of 128 columns before their use: sixteen of them to a load, where they are the
+ * fragments of four steps. What a block of threads has is the segments of sixteen rows, a warp each, so that
+ * the tree of their sums is made in shared memory.
  *
- * W is the left operand of the tensor core's product here and x the right one; in the other kernels it is the other way
- * round. An element's sum is over the same products in the same places, so its bits are the same (tests/test_cuda.c).
+ * One row of x: each warp makes its segment fp16 in shared memory, and all eight columns of the instruction
+ * are that row. Several: each lane makes the numbers of the row whose fragments it has, when it needs them.
+ *
+ * Weights do not depend on the kernel before, which writes x: the first of them are asked for before it has
+ * ended (launch_early).
  */
 #include "kernels/cuda/product.cuh"
 
 enum {
-    OWN_ROWS = 16,                            /* of W, that a warp has */
-    STAGE_COLS = 128,
-    STAGE_STEPS = STAGE_COLS / TILE_K,
-    SEGMENT_STAGES = SEGMENT / STAGE_COLS,
-    RING = 4,                                 /* stages */
-    STAGE_CODES = OWN_ROWS * STAGE_COLS / 16, /* uint4 of a stage */
-    BLOCKS = SEGMENT / 128 + 1,               /* of factors that a segment lies in */
-    FACTOR_ROOM = OWN_ROWS * BLOCKS / 4,      /* uint4 */
-    ZERO_ROOM = STAGE_STEPS * 4,              /* uint4 of zeros for the lanes that have no row of x */
-    MANY_STAGES = 4,                          /* that x is kept for where it has several rows; one: a segment */
-    MOST_WARPS = 8,                           /* of a block */
+    OWN_ROWS = 16, /* of W, that a warp has */
+    AHEAD = 2,
+    MOST_WARPS = 16, /* of a block */
     LEAST_WARPS = 4,
 };
 
-/* How a block is made: `slots` warps share the segments of sixteen rows, `groups` times. x_steps: of x that are kept. */
+/* How a block is made: `slots` warps share the segments of sixteen rows, `groups` times. */
 struct long_shape {
-    int n_segment, slots, groups, most_rows, x_steps;
+    int segment, n_segment, slots, groups;
 };
-
-/* uint4 of a warp: codes, factors, zeros, and x [steps][most_rows][4], 8 bf16 each. */
-static __host__ __device__ __forceinline__ int warp_room(const long_shape &s) {
-    return RING * STAGE_CODES + FACTOR_ROOM + ZERO_ROOM + s.x_steps * s.most_rows * 4;
+struct no_pointers {};
+static __device__ __forceinline__ matrix_ref second_of(const no_pointers &, int) {
+    return {};
+}
+template <class pointers> static __device__ __forceinline__ matrix_ref second_of(const pointers &w, int i) {
+    return w.w[i];
 }
 
-/* What a lane has of W for one step: columns q * 8 .. + 7 of the step's 32, in rows g and g + 8. */
-static __device__ __forceinline__ uint2 codes_at(const unsigned char *stage, int i, int g, int q) {
-    return *reinterpret_cast<const uint2 *>(stage + ((i * 2 + (q >> 1) + 2 * g) & 7) * 16 + (q & 1) * 8);
+/* Floats of a block's sums, for each of its rows of W and each of `wide` rows of x. */
+static __host__ __device__ __forceinline__ int parts_of(const long_shape &s, int matrices, int wide) {
+    return matrices * s.groups * s.n_segment * OWN_ROWS * wide;
 }
 
-/* ONE: no tile has more than one row of x. */
-template <class pointers, bool EXPERTS, bool ONE>
-static __global__ void __launch_bounds__(MOST_WARPS * 32, 2) product_long(product p, const pointers w, long_shape s) {
+/* Columns c .. c + 3 of a row of x that ends at `end`. */
+static __device__ __forceinline__ float4 four_of(const float *x, int c, int end, bool vector) {
+    float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (vector) {
+        if (c < end) v = *reinterpret_cast<const float4 *>(x + c);
+        return v;
+    }
+    if (c < end) v.x = x[c];
+    if (c + 1 < end) v.y = x[c + 1];
+    if (c + 2 < end) v.z = x[c + 2];
+    if (c + 3 < end) v.w = x[c + 3];
+    return v;
+}
+
+/* SETS: of eight rows of x, as many as any tile has; ONE: no tile has more than one. SHIFTED: some matrix's
+ * blocks of factors do not begin where its blocks of columns do. `more`: a second matrix with the same rows
+ * of x, then what is stored is silu(first) * second. */
+template <class pointers, class more, bool EXPERTS, int SETS, bool ONE, bool SHIFTED>
+static __global__ void __launch_bounds__(MOST_WARPS * 32)
+    product_long(product p, const pointers w, const more w2, long_shape s) {
     extern __shared__ __align__(128) unsigned char memory[];
+    constexpr int MATRICES = sizeof(more) > sizeof(no_pointers) ? 2 : 1, WIDE = ONE ? 1 : SETS * 8;
+    launch_next();
+    if (EXPERTS) wait_before(); /* the list of them is of the kernel before */
     piece at;
     if (!find_piece<pointers, EXPERTS>(p, w, SMALL_ROWS, &at)) return;
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, q = lane & 3;
     int group = warp / s.slots, slot = warp - group * s.slots;
-    int col0 = (blockIdx.x * s.groups + group) * OWN_ROWS;
-    int n_row = at.end - at.row0 < SMALL_ROWS ? at.end - at.row0 : SMALL_ROWS;
-    if (n_row > s.most_rows) __trap();
-    uint4 *ring = reinterpret_cast<uint4 *>(memory) + warp * warp_room(s);
-    float *factors = reinterpret_cast<float *>(ring + RING * STAGE_CODES); /* [BLOCKS][OWN_ROWS] */
-    uint4 *zeros = ring + RING * STAGE_CODES + FACTOR_ROOM, *xs = zeros + ZERO_ROOM;
-    float4 *parts = reinterpret_cast<float4 *>(reinterpret_cast<uint4 *>(memory) + s.slots * s.groups * warp_room(s));
-    int n_step = (p.cols + TILE_K - 1) / TILE_K, n_stage = (n_step + STAGE_STEPS - 1) / STAGE_STEPS;
-    const int x_stride = ONE ? 4 : s.most_rows * 4; /* from one step to the next */
-    constexpr int SETS = ONE ? 1 : 2; /* of eight rows of x */
+    int row0 = (blockIdx.x * s.groups + group) * OWN_ROWS;
+    int n_row = at.end - at.row0 < WIDE ? at.end - at.row0 : WIDE;
+    float *parts = reinterpret_cast<float *>(memory); /* [MATRICES][groups][n_segment][OWN_ROWS][WIDE] */
+    uint4 *xs = reinterpret_cast<uint4 *>(parts + parts_of(s, MATRICES, WIDE)) +
+                warp * (s.segment / 8); /* ONE: fp16 */
+    const matrix_ref second = second_of(w2, EXPERTS ? p.tile_expert[blockIdx.y] : blockIdx.z);
 
-    /* A stage's pieces of 16 codes: lane l brings rows l / 8, + 4, + 8, + 12, piece l % 8. What a quarter of the lanes
-     * reads at once then lies in different banks: pieces of a row are turned by twice its number. */
-    const unsigned char *codes = static_cast<const unsigned char *>(at.w.data);
-    int base = col0 < p.rows ? col0 : p.rows - 1; /* rows beyond the last are computed from it and not stored */
-    codes += base * p.w_stride + (lane & 7) * 16;
-    uint32_t from[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        int row = col0 + i * 4 + (lane >> 3);
-        from[i] = (uint32_t)((row < p.rows ? row : p.rows - 1) - base) * (uint32_t)p.w_stride;
-    }
-    uint4 *to = ring + (lane >> 3) * 8 + (((lane & 7) + 2 * (lane >> 3)) & 7); /* 4 rows on: the same turn */
-    auto ask = [&](int stage, int place) { /* stage: of the whole matrix */
-        bool valid = stage < n_stage && stage * STAGE_COLS + (lane & 7) * 16 < p.w_stride;
-        const unsigned char *begin = valid ? codes + stage * STAGE_COLS : static_cast<const unsigned char *>(at.w.data);
-#pragma unroll
-        for (int i = 0; i < 4; i++) copy_async16(to + place * STAGE_CODES + i * 32, begin + (valid ? from[i] : 0u), valid);
-    };
-    /* Columns of x from step `step` on, as bf16, into this warp's room. */
-    auto keep_x = [&](int step, int steps) {
-#pragma unroll 1
-        for (int r = 0; r < n_row; r++) {
-            int row = at.row0 + r;
-            const float *x = at.x + (int64_t)(EXPERTS && p.list ? p.list[row] : row) * p.x_stride;
-#pragma unroll 4
-            for (int i = lane; i < steps * 4; i += 32) {
-                int c = step * TILE_K + i * 8;
-                float v[8];
-                if (p.vector) {
-                    float4 low = make_float4(0, 0, 0, 0), high = low;
-                    if (c < p.cols) low = *reinterpret_cast<const float4 *>(x + c);
-                    if (c + 4 < p.cols) high = *reinterpret_cast<const float4 *>(x + c + 4);
-                    v[0] = low.x, v[1] = low.y, v[2] = low.z, v[3] = low.w;
-                    v[4] = high.x, v[5] = high.y, v[6] = high.z, v[7] = high.w;
-                } else
-#pragma unroll
-                    for (int j = 0; j < 8; j++) v[j] = c + j < p.cols ? x[c + j] : 0.0f;
-                xs[(i >> 2) * x_stride + r * 4 + (i & 3)] =
-                    make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
-            }
-        }
-    };
-    /* Block b of row r's factors of a segment: the one around the segment's column 128 b - w.col0, or its edge. */
-    auto keep_factors = [&](int first) {
-#pragma unroll 3
-        for (int i = lane; i < OWN_ROWS * BLOCKS; i += 32) {
-            int r = i & (OWN_ROWS - 1), row = col0 + r < p.rows ? col0 + r : p.rows - 1;
-            int c = first * TILE_K + (i >> 4) * 128 - at.w.col0;
-            if (c < first * TILE_K) c = first * TILE_K;
-            factors[i] = c < p.cols ? factor_at(at.w, row, c) : 0.0f;
-        }
-    };
-
-    /* the stages of this warp's segments, one after the other; `coming` is the one that is asked for next */
-    int coming = slot * SEGMENT_STAGES, asked = 0, place = 0;
-    auto ask_next = [&] {
-        ask(coming, asked);
-        copy_commit();
-        asked = (asked + 1) & (RING - 1);
-        coming += (coming + 1) % SEGMENT_STAGES ? 1 : 1 + (s.slots - 1) * SEGMENT_STAGES;
-    };
-#pragma unroll 1
-    for (int i = 0; i < RING - 1; i++) ask_next();
-    if (lane < ZERO_ROOM) zeros[lane] = make_uint4(0, 0, 0, 0);
-#pragma unroll 1
-    for (int segment = slot; segment < s.n_segment; segment += s.slots) {
-        int first = segment * SEGMENT_STEPS, end = first + SEGMENT_STEPS < n_step ? first + SEGMENT_STEPS : n_step;
-        float sum[SETS][4] = {};
-        __syncwarp(); /* all have read what the segment before left */
-        keep_factors(first);
-        if (ONE) keep_x(first, end - first);
-        int block = 0;
-#pragma unroll 1
-        for (int step = first; step < end; step += STAGE_STEPS, block++) {
-            copy_wait<RING - 2>();
-            __syncwarp(); /* this stage, factors and x are there for all lanes; the stage before has been read */
-            if (!ONE && block % MANY_STAGES == 0) {
-                keep_x(step, MANY_STAGES * STAGE_STEPS);
-                __syncwarp();
-            }
-            ask_next();
-            const unsigned char *low = reinterpret_cast<const unsigned char *>(ring + place * STAGE_CODES) + g * STAGE_COLS;
-            const unsigned char *high = low + 8 * STAGE_COLS;
-            const uint4 *x_at[SETS];
-#pragma unroll
-            for (int set = 0; set < SETS; set++)
-                x_at[set] = set * 8 + g < n_row ? xs + (ONE ? block : block % MANY_STAGES) * STAGE_STEPS * x_stride +
-                                                      (set * 8 + g) * 4 + q
-                                                : zeros + q;
-            int stride[SETS];
-#pragma unroll
-            for (int set = 0; set < SETS; set++) stride[set] = ONE || set * 8 + g < n_row ? x_stride : 4;
-            const float *f = factors + block * OWN_ROWS + g;
-            float factor[2][2] = {{f[0], f[8]}, {f[OWN_ROWS], f[OWN_ROWS + 8]}};
-            place = (place + 1) & (RING - 1);
-            auto one = [&](int i) {
-                bool next = i * TILE_K + q * 8 + at.w.col0 >= 128;
-                uint4 v = eight_codes(codes_at(low, i, g, q), next ? factor[1][0] : factor[0][0]);
-                uint4 u = eight_codes(codes_at(high, i, g, q), next ? factor[1][1] : factor[0][1]);
-#pragma unroll
-                for (int set = 0; set < SETS; set++) {
-                    uint4 x = x_at[set][i * stride[set]];
-                    mma_bf16(sum[set], v.x, u.x, v.y, u.y, x.x, x.y);
-                    mma_bf16(sum[set], v.z, u.z, v.w, u.w, x.z, x.w);
-                }
-            };
-            if (step + STAGE_STEPS <= end) {
-#pragma unroll
-                for (int i = 0; i < STAGE_STEPS; i++) one(i);
-            } else {
-#pragma unroll 1
-                for (int i = 0; step + i < end; i++) one(i);
-            }
-        }
-#pragma unroll
-        for (int set = 0; set < SETS; set++)
-            parts[((group * s.n_segment + segment) * SETS + set) * 32 + lane] =
-                make_float4(sum[set][0], sum[set][1], sum[set][2], sum[set][3]);
-    }
-    copy_wait<0>();
-    __syncthreads();
-    if (warp >= s.groups) return;
-    col0 = (blockIdx.x * s.groups + warp) * OWN_ROWS;
+    /* rows beyond the last are computed from it and not stored */
+    int low = row0 + g < p.rows ? row0 + g : p.rows - 1,
+        high = row0 + 8 + g < p.rows ? row0 + 8 + g : p.rows - 1;
+    const float *x_of[SETS];
 #pragma unroll
     for (int set = 0; set < SETS; set++) {
-        float4 total = parts[(warp * s.n_segment * SETS + set) * 32 + lane];
-        for (int i = 1; i < s.n_segment; i++) {
-            float4 v = parts[((warp * s.n_segment + i) * SETS + set) * 32 + lane];
-            total.x += v.x, total.y += v.y, total.z += v.z, total.w += v.w;
-        }
-        float sum[4] = {total.x, total.y, total.z, total.w};
+        int row = at.row0 + (ONE ? 0 : set * 8 + g < n_row ? set * 8 + g : n_row - 1);
+        x_of[set] = at.x + (int64_t)(EXPERTS && p.list ? p.list[row] : row) * p.x_stride;
+    }
+    bool waited = EXPERTS;
+#pragma unroll 1
+    for (int segment = slot; segment < s.n_segment; segment += s.slots) {
+        int first = segment * s.segment, end = first + s.segment < p.cols ? first + s.segment : p.cols;
+        int n_block = (end - first + 127) >> 7;
+        uint4 codes[AHEAD][4];
+        float factor[AHEAD][2];
+        const unsigned char *low_at,
+            *high_at; /* of what is asked for next: blocks of the first matrix, then of the second */
+        const float *low_factor, *high_factor;
+        int coming = 0, left; /* left: bytes to the end of a row, in which what is beyond cols is 0 */
+        auto go_to = [&](const matrix_ref &m) {
+            const unsigned char *from = static_cast<const unsigned char *>(m.data) + first + q * 16;
+            low_at = from + (int64_t)low * p.w_stride, high_at = from + (int64_t)high * p.w_stride;
+            left = (int)p.w_stride - first - q * 16;
+            low_factor = high_factor = nullptr;
+            if (SHIFTED || !m.scale) return;
+            low_factor = m.scale + (int64_t)((low + m.row0) >> 7) * m.scale_stride + (first >> 7);
+            high_factor = m.scale + (int64_t)((high + m.row0) >> 7) * m.scale_stride + (first >> 7);
+        };
+        auto ask = [&](int to) {
+            if (MATRICES == 2 && coming == n_block) go_to(second);
+            bool valid = coming < n_block * MATRICES, here = valid && left > 0, there = valid && left > 64;
+            const uint4 none = make_uint4(0, 0, 0, 0);
+            codes[to][0] = here ? __ldg(reinterpret_cast<const uint4 *>(low_at)) : none;
+            codes[to][1] = there ? __ldg(reinterpret_cast<const uint4 *>(low_at + 64)) : none;
+            codes[to][2] = here ? __ldg(reinterpret_cast<const uint4 *>(high_at)) : none;
+            codes[to][3] = there ? __ldg(reinterpret_cast<const uint4 *>(high_at + 64)) : none;
+            factor[to][0] = factor[to][1] = 1.0f;
+            if (!SHIFTED && low_factor && valid)
+                factor[to][0] = __ldg(low_factor++), factor[to][1] = __ldg(high_factor++);
+            low_at += 128, high_at += 128, left -= 128, coming++;
+        };
+        go_to(at.w);
 #pragma unroll
-        for (int e = 0; e < 4; e++) { /* W's row g or g + 8, x's row 2 q or 2 q + 1 */
-            int c = col0 + (e >> 1) * 8 + g, r = set * 8 + q * 2 + (e & 1);
-            if (c >= p.rows || r >= n_row) continue;
-            float *y = at.y + (int64_t)(at.row0 + r) * p.y_stride + c;
-            *y = p.accumulate ? *y + sum[e] : sum[e];
+        for (int i = 0; i < AHEAD; i++) ask(i);
+        if (!waited) wait_before(), waited = true;
+
+        float unit[SETS], inverse[SETS];
+        if (ONE) {
+            uint32_t most = 0;
+#pragma unroll 8
+            for (int c = first + lane * 4; c < end; c += 128)
+                most = most_bits(four_of(x_of[0], c, end, p.vector), most);
+            most = __reduce_max_sync(0xffffffffu, most);
+            unit[0] = x_unit(most), inverse[0] = x_inverse(most);
+            __syncwarp(); /* the segment before has been read */
+#pragma unroll 4
+            for (int c = lane * 4; c < n_block * 128; c += 128) {
+                float4 v = four_of(x_of[0], first + c, end, p.vector);
+                reinterpret_cast<uint2 *>(xs)[c >> 2] =
+                    make_uint2(pack_f16(v.x * inverse[0], v.y * inverse[0]),
+                               pack_f16(v.z * inverse[0], v.w * inverse[0]));
+            }
+            __syncwarp();
+        } else
+#pragma unroll
+            for (int set = 0; set < SETS; set++) {
+                uint32_t most = 0;
+#pragma unroll 2
+                for (int c = first + q * 16; c < end; c += 64)
+#pragma unroll
+                    for (int j = 0; j < 4; j++)
+                        most = most_bits(four_of(x_of[set], c + j * 4, end, p.vector), most);
+#pragma unroll
+                for (int d = 1; d < 4; d <<= 1) {
+                    uint32_t other = __shfl_xor_sync(0xffffffffu, most, d);
+                    most = other > most ? other : most;
+                }
+                unit[set] = x_unit(most), inverse[set] = x_inverse(most);
+            }
+
+        float total[SETS][4] = {};
+        int block = 0; /* of the present matrix */
+        float *to = parts + ((int64_t)group * s.n_segment + segment) * OWN_ROWS * WIDE;
+        /* columns [from, until) of the block, of which `until - from` is less than 128 only where blocks are
+         * shifted */
+        auto add_block = [&](const uint4(&v)[4], int from, int until, float low_factor, float high_factor) {
+            float sum[SETS][4] = {};
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                uint32_t x[SETS][8];
+#pragma unroll
+                for (int set = 0; set < SETS; set++) {
+                    int c = block * 128 + half * 64 + q * 16;
+                    if (ONE) {
+                        uint4 a = xs[c >> 3], b = xs[(c >> 3) + 1];
+                        x[0][0] = a.x, x[0][1] = a.y, x[0][2] = a.z, x[0][3] = a.w;
+                        x[0][4] = b.x, x[0][5] = b.y, x[0][6] = b.z, x[0][7] = b.w;
+                    } else
+#pragma unroll
+                        for (int j = 0; j < 4; j++) {
+                            float4 a = four_of(x_of[set], first + c + j * 4, end, p.vector);
+                            x[set][j * 2] = pack_f16(a.x * inverse[set], a.y * inverse[set]);
+                            x[set][j * 2 + 1] = pack_f16(a.z * inverse[set], a.w * inverse[set]);
+                        }
+                    if (SHIFTED)
+#pragma unroll
+                        for (int j = 0; j < 8; j++) { /* a limit is a multiple of 8 */
+                            int at_col = half * 64 + q * 16 + j * 2;
+                            if (at_col < from || at_col >= until) x[set][j] = 0;
+                        }
+                }
+                const uint32_t a[4] = {v[half].x, v[half].y, v[half].z, v[half].w};
+                const uint32_t b[4] = {v[half + 2].x, v[half + 2].y, v[half + 2].z, v[half + 2].w};
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    uint32_t a0 = codes_f16(a[j]), a1 = codes_f16(b[j]), a2 = codes_f16(a[j] >> 16),
+                             a3 = codes_f16(b[j] >> 16);
+#pragma unroll
+                    for (int set = 0; set < SETS; set++)
+                        mma_f16(sum[set], a0, a1, a2, a3, x[set][j * 2], x[set][j * 2 + 1]);
+                }
+            }
+#pragma unroll
+            for (int set = 0; set < SETS; set++)
+#pragma unroll
+                for (int e = 0; e < 4; e++)
+                    total[set][e] = __fmaf_rn(e < 2 ? low_factor : high_factor, sum[set][e], total[set][e]);
+        };
+#pragma unroll 1
+        for (int i = 0; i < n_block * MATRICES; i += AHEAD) {
+#pragma unroll
+            for (int j = 0; j < AHEAD; j++) {
+                if (i + j >= n_block * MATRICES) break;
+                if (SHIFTED) {
+                    auto add_shifted = [&](const matrix_ref &m) {
+                        int c = first + block * 128, limit = 128 - m.col0;
+                        add_block(codes[j], 0, limit, factor_at(m, low, c), factor_at(m, high, c));
+                        if (m.col0 && c + limit < p.cols)
+                            add_block(codes[j], limit, 128, factor_at(m, low, c + limit),
+                                      factor_at(m, high, c + limit));
+                    };
+                    if (MATRICES == 2 && i + j >= n_block)
+                        add_shifted(second);
+                    else
+                        add_shifted(at.w);
+                } else
+                    add_block(codes[j], 0, 128, factor[j][0], factor[j][1]);
+                ask(j);
+                if (++block < n_block) continue;
+                /* the segment's sum: W's row g or g + 8, x's row 2 q or 2 q + 1 of a set */
+                if (ONE) {
+                    if (q == 0) to[g] = unit[0] * total[0][0], to[g + 8] = unit[0] * total[0][2];
+                } else
+#pragma unroll
+                    for (int set = 0; set < SETS; set++) {
+                        float u[2];
+#pragma unroll
+                        for (int e = 0; e < 2; e++)
+                            u[e] = __shfl_sync(0xffffffffu, unit[set], (q * 2 + e) * 4);
+#pragma unroll
+                        for (int e = 0; e < 4; e++)
+                            to[(g + (e >> 1) * 8) * WIDE + set * 8 + q * 2 + (e & 1)] =
+                                u[e & 1] * total[set][e];
+                    }
+                block = 0;
+                to += s.groups * s.n_segment * OWN_ROWS * WIDE;
+#pragma unroll
+                for (int set = 0; set < SETS; set++)
+                    total[set][0] = total[set][1] = total[set][2] = total[set][3] = 0.0f;
+            }
         }
+    }
+    if (!waited) wait_before();
+    constexpr int EACH = OWN_ROWS * WIDE;
+    for (int d = 1; d < s.n_segment; d *= 2) {
+        __syncthreads();
+        for (int i = threadIdx.x; i < parts_of(s, MATRICES, WIDE); i += blockDim.x) {
+            int segment = i / EACH % s.n_segment;
+            if (segment % (2 * d) == 0 && segment + d < s.n_segment)
+                parts[i] = __fadd_rn(parts[i], parts[i + d * EACH]);
+        }
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < s.groups * EACH; i += blockDim.x) {
+        int of = i / EACH, r = i % WIDE, c = blockIdx.x * s.groups * OWN_ROWS + i / WIDE;
+        if (c >= p.rows || r >= n_row) continue;
+        float v = parts[of * s.n_segment * EACH + i % EACH];
+        if (MATRICES == 2) {
+            float u = parts[(of + s.groups) * s.n_segment * EACH + i % EACH];
+            v = v / (1.0f + expf(-v)) * u;
+        }
+        float *y = at.y + (int64_t)(at.row0 + r) * p.y_stride + c;
+        *y = p.accumulate ? *y + v : v;
     }
 }
 
-template <class pointers, bool EXPERTS, bool ONE>
-static void start(const kern *k, const product &p, const pointers &w, const long_shape &s, int n_tile, int n_z) {
+template <class pointers, class more, bool EXPERTS, int SETS, bool ONE, bool SHIFTED>
+static void start(const kern *k, const product &p, const pointers &w, const more &w2, const long_shape &s,
+                  int n_tile, int n_z) {
     int warps = s.slots * s.groups;
-    size_t shared = (size_t)warps * warp_room(s) * sizeof(uint4) +
-                    (size_t)s.groups * s.n_segment * (ONE ? 1 : 2) * 32 * sizeof(float4);
-    cuda_allow_shared(k, reinterpret_cast<const void *>(&product_long<pointers, EXPERTS, ONE>), shared);
-    product_long<pointers, EXPERTS, ONE>
-        <<<dim3(cuda_blocks(p.rows, OWN_ROWS * s.groups), n_tile, n_z), warps * 32, shared, cuda_stream(k)>>>(p, w, s);
+    size_t shared =
+        parts_of(s, sizeof(more) > sizeof(no_pointers) ? 2 : 1, ONE ? 1 : SETS * 8) * sizeof(float) +
+        (ONE ? (size_t)warps * s.segment * 2 : 0);
+    cuda_allow_shared(
+        k, reinterpret_cast<const void *>(&product_long<pointers, more, EXPERTS, SETS, ONE, SHIFTED>),
+        shared);
+    launch_early(product_long<pointers, more, EXPERTS, SETS, ONE, SHIFTED>,
+                 dim3(cuda_blocks(p.rows, OWN_ROWS * s.groups), n_tile, n_z), warps * 32, shared,
+                 cuda_stream(k), p, w, w2, s);
     cuda_launched(k, "a matrix product");
 }
 
-template <class pointers, bool EXPERTS>
-static void launch_long(const kern *k, const product &p, const pointers &w, int n_tile, int most_rows, int n_z) {
+template <class pointers, class more, bool EXPERTS, bool SHIFTED>
+static void launch_long(const kern *k, const product &p, const pointers &w, const more &w2, int n_tile,
+                        int most_rows, int n_z) {
     long_shape s = {};
-    s.most_rows = most_rows;
-    s.n_segment = cuda_blocks(p.cols, SEGMENT);
-    bool one = most_rows == 1;
-    s.x_steps = !one ? MANY_STAGES * STAGE_STEPS : s.n_segment > 1 ? SEGMENT_STEPS : cuda_blocks(p.cols, TILE_K);
+    s.segment = p.segment ? p.segment : FP8_SEGMENT;
+    s.n_segment = cuda_blocks(p.cols, s.segment);
+    if (s.n_segment == 1) s.segment = cuda_blocks(p.cols, 128) * 128; /* no more room than it needs */
     int rounds = cuda_blocks(s.n_segment, MOST_WARPS);
     s.slots = cuda_blocks(s.n_segment, rounds);
     s.groups = s.slots >= LEAST_WARPS ? 1 : LEAST_WARPS / s.slots;
-    if (one)
-        start<pointers, EXPERTS, true>(k, p, w, s, n_tile, n_z);
+    if (most_rows == 1)
+        start<pointers, more, EXPERTS, 1, true, SHIFTED>(k, p, w, w2, s, n_tile, n_z);
+    else if (most_rows <= 8)
+        start<pointers, more, EXPERTS, 1, false, SHIFTED>(k, p, w, w2, s, n_tile, n_z);
     else
-        start<pointers, EXPERTS, false>(k, p, w, s, n_tile, n_z);
+        start<pointers, more, EXPERTS, 2, false, SHIFTED>(k, p, w, w2, s, n_tile, n_z);
 }
 
-void cuda_product_long(const kern *k, const product &p, const head_pointers &w, int n_tile, int most_rows, int n_z) {
-    launch_long<head_pointers, false>(k, p, w, n_tile, most_rows, n_z);
+template <class pointers, class more, bool EXPERTS>
+static void launch_either(const kern *k, const product &p, const pointers &w, const more &w2, int n_tile,
+                          int most_rows, int n_z) {
+    if (p.shifted)
+        launch_long<pointers, more, EXPERTS, true>(k, p, w, w2, n_tile, most_rows, n_z);
+    else
+        launch_long<pointers, more, EXPERTS, false>(k, p, w, w2, n_tile, most_rows, n_z);
 }
-void cuda_product_long(const kern *k, const product &p, const expert_pointers &w, int n_tile, int most_rows, int n_z) {
-    launch_long<expert_pointers, true>(k, p, w, n_tile, most_rows, n_z);
+
+void cuda_product_long(const kern *k, const product &of, const head_pointers &w, int n_tile, int most_rows,
+                       int n_z) {
+    product p = of;
+    for (int z = 0; z < n_z; z++) p.shifted |= w.w[z].col0 > 0;
+    launch_either<head_pointers, no_pointers, false>(k, p, w, {}, n_tile, most_rows, n_z);
+}
+void cuda_product_long(const kern *k, const product &p, const expert_pointers &w, int n_tile, int most_rows,
+                       int n_z) {
+    launch_either<expert_pointers, no_pointers, true>(k, p, w, {}, n_tile, most_rows, n_z);
+}
+void cuda_product_gated(const kern *k, const product &p, const expert_pointers &gate,
+                        const expert_pointers &up, int n_tile, int most_rows) {
+    launch_either<expert_pointers, expert_pointers, true>(k, p, gate, up, n_tile, most_rows, 1);
 }
