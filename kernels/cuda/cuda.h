@@ -13,6 +13,7 @@
 
 /* Working memory of the operations, reserved when the device is opened: each cuts its work into pieces that fit. */
 #define CUDA_WORK_BYTES ((size_t)768 << 20)
+#define CUDA_MANY_BYTES ((size_t)64 << 20)   /* the last of them for sums of products of many rows */
 #define CUDA_STRIP_BYTES ((size_t)512 << 20) /* of them for index scores, from the beginning on */
 
 /* Part of the cache layout's name, and so of a snapshot's key: raise it whenever the numbers that this backend's kernels
@@ -145,15 +146,19 @@ struct expert_tiles {
     const int32_t *start;  /* [n_expert + 1] where each expert's rows begin in the list */
     int n_tile;
     int most_rows; /* that a tile has: a token picks an expert once */
+    int n_expert;
+    int64_t n_row; /* that the list has at most */
 };
 enum { EXPERT_POINTERS = 384 };
 struct expert_pointers {
     matrix_ref w[EXPERT_POINTERS];
 };
-/* y[row] = W[expert of row] x[list ? list[row] : row]; tiles of `tile_rows` rows, which is 16 or 128. */
+/* y[row] = W[expert of row] x[list ? list[row] : row]; tiles of `tile_rows` rows, which is 16 or 128. FP8 matrices with tiles of
+ * 128: room, cuda_grouped_room bytes, is filled with x; `ready`: it holds this x from the call before. */
+size_t cuda_grouped_room(const kern_matrix *shape, int64_t n_row);
 void cuda_grouped_product(const kern *k, const expert_pointers *w, const kern_matrix *shape, const float *x,
                           int64_t x_stride, const int32_t *list, float *y, int64_t y_stride,
-                          const expert_tiles *tiles, int tile_rows);
+                          const expert_tiles *tiles, int tile_rows, unsigned char *room, bool ready);
 
 /* The positions that may be selected as bits, [n_key / 32 rounded up], in working memory at `at`; NULL where all
  * are allowed (index.cu). */

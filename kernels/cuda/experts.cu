@@ -155,6 +155,10 @@ static unsigned char *take(unsigned char **at, size_t bytes) {
     return p;
 }
 
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
 static void run_tokens(kern *k, const kern_experts *a) {
     cudaStream_t stream = cuda_stream(k);
     int n_pair = a->n_tok * (a->n_pick + a->n_shared), n_routed = a->n_routed ? a->n_routed : a->n_expert;
@@ -174,25 +178,29 @@ static void run_tokens(kern *k, const kern_experts *a) {
     int32_t *tile_expert = reinterpret_cast<int32_t *>(take(&at, (size_t)n_tile * 4));
     int32_t *tile_first = reinterpret_cast<int32_t *>(take(&at, (size_t)n_tile * 4));
     float *gate = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->width * 4));
-    float *up = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->width * 4));
-    float *rows = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->hidden * 4));
+    /* x of the products stands where the results of later ones will: of gate and up in `rows`, of down in `up` */
+    size_t x_room = cuda_grouped_room(a->gate[0], n_pair), act_room = cuda_grouped_room(a->down[0], n_pair);
+    float *up = reinterpret_cast<float *>(take(&at, larger((size_t)n_pair * a->width * 4, act_room)));
+    float *rows = reinterpret_cast<float *>(take(&at, larger((size_t)n_pair * a->hidden * 4, x_room)));
+    unsigned char *of_x = reinterpret_cast<unsigned char *>(rows), *of_act = reinterpret_cast<unsigned char *>(up);
     list_pairs<<<1, 1024, 0, stream>>>(here, n_pair, entry, start, list, place, tile_rows, tile_expert, tile_first, n_tile);
-    expert_tiles tiles = {tile_expert, tile_first, start, n_tile, a->n_tok < tile_rows ? a->n_tok : tile_rows};
+    expert_tiles tiles = {tile_expert, tile_first, start, n_tile, a->n_tok < tile_rows ? a->n_tok : tile_rows, n_expert,
+                          n_pair};
     expert_pointers w = pointers_of(a->gate, n_expert);
-    cuda_grouped_product(k, &w, a->gate[0], a->x, a->hidden, list, gate, a->width, &tiles, tile_rows);
+    cuda_grouped_product(k, &w, a->gate[0], a->x, a->hidden, list, gate, a->width, &tiles, tile_rows, of_x, false);
     w = pointers_of(a->up, n_expert);
-    cuda_grouped_product(k, &w, a->up[0], a->x, a->hidden, list, up, a->width, &tiles, tile_rows);
+    cuda_grouped_product(k, &w, a->up[0], a->x, a->hidden, list, up, a->width, &tiles, tile_rows, of_x, true);
     swiglu_rows<<<cuda_blocks((int64_t)n_pair * a->width / here.step + 1, 256), 256, 0, stream>>>(gate, up, a->width, start,
                                                                                              n_expert);
     w = pointers_of(a->down, n_expert);
-    cuda_grouped_product(k, &w, a->down[0], gate, a->width, nullptr, rows, a->hidden, &tiles, tile_rows);
+    cuda_grouped_product(k, &w, a->down[0], gate, a->width, nullptr, rows, a->hidden, &tiles, tile_rows, of_act, false);
     gather_sum<<<dim3(a->n_tok, cuda_blocks(a->hidden, 256)), 256, 0, stream>>>(here, a->weight, place, rows, a->y, a->hidden);
     cuda_launched(k, "experts");
 }
 
 void cuda_experts(kern *k, const kern_experts *a) {
-    size_t each = (size_t)(a->n_pick + a->n_shared) * ((size_t)(2 * a->width + a->hidden) * 4 + 32);
-    int most = (int)((CUDA_WORK_BYTES - ((size_t)1 << 20)) / each);
+    size_t each = (size_t)(a->n_pick + a->n_shared) * ((size_t)(2 * a->width + a->hidden) * 4 + 1024);
+    int most = (int)((CUDA_WORK_BYTES - CUDA_MANY_BYTES - ((size_t)1 << 20)) / each);
     if (most > 16384) most = 16384;
     if (most < 1 || a->n_expert + a->n_shared > MOST_EXPERTS || a->n_pick + a->n_shared > MOST_PICKS) { /* told by status */
         cuda_state *s = cuda_state_of(k);

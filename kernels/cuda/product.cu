@@ -6,12 +6,12 @@
  * differs is only how many elements a block has, and which warps.
  * fp32 matrices: lane l of a warp sums columns l, l + 32, ..., then a fixed tree; one kernel for any number of rows.
  */
-#include "kernels/cuda/product.cuh"
+#include "kernels/cuda/product_many.cuh"
 
 /* ---- many rows: 128 x 128 tiles, 8 warps of 64 x 32 ---- */
 
 /* LONG: more than one segment. Their totals have no room in registers. */
-template <class pointers, bool EXPERTS, bool FP8, bool LONG>
+template <class pointers, bool EXPERTS, bool LONG>
 static __global__ void __launch_bounds__(256, 2) product_tile(product p, const pointers w) {
     extern __shared__ __align__(128) unsigned char memory[];
     uint4 *xs = reinterpret_cast<uint4 *>(memory);                  /* [STAGES][TILE][4] of 8 bf16 */
@@ -20,7 +20,6 @@ static __global__ void __launch_bounds__(256, 2) product_tile(product p, const p
     piece at;
     if (!find_piece<pointers, EXPERTS>(p, w, TILE, &at)) return;
     const __nv_bfloat16 *weights = static_cast<const __nv_bfloat16 *>(at.w.data);
-    const uint8_t *codes = static_cast<const uint8_t *>(at.w.data);
     int row0 = at.row0, col0 = blockIdx.x * TILE;
     int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
     int warp_row = (warp & 1) * 64, warp_col = (warp >> 1) * 32;
@@ -63,26 +62,10 @@ static __global__ void __launch_bounds__(256, 2) product_tile(product p, const p
                            pack_bf16(held[2 * i + 1].x, held[2 * i + 1].y),
                            pack_bf16(held[2 * i + 1].z, held[2 * i + 1].w));
     };
-    /* FP8: codes wait in registers, like x, and are bf16 in shared memory. */
-    uint2 held_codes[2];
-    float held_factor[2];
-    auto store_w = [&](int stage) {
-        if (FP8)
-#pragma unroll
-            for (int i = 0; i < 2; i++)
-                ws[(stage * TILE + load_row[i]) * 4 + load_part[i]] = eight_codes(held_codes[i], held_factor[i]);
-    };
     auto load_w = [&](int step, int stage) {
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            int r = col0 + load_row[i], c = step * TILE_K + load_part[i] * 8;
-            if (FP8) {
-                held_codes[i] = r < p.rows ? __ldg(reinterpret_cast<const uint2 *>(codes + (int64_t)r * p.w_stride + c))
-                                           : make_uint2(0, 0);
-                /* beyond the last column there are zeros, and maybe no factor */
-                held_factor[i] = r < p.rows && c < p.cols ? factor_at(at.w, r, c) : 0.0f;
-                continue;
-            }
+            int r = col0 + load_row[i];
             copy_async16(&ws[(stage * TILE + load_row[i]) * 4 + load_part[i]],
                          weights + (int64_t)(r < p.rows ? r : 0) * p.w_stride + step * TILE_K + load_part[i] * 8,
                          r < p.rows);
@@ -95,7 +78,6 @@ static __global__ void __launch_bounds__(256, 2) product_tile(product p, const p
             load_w(s, s);
             load_x(s);
             store_x(s);
-            store_w(s);
         }
         copy_commit();
     }
@@ -120,10 +102,7 @@ static __global__ void __launch_bounds__(256, 2) product_tile(product p, const p
 #pragma unroll
             for (int j = 0; j < 4; j++) mma_bf16(sum[i][j], low.z, high.z, low.w, high.w, b[j].z, b[j].w);
         }
-        if (next < n_step) {
-            store_x(next % STAGES);
-            store_w(next % STAGES);
-        }
+        if (next < n_step) store_x(next % STAGES);
         if (LONG && (step + 1) % SEGMENT_STEPS == 0 && step + 1 < n_step)
 #pragma unroll
             for (int i = 0; i < 16; i++) {
@@ -306,49 +285,76 @@ static bool vectors_fit(const product &p) {
     return reinterpret_cast<uintptr_t>(p.x) % 16 == 0 && p.x_stride % 4 == 0 && p.x_step % 4 == 0 && p.cols % 4 == 0;
 }
 
-template <class pointers, bool EXPERTS, bool FP8, bool LONG>
+template <class pointers, bool EXPERTS, bool LONG>
 static void launch_tile(const kern *k, const product &p, const pointers &w, int n_tile, int n_z) {
     size_t shared = 2 * STAGES * TILE * 4 * sizeof(uint4) + (LONG ? TILE * TILE * sizeof(float) : 0);
-    cuda_allow_shared(k, reinterpret_cast<const void *>(&product_tile<pointers, EXPERTS, FP8, LONG>), shared);
-    product_tile<pointers, EXPERTS, FP8, LONG>
+    cuda_allow_shared(k, reinterpret_cast<const void *>(&product_tile<pointers, EXPERTS, LONG>), shared);
+    product_tile<pointers, EXPERTS, LONG>
         <<<dim3(cuda_blocks(p.rows, TILE), n_tile, n_z), 256, shared, cuda_stream(k)>>>(p, w);
     cuda_launched(k, "a matrix product");
 }
 
-/* most_rows: that any tile has. */
+/* most_rows: that any tile has. FP8: tiles of 16 rows. */
 template <class pointers, bool EXPERTS>
 static void launch(const kern *k, product p, const pointers &w, kern_type type, int n_tile, int tile_rows, int most_rows,
                    int n_z) {
     cudaStream_t stream = cuda_stream(k);
     p.vector = vectors_fit(p);
-    bool fp8 = type == KERN_FP8, several = p.cols > SEGMENT;
-    if (type == KERN_F32) {
+    if (type == KERN_FP8) {
+        cuda_product_long(k, p, w, n_tile, most_rows, n_z);
+    } else if (type == KERN_F32) {
         product_f32<pointers, EXPERTS><<<dim3(cuda_blocks(p.rows, 4), n_tile, n_z), 128, 0, stream>>>(p, w);
         cuda_launched(k, "a matrix product");
-    } else if (tile_rows == SMALL_ROWS && fp8) {
-        cuda_product_long(k, p, w, n_tile, most_rows, n_z);
     } else if (tile_rows == SMALL_ROWS) {
         product_few<pointers, EXPERTS><<<dim3(cuda_blocks(p.rows, 32), n_tile, n_z), 128, 0, stream>>>(p, w);
         cuda_launched(k, "a matrix product");
-    } else if (fp8)
-        several ? launch_tile<pointers, EXPERTS, true, true>(k, p, w, n_tile, n_z)
-                : launch_tile<pointers, EXPERTS, true, false>(k, p, w, n_tile, n_z);
-    else
-        several ? launch_tile<pointers, EXPERTS, false, true>(k, p, w, n_tile, n_z)
-                : launch_tile<pointers, EXPERTS, false, false>(k, p, w, n_tile, n_z);
+    } else if (p.cols > SEGMENT) {
+        launch_tile<pointers, EXPERTS, true>(k, p, w, n_tile, n_z);
+    } else {
+        launch_tile<pointers, EXPERTS, false>(k, p, w, n_tile, n_z);
+    }
+}
+
+/* FP8, more than a few rows: x made ready in x.x (`ready`: it is there already), then all tiles. n_expert: 0 = no experts. Sums
+ * of segments wait in the last CUDA_MANY_BYTES of the working memory. */
+template <class pointers>
+static void launch_many(const kern *k, product p, const pointers &w, int n_expert, const many_rows &x, int n_tile,
+                        bool ready) {
+    const cuda_state *s = cuda_state_of(k);
+    cudaStream_t stream = cuda_stream(k);
+    p.vector = vectors_fit(p);
+    if (p.segment == 0) p.segment = FP8_SEGMENT;
+    size_t each = many_partial_bytes(1, p.cols, p.segment);
+    int n_block = each * (size_t)s->n_sm <= CUDA_MANY_BYTES ? s->n_sm : (int)(CUDA_MANY_BYTES / each) & ~1;
+    float *partial = reinterpret_cast<float *>(s->work + CUDA_WORK_BYTES - CUDA_MANY_BYTES);
+    bool hopper = s->major == 9 && !k->plain && !p.shifted && p.cols % MANY_BLOCK == 0;
+    cudaError_t e = ready ? cudaSuccess : many_prepare(p, n_expert, x, stream);
+    if (e == cudaSuccess)
+        e = hopper ? many_wgmma_launch(p, w, x, n_tile, n_block, partial, stream)
+                   : many_launch(p, w, x, n_tile, n_block, partial, stream);
+    cuda_noted(k, e, "a matrix product");
 }
 
 /* Few rows go 16 to a block, many 128; fp32 always 16. A grid has at most 65535 blocks in y. */
 static void launch_rows(const kern *k, product p, const head_pointers &w, kern_type type, int n_z) {
-    int tile = type == KERN_F32 || p.n_tok <= 48 ? SMALL_ROWS : TILE;
-    int most = 32768 * tile, all = p.n_tok;
+    const size_t room = CUDA_WORK_BYTES - CUDA_MANY_BYTES; /* for x of FP8 products */
+    if (type == KERN_FP8 && !p.segment) p.segment = FP8_SEGMENT;
+    bool few = type == KERN_F32 || p.n_tok <= 48;
+    if (type == KERN_FP8 && many_rows_bytes((int64_t)n_z * TILE, p.cols, p.segment) > room) few = true;
+    int tile = few ? SMALL_ROWS : TILE, most = 32768 * tile, all = p.n_tok;
+    if (type == KERN_FP8 && !few)
+        for (most = 32768; most > TILE && many_rows_bytes((int64_t)n_z * most, p.cols, p.segment) > room;) most /= 2;
     for (int first = 0; first < all; first += most) {
         product part = p;
         part.x += first * p.x_stride;
         part.y += first * p.y_stride;
         part.n_tok = all - first < most ? all - first : most;
-        launch<head_pointers, false>(k, part, w, type, cuda_blocks(part.n_tok, tile), tile,
-                                     part.n_tok < tile ? part.n_tok : tile, n_z);
+        int n_tile = cuda_blocks(part.n_tok, tile);
+        if (type == KERN_FP8 && !few)
+            launch_many(k, part, w, 0, many_rows_in(cuda_state_of(k)->work, (int64_t)n_z * part.n_tok, p.cols), n_z * n_tile,
+                        false);
+        else
+            launch<head_pointers, false>(k, part, w, type, n_tile, tile, part.n_tok < tile ? part.n_tok : tile, n_z);
     }
 }
 
@@ -357,6 +363,7 @@ void cuda_matmul(kern *k, const kern_matmul *a) {
     head_pointers w;
     w.w[0] = cuda_ref(a->w);
     product p = {};
+    p.shifted = a->w->col0 != 0;
     p.x = a->x;
     p.y = a->y;
     p.x_stride = a->x_stride;
@@ -376,9 +383,11 @@ void cuda_matmul_each(kern *k, const kern_matmul_each *a) {
         /* as many as have one format: one slice of an FP8 matrix may stand where BF16 had to be taken */
         const kern_matrix *shape = a->w[first];
         head_pointers w;
-        for (n = 0; n < HEAD_POINTERS && first + n < a->n && a->w[first + n]->type == shape->type; n++)
-            w.w[n] = cuda_ref(a->w[first + n]);
         product p = {};
+        for (n = 0; n < HEAD_POINTERS && first + n < a->n && a->w[first + n]->type == shape->type; n++) {
+            w.w[n] = cuda_ref(a->w[first + n]);
+            p.shifted = p.shifted || w.w[n].col0 != 0;
+        }
         p.x = a->x + first * a->x_step;
         p.y = a->y + first * a->y_step;
         p.x_stride = a->x_stride;
@@ -396,7 +405,7 @@ void cuda_matmul_each(kern *k, const kern_matmul_each *a) {
 
 void cuda_grouped_product(const kern *k, const expert_pointers *w, const kern_matrix *shape, const float *x,
                           int64_t x_stride, const int32_t *list, float *y, int64_t y_stride,
-                          const expert_tiles *tiles, int tile_rows) {
+                          const expert_tiles *tiles, int tile_rows, unsigned char *room, bool ready) {
     product p = {};
     p.x = x;
     p.y = y;
@@ -407,8 +416,16 @@ void cuda_grouped_product(const kern *k, const expert_pointers *w, const kern_ma
     p.cols = (int)shape->cols;
     p.segment = shape->segment;
     p.list = list;
+    for (int e = 0; e < tiles->n_expert; e++) p.shifted = p.shifted || w->w[e].col0 != 0;
     p.tile_expert = tiles->expert;
     p.tile_first = tiles->first;
     p.start = tiles->start;
-    launch<expert_pointers, true>(k, p, *w, shape->type, tiles->n_tile, tile_rows, tiles->most_rows, 1);
+    if (shape->type == KERN_FP8 && tile_rows > SMALL_ROWS)
+        launch_many(k, p, *w, tiles->n_expert, many_rows_in(room, tiles->n_row, p.cols), tiles->n_tile, ready);
+    else
+        launch<expert_pointers, true>(k, p, *w, shape->type, tiles->n_tile, tile_rows, tiles->most_rows, 1);
+}
+
+size_t cuda_grouped_room(const kern_matrix *shape, int64_t n_row) {
+    return many_rows_bytes(n_row, (int)shape->cols, shape->segment ? shape->segment : FP8_SEGMENT);
 }

@@ -81,6 +81,7 @@ template <class T> static inline T __ldg(const T *p) {
 }
 static inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 static inline float __fadd_rn(float a, float b) { return a + b; }
+static inline float __fmul_rn(float a, float b) { return a * b; }
 static inline int __popc(uint32_t x) { return __builtin_popcount(x); }
 static inline int __ffs(uint32_t x) { return __builtin_ffs((int)x); }
 static inline int __clz(uint32_t x) { return x ? __builtin_clz(x) : 32; }
@@ -94,6 +95,7 @@ static inline float __uint_as_float(uint32_t u) {
     memcpy(&x, &u, sizeof x);
     return x;
 }
+static inline float __int_as_float(int32_t i) { return __uint_as_float((uint32_t)i); }
 static inline int atomicAdd(int *p, int v) {
     int old = *p;
     *p += v;

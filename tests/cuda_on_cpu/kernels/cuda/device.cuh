@@ -106,6 +106,10 @@ static inline void mma_bf16(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, u
     const uint32_t a[4] = {a0, a1, a2, a3};
     cpu_mma(CPU_BF16, c, a, b0, b1);
 }
+static inline void mma_f16(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
+    const uint32_t a[4] = {a0, a1, a2, a3};
+    cpu_mma(CPU_F16, c, a, b0, b1);
+}
 
 static inline int64_t moved_by(const int64_t *moved) { return moved ? *moved : 0; }
 

@@ -1,0 +1,130 @@
+/* product_many.cuh - many rows of x with FP8 matrices: what the kernels for it share.
+ *
+ * The formula is product.cuh's: fp16 products of 128 columns at a time, their fp32 sum times the block's factor added to
+ * the segment's, segments times x's factor added as a balanced tree. x is made ready once for all tiles (product_x16.cu);
+ * codes of W become fp16 in registers, W as the instruction's left operand.
+ */
+#ifndef PHAROS_PRODUCT_MANY_CUH
+#define PHAROS_PRODUCT_MANY_CUH
+
+#include "kernels/cuda/product.cuh"
+
+enum {
+    MANY_ROWS = 128,                    /* of x in a tile; as many of W */
+    MANY_THREADS = 256,                 /* that have sums: a warp has 16 of W's rows with all of x's */
+    MANY_SUMS = 64,                     /* of a thread: W's rows g and g + 8, x's rows 8 j + 2 q and + 1 */
+    MANY_BLOCK = 128,                   /* columns of a sum of the tensor cores */
+    MANY_CHUNK = MANY_ROWS * 128,       /* bytes of 64 columns of x's tile */
+    MANY_TILE_BYTES = MANY_ROWS * MANY_ROWS * 4,
+};
+
+/* x over its units (product.cuh) as fp16. Row r of chunk c (64 columns) is the 128 bytes at (c * rows + r) * 128: 16 columns for each lane
+ * q as product.cuh deals them, 16-byte parts exchanged by part ^ (row within the tile & 7). Room for a tile's rows more at the
+ * end: the last tile may read what belongs to no row. */
+struct many_rows {
+    unsigned char *x;
+    float *unit; /* [n_segment][rows] */
+    int64_t rows;        /* of all tiles */
+};
+
+/* Bytes of working memory for `rows` rows of x: fp16 and units; and the places of both. */
+static inline size_t many_rows_bytes(int64_t rows, int cols, int segment) {
+    size_t chunks = (size_t)cuda_blocks(cols, MANY_BLOCK) * 2;
+    return (chunks * (size_t)rows + MANY_ROWS) * 128 + (size_t)cuda_blocks(cols, segment) * (size_t)rows * 4;
+}
+static inline many_rows many_rows_in(unsigned char *room, int64_t rows, int cols) {
+    size_t units = ((size_t)cuda_blocks(cols, MANY_BLOCK) * 2 * (size_t)rows + MANY_ROWS) * 128;
+    return {room, reinterpret_cast<float *>(room + units), rows};
+}
+/* Levels of the tree over segments where sums may wait; bytes for them in `blocks` blocks. */
+static inline int many_levels(int cols, int segment) {
+    int n = 0;
+    for (int last = cuda_blocks(cols, segment) - 1; last > 0; last >>= 1) n++;
+    return n;
+}
+static inline size_t many_partial_bytes(int blocks, int cols, int segment) {
+    return (size_t)blocks * (size_t)many_levels(cols, segment) * MANY_TILE_BYTES;
+}
+
+/* Tile `number` of x's rows: its W, its rows among the prepared ones and where their results go. */
+struct many_tile {
+    matrix_ref w;
+    int64_t x_row;
+    float *y;
+    int n_row;
+};
+template <class pointers, bool EXPERTS>
+static __device__ __forceinline__ bool many_tile_of(const product &p, const pointers &w, int number, many_tile *out) {
+    if (EXPERTS) {
+        int e = p.tile_expert[number];
+        if (e < 0) return false;
+        int first = p.tile_first[number], rest = p.start[e + 1] - first;
+        *out = {w.w[e], first, p.y + (int64_t)first * p.y_stride, rest < MANY_ROWS ? rest : MANY_ROWS};
+        return true;
+    }
+    int tiles = (p.n_tok + MANY_ROWS - 1) / MANY_ROWS, z = number / tiles, first = (number - z * tiles) * MANY_ROWS;
+    int rest = p.n_tok - first;
+    *out = {w.w[z], (int64_t)z * p.n_tok + first, p.y + z * p.y_step + (int64_t)first * p.y_stride,
+            rest < MANY_ROWS ? rest : MANY_ROWS};
+    return true;
+}
+
+/* A segment's sums times x's units, added to what waits for it: sums of 1, 2, 4 ... segments wait like the digits of a
+ * binary counter, the first of them in `near` (may be NULL), the others in `far`, [levels][16][256] of four. Before the
+ * last segment `total` is then zero, after it the element. unit: of this thread's first row of x in this segment. */
+static __device__ __forceinline__ void many_end_segment(float (&total)[MANY_SUMS], int segment, bool last, int n_row,
+                                                        const float *unit, float4 *near, float4 *far) {
+#pragma unroll
+    for (int j = 0; j < MANY_SUMS / 4; j++) {
+        int r = j * 8 + (int)(threadIdx.x & 3) * 2;
+        float low = r < n_row ? __ldg(unit + j * 8) : 0.0f, high = r + 1 < n_row ? __ldg(unit + j * 8 + 1) : 0.0f;
+        total[j * 4] *= low, total[j * 4 + 1] *= high, total[j * 4 + 2] *= low, total[j * 4 + 3] *= high;
+    }
+    int level = 0;
+#pragma unroll 1
+    for (int before = segment; last ? before != 0 : before & 1; before >>= 1, level++) {
+        if (!(before & 1)) continue;
+        const float4 *from = level == 0 && near ? near : far + level * (MANY_TILE_BYTES / 16);
+#pragma unroll
+        for (int j = 0; j < MANY_SUMS / 4; j++) {
+            float4 v = from[j * MANY_THREADS];
+            total[j * 4] = v.x + total[j * 4], total[j * 4 + 1] = v.y + total[j * 4 + 1];
+            total[j * 4 + 2] = v.z + total[j * 4 + 2], total[j * 4 + 3] = v.w + total[j * 4 + 3];
+        }
+    }
+    if (last) return;
+    float4 *to = level == 0 && near ? near : far + level * (MANY_TILE_BYTES / 16);
+#pragma unroll
+    for (int j = 0; j < MANY_SUMS / 4; j++) {
+        to[j * MANY_THREADS] = make_float4(total[j * 4], total[j * 4 + 1], total[j * 4 + 2], total[j * 4 + 3]);
+        total[j * 4] = total[j * 4 + 1] = total[j * 4 + 2] = total[j * 4 + 3] = 0.0f;
+    }
+}
+
+/* w_row: the thread's first row of W; its second is 8 on. */
+static __device__ __forceinline__ void many_store(const product &p, const many_tile &at, int w_row,
+                                                  const float (&total)[MANY_SUMS]) {
+#pragma unroll
+    for (int i = 0; i < MANY_SUMS; i++) {
+        int r = (i >> 2) * 8 + (int)(threadIdx.x & 3) * 2 + (i & 1), n = w_row + (i & 2) * 4;
+        if (r >= at.n_row || n >= p.rows) continue;
+        float *y = at.y + (int64_t)r * p.y_stride + n;
+        *y = p.accumulate ? *y + total[i] : total[i];
+    }
+}
+
+/* product_x16.cu: makes x ready. out.rows: n_z * p.n_tok; for experts (n_expert above 0) as many as the list may have. */
+cudaError_t many_prepare(const product &p, int n_expert, const many_rows &out, cudaStream_t stream);
+/* product_many.cu, product_wgmma.cu: the product, by at most n_block blocks, an even number that there is many_partial_bytes in
+ * `partial` for. The latter for compute capability 9.0 and matrices of whole blocks of columns with no offset among their
+ * factors; results are the same to the bit. */
+cudaError_t many_launch(const product &p, const head_pointers &w, const many_rows &x, int n_tile, int n_block, float *partial,
+                        cudaStream_t stream);
+cudaError_t many_launch(const product &p, const expert_pointers &w, const many_rows &x, int n_tile, int n_block,
+                        float *partial, cudaStream_t stream);
+cudaError_t many_wgmma_launch(const product &p, const head_pointers &w, const many_rows &x, int n_tile, int n_block,
+                              float *partial, cudaStream_t stream);
+cudaError_t many_wgmma_launch(const product &p, const expert_pointers &w, const many_rows &x, int n_tile, int n_block,
+                              float *partial, cudaStream_t stream);
+
+#endif
