@@ -58,6 +58,7 @@ static void make_key(engine *e) {
         int32_t fault = e->forward.fault; /* what it reads must never be taken for sound */
         crypto_generichash_update(&h, (const uint8_t *)&fault, sizeof fault);
     }
+    if (e->kern->on_device && e->kern->holds_fp8) crypto_generichash_update(&h, (const uint8_t *)"codes", 5);
     /* Sums over more ranks have another order, unless they were made for it; 2: as a tree. */
     if (!model_ranks_alike(&e->model.config, e->n_ranks, e->kern->ranks_alike, keep_of(e->precision))) {
         int32_t order[] = {e->n_ranks, 2};
@@ -131,7 +132,7 @@ int engine_open_bare(engine **out, const engine_options *o, ph_error *err) {
         code = ph_fail(err, PH_UNSUPPORTED, "a planted fault works on the processor and one rank only");
     if (!code) code = open_tensors(&e->files, o, err);
     for (int r = 0; !code && e->kern->on_device && r < e->n_ranks; r++)
-        e->kerns[r]->holds_fp8 = file_bytes(e->files) >= HOLD_CODES;
+        e->kerns[r]->holds_fp8 = o->hold_codes || file_bytes(e->files) >= HOLD_CODES;
     if (!code && e->n_ranks > 1) code = ranks_open(e, err);
     if (!code) {
         const char *name = o->model_dir ? base_name(o->model_dir) : o->files->name;

@@ -62,6 +62,7 @@ typedef struct engine_options {
     int topk;   /* 0 = the model's index_topk */
     int chunk;  /* tokens per prefill step; 0 = what suits the backend */
     bool fp8_latents; /* hold latents in 656 bytes each (kernels.h): V3.2's dimensions on a GPU that can */
+    bool hold_codes; /* hold FP8 matrices in 8 bits on a GPU even where the model is small, as a large one's are: for tests */
     bool dense; /* attend to everything (same weights): for comparison */
     engine_fault fault; /* tests only */
 } engine_options;

@@ -262,8 +262,8 @@ static void write_some(writing *w, int ranks, const kern_range *only) {
     assert_int_equal(w->n, WRITTEN);
 }
 
-/* The text, the selections and the masses that one rank has, within the rounding of sums; and twice the same
- * to the bit. */
+/* The text, the selections and the masses that one rank has, within the rounding of sums (on GPUs to the bit, but for the
+ * masses); and twice the same to the bit. */
 static void ranks_write_the_same(void **state) {
     static writing one, some, again;
     const kern_range only = {100, 400};
@@ -274,6 +274,10 @@ static void ranks_write_the_same(void **state) {
             write_some(&again, ranks, restricted ? &only : NULL);
             assert_same_bytes(&some, &again, sizeof some);
             assert_same_bytes(some.token, one.token, sizeof one.token);
+#ifdef TEST_ON_GPUS
+            assert_same_bytes(some.position, one.position, sizeof one.position);
+            assert_same_bytes(some.score, one.score, sizeof one.score);
+#endif
             int differ = 0; /* a near-tie may fall the other way */
             for (int t = 0; t < WRITTEN; t++)
                 for (int l = 0; l < TINY_LAYERS; l++) {
@@ -290,6 +294,72 @@ static void ranks_write_the_same(void **state) {
         }
     }
 }
+
+#ifdef TEST_ON_GPUS
+static int greatest(const float *x, int n) {
+    int best = 0;
+    for (int i = 1; i < n; i++)
+        if (x[i] > x[best]) best = i;
+    return best;
+}
+
+enum { ALIKE_READ = 300, ALIKE_FED = 20, ALIKE_WRITTEN = 24, ALIKE_VOCAB = 300 };
+
+/* Reads, is asked, writes: the logits of every written token into all[ALIKE_WRITTEN][ALIKE_VOCAB]. */
+static void read_and_write(const char *ck, const char *path, int ranks, engine_precision precision, int64_t want_cached, float *all) {
+    engine *e = NULL;
+    context *c = NULL;
+    session *s = NULL;
+    int64_t cached = -1;
+    MUST(engine_open_bare(&e,
+                          &(engine_options){.model_dir = ck, .backend = backend, .ranks = ranks, .threads = ranks, .chunk = 90,
+                                            .precision = precision, .hold_codes = true},
+                          &err));
+    const char *reason = NULL;
+    MUST(context_open(&c, e, path, 0, &reason, &err));
+    MUST(context_read(c, tokens, ALIKE_READ, NULL, NULL, &cached, &err));
+    if (cached != want_cached) fail_msg("%d ranks: %d of %d were read before: %s", ranks, (int)cached, (int)want_cached, reason ? reason : "");
+    MUST(session_open(&s, c, &err));
+    MUST(session_feed(s, tokens + ALIKE_READ, ALIKE_FED, NULL, NULL, &err));
+    for (int i = 0; i < ALIKE_WRITTEN; i++) {
+        float *logits = all + (size_t)i * ALIKE_VOCAB;
+        memcpy(logits, session_logits(s), ALIKE_VOCAB * sizeof *logits);
+        int32_t next = greatest(logits, ALIKE_VOCAB);
+        MUST(session_feed(s, &next, 1, NULL, NULL, &err));
+    }
+    session_close(s);
+    context_close(c);
+    engine_close(e);
+}
+
+/* 2, 4 and 8 GPUs have one GPU's bits: dense layers, experts, two shared ones, in fp32 and as FP8 codes; and open each
+ * other's snapshots. */
+static void ranks_are_alike(void **state) {
+    const checkpoint_shape shape = {.vocab = ALIKE_VOCAB, .hidden = 128, .layers = 3, .dense_layers = 1, .heads = 32, .q_lora = 64,
+                                    .kv_lora = 64, .nope = 16, .rope = 16, .v_dim = 128, .index_heads = 16, .index_dim = 32,
+                                    .index_topk = 64, .dense_width = 4096, .expert_width = 64, .experts = 16, .shared_experts = 2,
+                                    .experts_per_token = 4, .groups = 4, .groups_per_token = 2};
+    const size_t size = (size_t)ALIKE_WRITTEN * ALIKE_VOCAB;
+    ph_error wrong = {0};
+    char *ck = make_folder(), path[4096];
+    float *want = test_array((int64_t)size), *got = test_array((int64_t)size);
+    if (checkpoint_write(ck, &shape, 5, 64 << 20, &wrong)) fail_msg("%s", wrong.text);
+    snprintf(path, sizeof path, "%s/alike", dir);
+    for (int way = 0; way < 2; way++) {
+        engine_precision precision = way ? ENGINE_FAST : ENGINE_EXACT;
+        unlink(path);
+        for (int ranks = 1; ranks <= most_ranks && ranks <= 8; ranks *= 2) {
+            read_and_write(ck, NULL, ranks, precision, 0, ranks == 1 ? want : got);
+            if (ranks > 1) assert_same_bytes(got, want, size * sizeof *want);
+            read_and_write(ck, path, ranks, precision, ranks > 1 ? ALIKE_READ : 0, got); /* the snapshot is one GPU's */
+            assert_same_bytes(got, want, size * sizeof *want);
+        }
+    }
+    unlink(path);
+    remove_folder(ck);
+    free(want), free(got);
+}
+#endif
 
 /* Sums over more ranks have another order: what other ranks have read is read again, and it is said why. */
 static void snapshots_of_other_ranks_are_refused(void **state) {
@@ -372,11 +442,12 @@ static void what_cannot_be_dealt_out_is_refused(void **state) {
 int main(void) {
 #ifdef TEST_ON_GPUS
     kern_cuda_device found[1];
-    int version;
+    int version, parts = one_gpu();
     ph_error err = {0};
+    if (parts) return parts;
     if (kern_cuda_devices(found, 1, &most_ranks, NULL, &err) || kern_nccl_find(&version, &err) || most_ranks < 2) {
-        printf("skipped: %s\n", err.text[0] ? err.text : "there is one GPU only");
-        return 77;
+        printf("several GPUs are not tried: %s\n", err.text[0] ? err.text : "there is one only");
+        return 0;
     }
 #endif
     test_seed = 12345; /* the same text each time: a near-tie that falls the other way is no error, and would
@@ -391,6 +462,9 @@ int main(void) {
         cmocka_unit_test(restored_is_fresh),    cmocka_unit_test(sessions_stand_beside_each_other),
         cmocka_unit_test(ranks_write_the_same), cmocka_unit_test(snapshots_of_other_ranks_are_refused),
         cmocka_unit_test(a_share_is_a_share),   cmocka_unit_test(what_cannot_be_dealt_out_is_refused),
+#ifdef TEST_ON_GPUS
+        cmocka_unit_test(ranks_are_alike),
+#endif
     };
     int code = cmocka_run_group_tests(tests, NULL, NULL);
     remove_folder(model_dir);

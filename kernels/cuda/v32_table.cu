@@ -2,8 +2,9 @@
  * what the table gives (queries in bf16, FP8 codes), and a traced row's mass is computed here.
  *
  * Attention has two forms, chosen by what a row is for and never by how many there are (kern_sparse_mla.session): one
- * part for each list where a context is read, SESSION_PARTS in a session, so that a single token has work for a third
- * of the processors. Rows of one form have the same bits in any company.
+ * part for each list where a context is read, several in a session, so that a single token has work for a third
+ * of the processors. Rows of one form have the same bits in any company, and so have heads: a rank's few are put beside
+ * empty ones into the kernel's 64.
  */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/device.cuh"
@@ -14,7 +15,7 @@
 
 #include <cmath>
 
-enum { SESSION_PARTS = 16, MOST_TOKENS = 2048 /* at once */, SHORT_ROW = 16384 /* scores */ };
+enum { SESSION_PARTS = 16, SESSION_PARTS_FP8 = 32, MOST_TOKENS = 2048 /* at once */, SHORT_ROW = 16384 /* scores */ };
 static const float LOG2_E = 1.44269504088896341f;
 
 static unsigned char *take(unsigned char **at, size_t bytes) {
@@ -70,19 +71,27 @@ void cuda_v32_latent_append(kern *k, const kern_latent_append *a) {
 
 enum { QUERY_THREADS = V32_KEY / 4 };
 
-/* A block has a (token, head): latent part and rotated part side by side, in bf16. */
-static __global__ void __launch_bounds__(QUERY_THREADS) pack_queries(kern_sparse_mla a, __nv_bfloat16 *q) {
-    int64_t row = blockIdx.x, t = row / a.n_head, h = row % a.n_head;
+/* A block has a (token, head): latent part and rotated part side by side, in bf16. Of `held` heads those that are not there
+ * are zeros. */
+static __global__ void __launch_bounds__(QUERY_THREADS) pack_queries(kern_sparse_mla a, int held, __nv_bfloat16 *q) {
+    int64_t row = blockIdx.x, t = row / held, h = row % held;
     int d = threadIdx.x * 4;
-    const float *from = d < V32_LATENT ? a.q_latent + row * V32_LATENT + d
+    const float *from = d < V32_LATENT ? a.q_latent + (t * a.n_head + h) * V32_LATENT + d
                                        : a.q_pe + t * a.q_pe_tok_stride + h * a.q_pe_head_stride + d - V32_LATENT;
     *reinterpret_cast<uint2 *>(q + row * V32_KEY + d) =
-        make_uint2(pack_bf16(from[0], from[1]), pack_bf16(from[2], from[3]));
+        h < a.n_head ? make_uint2(pack_bf16(from[0], from[1]), pack_bf16(from[2], from[3])) : make_uint2(0, 0);
+}
+
+/* The heads that are there, from among `held`. */
+static __global__ void __launch_bounds__(V32_LATENT / 4) take_heads(kern_sparse_mla a, int held, const float *out) {
+    int64_t row = blockIdx.x, from = row / a.n_head * held + row % a.n_head;
+    reinterpret_cast<float4 *>(a.out + row * V32_LATENT)[threadIdx.x] =
+        reinterpret_cast<const float4 *>(out + from * V32_LATENT)[threadIdx.x];
 }
 
 /* mass[t, i] = mean_h exp(scale q[h].key[i] - lse[h]). A block has MASS_KEYS keys of a token's list, a warp 16 heads
- * at a time; sums over heads are in a fixed order. */
-enum { MASS_KEYS = 16, MASS_WARPS = 8, MASS_STRIDE = V32_KEY + 8 };
+ * at a time; sums over heads are a tree, of which a rank with 16, 32 or 64 of 128 has a branch. */
+enum { MASS_KEYS = 16, MASS_WARPS = 8, MASS_HEADS = 16, MASS_STRIDE = V32_KEY + 8 };
 
 /* Element c .. c + 7 of a cached row in bf16; of an FP8 row exactly, its factors being powers of two. */
 template <bool FP8> static __device__ __forceinline__ uint4 cached8(const void *cache, int64_t row, int c) {
@@ -95,7 +104,7 @@ template <bool FP8> static __device__ __forceinline__ uint4 cached8(const void *
 
 template <bool FP8>
 static __global__ void __launch_bounds__(MASS_WARPS * 32)
-    mass_of_rows(kern_sparse_mla a, const __nv_bfloat16 *q, const float *lse, float scale_log2) {
+    mass_of_rows(kern_sparse_mla a, int held, const __nv_bfloat16 *q, const float *lse, float scale_log2) {
     __shared__ __align__(16) __nv_bfloat16 keys[MASS_KEYS * MASS_STRIDE];
     __shared__ float sums[MASS_WARPS][MASS_KEYS];
     int64_t t = blockIdx.y;
@@ -110,8 +119,8 @@ static __global__ void __launch_bounds__(MASS_WARPS * 32)
     }
     __syncthreads();
     float sum[4] = {}; /* of keys part * 2, part * 2 + 1, and eight further */
-    for (int head = warp * 16; head < a.n_head; head += MASS_WARPS * 16) {
-        const __nv_bfloat16 *low = q + (t * a.n_head + head + g) * V32_KEY + part * 2, *high = low + 8 * V32_KEY;
+    for (int head = warp * MASS_HEADS; head < a.n_head; head += MASS_WARPS * MASS_HEADS) {
+        const __nv_bfloat16 *low = q + (t * held + head + g) * V32_KEY + part * 2, *high = low + 8 * V32_KEY;
         float c[2][4] = {};
 #pragma unroll 6
         for (int k = 0; k < V32_KEY / 16; k++) {
@@ -126,7 +135,7 @@ static __global__ void __launch_bounds__(MASS_WARPS * 32)
                          *reinterpret_cast<const uint32_t *>(b + 8));
             }
         }
-        float base_low = lse[t * a.n_head + head + g] * LOG2_E, base_high = lse[t * a.n_head + head + g + 8] * LOG2_E;
+        float base_low = lse[t * held + head + g] * LOG2_E, base_high = lse[t * held + head + g + 8] * LOG2_E;
 #pragma unroll
         for (int j = 0; j < 2; j++)
 #pragma unroll
@@ -141,25 +150,28 @@ static __global__ void __launch_bounds__(MASS_WARPS * 32)
     __syncthreads();
     int i = threadIdx.x;
     if (i >= MASS_KEYS || first + i >= a.n_select) return;
-    float all = 0.0f;
-    for (int w = 0; w < MASS_WARPS; w++) all += sums[w][i];
+    float all = ((sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i])) +
+                ((sums[4][i] + sums[5][i]) + (sums[6][i] + sums[7][i]));
     a.mass[t * a.n_select + first + i] = first + i < n_key ? all / (float)a.n_head : 0.0f;
 }
 
 bool cuda_v32_attention(const kern *k, const kern_latents *cache, int n_head) {
     if (cache->type == KERN_FP8) return true; /* there is no other way */
     return !k->plain && cuda_state_of(k)->major == 9 && cache->type == KERN_BF16 && cache->kv_lora == V32_LATENT &&
-           cache->rope == V32_ROPE && n_head % 64 == 0 && n_head > 0;
+           cache->rope == V32_ROPE && n_head % MASS_HEADS == 0 && n_head > 0;
 }
 
 bool cuda_fp8_latents(const kern *k, int n_head, int kv_lora, int rope) {
-    return cuda_state_of(k)->major == 9 && kv_lora == V32_LATENT && rope == V32_ROPE && n_head % 64 == 0 && n_head > 0;
+    return cuda_state_of(k)->major == 9 && kv_lora == V32_LATENT && rope == V32_ROPE && n_head % MASS_HEADS == 0 &&
+           n_head > 0;
 }
 
 void cuda_v32_sparse_mla(kern *k, const kern_sparse_mla *a) {
     const cuda_state *s = cuda_state_of(k);
-    int parts = a->session ? SESSION_PARTS : 1;
-    size_t token = (size_t)a->n_head * (V32_KEY * 2 + 4 + (parts > 1 ? (size_t)parts * (V32_LATENT + 1) * 4 : 0));
+    int parts = !a->session ? 1 : a->cache.type == KERN_FP8 ? SESSION_PARTS_FP8 : SESSION_PARTS, held = (a->n_head + 63) / 64 * 64;
+    bool room = held != a->n_head; /* for the output of all of them */
+    size_t token = (size_t)held * (V32_KEY * 2 + 4 + (parts > 1 ? (size_t)parts * (V32_LATENT + 1) * 4 : 0) +
+                                   (room ? V32_LATENT * 4 : 0));
     int most = (int)((CUDA_WORK_BYTES - 4096) / token);
     if (most > MOST_TOKENS) most = MOST_TOKENS;
     for (int first = 0; first < a->n_tok; first += most) {
@@ -171,7 +183,7 @@ void cuda_v32_sparse_mla(kern *k, const kern_sparse_mla *a) {
         part.count += first;
         part.out += (int64_t)first * a->n_head * V32_LATENT;
         if (a->mass) part.mass += (int64_t)first * a->n_select;
-        size_t rows = (size_t)part.n_tok * (size_t)a->n_head;
+        size_t rows = (size_t)part.n_tok * (size_t)held;
         unsigned char *at = s->work;
         __nv_bfloat16 *q = reinterpret_cast<__nv_bfloat16 *>(take(&at, rows * V32_KEY * 2));
         v32_mla m = {};
@@ -182,9 +194,9 @@ void cuda_v32_sparse_mla(kern *k, const kern_sparse_mla *a) {
         m.count = part.count;
         m.position_stride = a->n_select;
         m.n_tok = part.n_tok;
-        m.n_head = a->n_head;
+        m.n_head = held;
         m.scale = a->scale;
-        m.out_f32 = part.out;
+        m.out_f32 = room ? reinterpret_cast<float *>(take(&at, rows * V32_LATENT * 4)) : part.out;
         m.lse = reinterpret_cast<float *>(take(&at, rows * 4));
         m.n_split = parts;
         if (parts > 1) {
@@ -192,13 +204,15 @@ void cuda_v32_sparse_mla(kern *k, const kern_sparse_mla *a) {
             m.part_lse = reinterpret_cast<float *>(take(&at, rows * (size_t)parts * 4));
         }
         cudaStream_t stream = cuda_stream(k);
-        pack_queries<<<(unsigned)rows, QUERY_THREADS, 0, stream>>>(part, q);
+        pack_queries<<<(unsigned)rows, QUERY_THREADS, 0, stream>>>(part, held, q);
         cuda_launched(k, "packing queries");
         cuda_noted(k, v32_mla_launch(&m, V32_WGMMA, stream), "attention");
+        if (room) take_heads<<<(unsigned)(part.n_tok * a->n_head), V32_LATENT / 4, 0, stream>>>(part, held, m.out_f32);
+        cuda_launched(k, "attention");
         if (!a->mass) continue;
         dim3 grid(cuda_blocks(a->n_select, MASS_KEYS), part.n_tok);
-        if (m.fp8) mass_of_rows<true><<<grid, MASS_WARPS * 32, 0, stream>>>(part, q, m.lse, a->scale * LOG2_E);
-        else mass_of_rows<false><<<grid, MASS_WARPS * 32, 0, stream>>>(part, q, m.lse, a->scale * LOG2_E);
+        if (m.fp8) mass_of_rows<true><<<grid, MASS_WARPS * 32, 0, stream>>>(part, held, q, m.lse, a->scale * LOG2_E);
+        else mass_of_rows<false><<<grid, MASS_WARPS * 32, 0, stream>>>(part, held, q, m.lse, a->scale * LOG2_E);
         cuda_launched(k, "mass");
     }
 }
