@@ -378,6 +378,10 @@ int main(int argc, char **argv) {
             check_topk(kind, 2, 5003, 5001, 1, 100, 128, kind % 2 ? 2 : 4);
             if (!small || kind % 3 == 0) check_topk(kind, 1, 8000, 7999, 0, 300, 128, 8);
         }
+        for (int kind = 0; kind < 8; kind += small ? 3 : 1) { /* parts that registers do not hold, and that nothing holds */
+            check_topk(kind, 1, 12003, 12001, 0, 300, 128, 2);
+            check_topk(kind, 1, 17009, 17007, 0, 300, 128, 2);
+        }
         check_topk(0, 3, 100, 40, 1, 64, 128, 8);
         check_topk(0, 1, 2000, 1999, 0, 200, 128, 3);
         for (int kind = 0; kind < 8 && !small; kind++) {
@@ -387,6 +391,7 @@ int main(int argc, char **argv) {
             check_topk(kind, 2, 6146, 6144, 1, 2048, 0, 1);
             check_topk(kind, 2, 6146, 6144, 1, 2048, 0, 8);
             check_topk(kind, 9, 4000, 3980, 1, 2048, 0, 0); /* fewer than a block collects, and its last part empty */
+            for (int rows : {14, 20, 30, 50}) check_topk(kind, rows, 131072, 131050, 1, 2048, 0, 0);
             check_topk(kind, 20, 9001, 8900, 1, 2048, 0, 0);
             check_topk(kind, 40, 66000, 65900, 1, 2048, 0, 0);
             check_topk(kind, 200, 20000, 19000, 1, 2048, 0, 0);

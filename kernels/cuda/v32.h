@@ -82,8 +82,8 @@ typedef struct v32_topk {
     int32_t *position;  /* filled [n_row, n_select] */
     int32_t *count;     /* filled [n_row] */
     int threads;        /* of a block: a multiple of 128 up to 1024; 0 = a good number */
-    int parts;          /* 1: a block for each row; 2 to 7: a cluster of so many; 8: one that holds the row in registers,
-                           where it fits (otherwise 1); 0 = a good number */
+    int parts;          /* 1: a block for each row; 2 to 8: a cluster of so many, which holds the row where it has room;
+                           0 = a good number */
     const int64_t *moved; /* as in v32_index */
     int64_t reach;
 } v32_topk;

@@ -5,11 +5,11 @@
  * few or too many pass), counting passes over the row find the cut: slower, the same result. What is selected becomes a
  * bitmap, from which positions are written in order; equals at the cut are taken from the front.
  *
- * Fewer rows than multiprocessors: two blocks or four, a cluster, share a row. Each collects from its stretch, reads the
+ * Fewer rows than multiprocessors: two to eight blocks, a cluster, share a row. Each collects from its stretch, reads the
  * lists of the others from their shared memory and finds the cut by itself.
  *
- * A few rows: a cluster of eight holds a row in registers, so that it is read once and without a sample. Of each block's
- * thread maxima the (wanted / blocks)th greatest is a bound that at least `wanted` scores pass.
+ * Where a cluster has room for the whole row, in registers and shared memory, it is read without a sample: of each block's
+ * greatest of every sixteen scores the (wanted / blocks)th greatest is a bound that at least `wanted` scores pass.
  */
 #include "kernels/cuda/v32_topk.cuh"
 
@@ -21,6 +21,65 @@ static __device__ __forceinline__ int scores_of_row(const v32_topk &a, int row) 
 static __device__ __forceinline__ void select_all(const v32_topk &a, int row, int n) {
     for (int i = threadIdx.x; i < n; i += blockDim.x) a.position[(int64_t)row * a.n_select + i] = i;
     if (threadIdx.x == 0) a.count[row] = n;
+}
+
+/* What a block of a cluster has collected of its stretch, `have` orders with their places: the cut of all blocks' lists,
+ * then the selected of the stretch in order. False, for all of a cluster, where the lists are of no use: too many, or not
+ * enough. Shared memory as its callers have it; the maps are 0, and a barrier of the cluster has passed since the lists are
+ * there. */
+struct stretch {
+    int part, n_part, begin, map_words;
+    const uint32_t *orders, *places;
+    uint32_t *list, *map, *equal;
+    int *bins;
+};
+static __device__ bool select_of_cluster(const v32_topk &a, int row, const stretch &c, int own_most, uint32_t bound,
+                                         uint32_t most, row_state &s) {
+    int wanted = a.n_select, above, all;
+    cluster_lists l = sizes_of(s, c.n_part, own_most);
+    bool use = l.fits && l.total >= wanted;
+    if (use) read_lists(l, c.orders, c.list, c.n_part);
+    cluster_arrive(); /* the others' lists have been read; nobody leaves before all of them are */
+    __syncthreads();
+    if (!use) {
+        cluster_wait();
+        return false;
+    }
+    uint32_t cut = kth_of_list(c.list, l.total, wanted, bound, most, c.bins, s, &above);
+    int own = __shfl_sync(0xffffffffu, l.have, c.part), first = __shfl_sync(0xffffffffu, l.up_to, c.part) - own;
+    count_sides(c.list, first, own, cut, s);
+    for (int i = threadIdx.x; i < own; i += blockDim.x) {
+        uint32_t v = c.orders[i], p = c.places[i];
+        if (v >= cut) atomicOr((v == cut ? c.equal : c.map) + (p >> 5), 1u << (p & 31));
+    }
+    __syncthreads();
+    int sames = s.earlier >> 16, quota = wanted - above; /* of equals, of the whole row */
+    int to = (s.earlier & 0xffff) + (sames < quota ? sames : quota);
+    quota = sames < quota ? quota - sames : 0;
+    int each = (c.map_words + (int)blockDim.x - 1) / (int)blockDim.x, word = (int)threadIdx.x * each;
+    int end = word + each < c.map_words ? word + each : c.map_words, mine = 0;
+    if (s.same > quota) { /* the first of them */
+        for (int i = word; i < end; i++) mine += __popc(c.equal[i]);
+        int take = quota - block_scan(mine, s, &all);
+        for (int i = word; i < end && take > 0; i++) {
+            uint32_t bits = c.equal[i];
+            while (__popc(bits) > take) bits &= ~(0x80000000u >> __clz(bits));
+            take -= __popc(bits);
+            c.map[i] |= bits;
+        }
+    } else
+        for (int i = word; i < end; i++) c.map[i] |= c.equal[i];
+    mine = 0;
+    for (int i = word; i < end; i++) mine += __popc(c.map[i]);
+    to += block_scan(mine, s, &all);
+    int32_t *position = a.position + (int64_t)row * wanted;
+    for (int i = word; i < end; i++) {
+        uint32_t bits = c.map[i];
+        for (; bits; bits &= bits - 1) position[to++] = c.begin + i * 32 + __ffs(bits) - 1;
+    }
+    if (c.part == 0 && threadIdx.x == 0) a.count[row] = wanted;
+    cluster_wait();
+    return true;
 }
 
 /* A row by one block, or by the n_part of a cluster, each a stretch. False, for all of a cluster, where the bound
@@ -70,7 +129,7 @@ static __device__ bool select_stretch(const v32_topk &a, int row, int part, int 
         __syncthreads(); /* all have read what is written next */
         if (bound < 0x00800000u) bound = 0x007fffffu; /* -infinity: below it is NaN alone */
     }
-    if (threadIdx.x == 0) s.n = 0, s.most = 0, s.earlier = 0;
+    if (threadIdx.x == 0) s.n = 0, s.most = 0, s.earlier = 0, s.same = 0;
     __syncthreads();
     float least = bound ? score_of(bound) : 0.0f;
     uint32_t most = 0;
@@ -121,30 +180,20 @@ static __device__ bool select_stretch(const v32_topk &a, int row, int part, int 
             }
         }
     }
-    if (!CLUSTER) keep_most(most, &s.most);
+    keep_most(most, &s.most);
     for (int i = threadIdx.x; i < map_words * 2; i += blockDim.x) map[i] = 0; /* equal too */
     __syncthreads();
-    int have = s.n, n_equal = 0, overs = 0, sames = 0; /* above the cut and at it, before this stretch */
-    uint32_t cut;
-    bool collected = have >= wanted && have <= capacity;
     if (CLUSTER) {
         cluster_arrive();
         cluster_wait();
-        cluster_lists l = sizes_of(s, n_part, capacity);
-        collected = l.fits && l.total >= wanted;
-        if (collected) read_lists(l, orders, list, s);
-        cluster_arrive(); /* the others' lists have been read; nobody leaves before all of them are */
-        __syncthreads();
-        if (!collected) {
-            cluster_wait();
-            return false;
-        }
-        cut = kth_of_list(list, l.total, wanted, bound, s.most, bins, s, &above);
-        count_sides(list, __shfl_sync(0xffffffffu, l.up_to - l.have, part), cut, s);
-        __syncthreads();
-        overs = s.earlier & 0xffff, sames = s.earlier >> 16;
-    } else if (collected)
-        cut = kth_of_list(orders, have, wanted, bound, s.most, bins, s, &above);
+        most = warp_most(cluster_load(&s.most, lane < n_part ? lane : 0));
+        return select_of_cluster(a, row, {part, n_part, begin, map_words, orders, places, list, map, equal, bins}, capacity,
+                                 bound, most, s);
+    }
+    int have = s.n, n_equal = 0;
+    uint32_t cut;
+    bool collected = have >= wanted && have <= capacity;
+    if (collected) cut = kth_of_list(orders, have, wanted, bound, s.most, bins, s, &above);
     if (collected) {
         for (int i = threadIdx.x; i < have; i += blockDim.x) {
             uint32_t v = orders[i], p = places[i];
@@ -167,9 +216,7 @@ static __device__ bool select_stretch(const v32_topk &a, int row, int part, int 
             }
         }
     }
-    int all, quota = wanted - above; /* of equals, of the whole row */
-    overs += sames < quota ? sames : quota;
-    quota = sames < quota ? quota - sames : 0;
+    int all, quota = wanted - above; /* of equals */
     block_scan(n_equal, s, &all); /* also the barrier before the maps are read */
     int each = (map_words + (int)blockDim.x - 1) / (int)blockDim.x, first = (int)threadIdx.x * each;
     if (all <= quota) {
@@ -191,14 +238,13 @@ static __device__ bool select_stretch(const v32_topk &a, int row, int part, int 
     for (int i = first; i < first + each && i < map_words; i++) {
         uint32_t bits = map[i];
         while (bits) {
-            places[to++] = (uint32_t)(begin + i * 32 + __ffs(bits) - 1);
+            places[to++] = (uint32_t)(i * 32 + __ffs(bits) - 1);
             bits &= bits - 1;
         }
     }
     __syncthreads();
-    for (int i = threadIdx.x; i < all; i += blockDim.x) position[overs + i] = (int32_t)places[i];
-    if (part == 0 && threadIdx.x == 0) a.count[row] = wanted;
-    if (CLUSTER) cluster_wait();
+    for (int i = threadIdx.x; i < all; i += blockDim.x) position[i] = (int32_t)places[i];
+    if (threadIdx.x == 0) a.count[row] = wanted;
     return true;
 }
 
@@ -222,114 +268,145 @@ static __global__ void __launch_bounds__(1024) topk_stretches(const v32_topk a, 
         select_stretch<false>(a, row, 0, 1, memory, capacity, whole_words);
 }
 
-/* A row by a cluster of n_part blocks that hold it in registers, each a stretch of `span` positions. */
-static __global__ void __launch_bounds__(1024) topk_held(const v32_topk a, int n_part, int capacity, int map_words) {
+/* A row by a cluster of n_part blocks that hold it, each a stretch: n_piece loads of 16 bytes a thread, IN_REGISTERS of
+ * them there and the rest in shared memory. */
+template <int IN_REGISTERS>
+static __global__ void __launch_bounds__(1024) topk_held(const v32_topk a, int n_part, int n_piece, int capacity,
+                                                         int map_words, int whole_words) {
     V32_SHARED(memory);
     row_state &s = *reinterpret_cast<row_state *>(memory);
-    int *bins = reinterpret_cast<int *>(memory + STATE_BYTES);
-    uint32_t *own = reinterpret_cast<uint32_t *>(bins + BINS), *list = own + OWN_MOST;
-    int part = blockIdx.x % n_part, row = blockIdx.x / n_part, lane = threadIdx.x & 31;
-    int n = scores_of_row(a, row), wanted = a.n_select, above;
+    int *bins = reinterpret_cast<int *>(memory + STATE_BYTES); /* [BINS] */
+    uint32_t *orders = reinterpret_cast<uint32_t *>(bins + BINS), *places = orders + OWN_MOST, *list = places + OWN_MOST;
+    uint32_t *map = list + LIST_MOST, *equal = map + map_words;
+    float4 *rest = reinterpret_cast<float4 *>(equal + map_words) + threadIdx.x; /* [n_piece - IN_REGISTERS][threads] */
+    int part = blockIdx.x % n_part, row = blockIdx.x / n_part, lane = threadIdx.x & 31, threads = (int)blockDim.x;
+    int n = scores_of_row(a, row), wanted = a.n_select;
     if (n <= wanted) {
         if (part == 0) select_all(a, row, n);
         return;
     }
-    int span = ((n + n_part - 1) / n_part + 127) / 128 * 128;
-    int end = (part + 1) * span < n ? (part + 1) * span : n;
-    const float *score = a.score + row * a.score_stride;
+    int span = ((n + n_part - 1) / n_part + 127) / 128 * 128, begin = part * span;
+    int len = n - begin < span ? (n > begin ? n - begin : 0) : span;
+    const float *score = a.score + row * a.score_stride + begin;
 
-    /* a warp has 512 neighbouring positions, each load of a lane four */
-    int at = part * span + (threadIdx.x >> 5) * (32 * HELD) + lane * 4;
-    float4 x[HELD / 4];
+    const float none = __uint_as_float(0x7fc00000u);
+    float4 x[IN_REGISTERS];
+    auto ended = [&](float4 &v, int p) { /* what stands beyond the stretch is no score */
+        int left = len - p;
+        if (left < 4) v.w = none;
+        if (left < 3) v.z = none;
+        if (left < 2) v.y = none;
+        if (left < 1) v.x = none;
+    };
 #pragma unroll
-    for (int i = 0; i < HELD / 4; i++) {
-        int p = at + i * 128;
-        x[i] = p < end ? __ldg(reinterpret_cast<const float4 *>(score + p)) : make_float4(0, 0, 0, 0);
+    for (int i = 0; i < IN_REGISTERS; i++) {
+        int p = (i * threads + (int)threadIdx.x) * 4;
+        x[i] = p < len ? __ldg(reinterpret_cast<const float4 *>(score + p)) : make_float4(none, none, none, none);
     }
-    uint32_t v[HELD], most = 0; /* 0: NaN or none */
+    for (int i = IN_REGISTERS; i < n_piece; i++) {
+        int p = (i * threads + (int)threadIdx.x) * 4;
+        copy_async16(rest + (i - IN_REGISTERS) * threads, score + (p < len ? p : 0), p < len);
+    }
+    copy_commit();
+    for (int i = threadIdx.x; i < BINS; i += threads) bins[i] = 0;
+    for (int i = threadIdx.x; i < map_words * 2; i += threads) map[i] = 0; /* equal too */
+    if (threadIdx.x == 0) s.n = 0, s.most = 0, s.earlier = 0, s.same = 0;
+    __syncthreads();
+
+    /* the greatest of each group of loads: IN_REGISTERS is a multiple of GROUP, or all of them are there */
+    auto most_of = [](const float4 &v) { return fmaxf(fmaxf(v.x, v.y), fmaxf(v.z, v.w)); };
+    constexpr int GROUPS = (PIECES_MOST + GROUP - 1) / GROUP, HELD_GROUPS = (IN_REGISTERS + GROUP - 1) / GROUP;
+    int n_group = (n_piece + GROUP - 1) / GROUP;
+    float greatest[GROUPS];
 #pragma unroll
-    for (int i = 0; i < HELD / 4; i++) {
-        const float of[4] = {x[i].x, x[i].y, x[i].z, x[i].w};
+    for (int j = 0; j < HELD_GROUPS; j++) {
+        greatest[j] = none;
 #pragma unroll
-        for (int e = 0; e < 4; e++) {
-            uint32_t order = at + i * 128 + e < end ? order_of(of[e]) : 0;
-            v[i * 4 + e] = order;
-            most = order > most ? order : most;
+        for (int i = j * GROUP; i < (j + 1) * GROUP && i < IN_REGISTERS; i++) {
+            ended(x[i], (i * threads + (int)threadIdx.x) * 4);
+            greatest[j] = fmaxf(greatest[j], most_of(x[i]));
         }
     }
-    int threads = (int)blockDim.x;
-    uint32_t bound = kth_greatest([&](int) { return most; }, threads, (wanted + n_part - 1) / n_part, 2, bins, s, &above);
-    if (threadIdx.x == 0) {
-        s.bound = bound;
-        s.n = 0, s.most = 0, s.earlier = 0;
+    auto there = [&](int i) {
+        float4 v = rest[(i - IN_REGISTERS) * threads];
+        ended(v, (i * threads + (int)threadIdx.x) * 4);
+        return v;
+    };
+    copy_wait<0>(); /* this thread's own */
+#pragma unroll
+    for (int j = HELD_GROUPS; j < GROUPS; j++) {
+        greatest[j] = none;
+        if (j >= n_group) continue;
+        for (int i = j * GROUP; i < (j + 1) * GROUP && i < n_piece; i++) greatest[j] = fmaxf(greatest[j], most_of(there(i)));
     }
+    uint32_t most = 0, bound = 0;
+#pragma unroll
+    for (int j = 0; j < GROUPS; j++) {
+        if (j >= n_group) continue;
+        uint32_t order = order_of(greatest[j]);
+        most = order > most ? order : most;
+        atomicAdd(&bins[order >> 21], 1);
+    }
+    keep_most(most, &s.most);
+    __syncthreads();
+    int rank = (wanted + n_part - 1) / n_part;
+    find_bin(bins, BINS, rank, s);
+    bound = (uint32_t)s.bin << 21;
+    if (s.above + s.in > rank + rank / 2 && bound) { /* their next eleven bits too */
+        int left = rank - s.above;
+        __syncthreads();
+        for (int i = threadIdx.x; i < BINS; i += threads) bins[i] = 0;
+        __syncthreads();
+#pragma unroll
+        for (int j = 0; j < GROUPS; j++) {
+            uint32_t order = j < n_group ? order_of(greatest[j]) : 0;
+            if (order >> 21 == bound >> 21) atomicAdd(&bins[order >> 10 & (BINS - 1)], 1);
+        }
+        __syncthreads();
+        find_bin(bins, BINS, left, s);
+        bound |= (uint32_t)s.bin << 10;
+    }
+    if (threadIdx.x == 0) s.bound = bound;
     cluster_arrive();
     cluster_wait();
-    uint32_t theirs = cluster_load(&s.bound, lane < n_part ? lane : 0);
-#pragma unroll
-    for (int d = 16; d; d >>= 1) {
-        uint32_t other = __shfl_xor_sync(0xffffffffu, theirs, d);
-        theirs = other < theirs ? other : theirs;
-    }
-    bound = theirs;
+    bound = cluster_load(&s.bound, lane < n_part ? lane : 0);
+    most = cluster_load(&s.most, lane < n_part ? lane : 0);
+    bound = ~warp_most(~bound), most = warp_most(most);
 
     bool fits = bound > 0;
+    if (bound < 0x00800000u) bound = 0x007fffffu; /* -infinity: below it is NaN alone */
+    float least = score_of(bound);
     if (fits) {
+        auto count = [&](const float4 &v) {
+            return (int)(v.x >= least) + (int)(v.y >= least) + (int)(v.z >= least) + (int)(v.w >= least);
+        };
         int mine = 0;
 #pragma unroll
-        for (int i = 0; i < HELD; i++) mine += v[i] >= bound;
+        for (int i = 0; i < IN_REGISTERS; i++) mine += count(x[i]);
+        for (int i = IN_REGISTERS; i < n_piece; i++) mine += count(there(i));
         int sum = warp_scan(mine), to = 0;
         if (lane == 31 && sum > 0) to = atomicAdd(&s.n, sum);
         to = __shfl_sync(0xffffffffu, to, 31) + sum - mine;
+        auto keep = [&](const float4 &v, int i) {
+            const float of[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
-        for (int i = 0; i < HELD; i++) {
-            bool passes = v[i] >= bound;
-            if (passes && to < OWN_MOST) own[to] = v[i];
-            to += passes;
-        }
-    }
+            for (int e = 0; e < 4; e++)
+                if (of[e] >= least) {
+                    if (to < OWN_MOST) orders[to] = order_of(of[e]), places[to] = (uint32_t)((i * threads + (int)threadIdx.x) * 4 + e);
+                    to++;
+                }
+        };
+#pragma unroll
+        for (int i = 0; i < IN_REGISTERS; i++) keep(x[i], i);
+        for (int i = IN_REGISTERS; i < n_piece; i++) keep(there(i), i);
+    } else if (threadIdx.x == 0)
+        s.n = OWN_MOST + 1; /* equals without number, or NaN: the same for all of the cluster */
     cluster_arrive();
     cluster_wait();
-    cluster_lists l = sizes_of(s, n_part, OWN_MOST);
-    if (!fits || !l.fits) { /* equals without number, or NaN: the same for all of the cluster */
-        cluster_arrive();
-        cluster_wait();
-        if (part == 0) select_stretch<false>(a, row, 0, 1, memory, capacity, map_words);
-        return;
-    }
-    read_lists(l, own, list, s);
-    cluster_arrive(); /* the others' lists have been read; nobody leaves before all of them are */
-    __syncthreads();
-    uint32_t cut = kth_of_list(list, l.total, wanted, bound, s.most, bins, s, &above);
-
-    /* above the cut in the lower half of a number, equal to it in the upper: before this block, then in it */
-    int quota = wanted - above, ignore;
-    count_sides(list, __shfl_sync(0xffffffffu, l.up_to - l.have, part), cut, s);
-    int up[HELD / 4], mine = 0;
-#pragma unroll
-    for (int i = 0; i < HELD / 4; i++) {
-        up[i] = 0;
-#pragma unroll
-        for (int e = 0; e < 4; e++) up[i] += (v[i * 4 + e] > cut) + ((v[i * 4 + e] == cut) << 16);
-        mine += up[i];
-    }
-    int base = __shfl_sync(0xffffffffu, block_scan(mine, s, &ignore), 0) + s.earlier; /* there since the scan's barriers */
-    int32_t *position = a.position + (int64_t)row * wanted;
-#pragma unroll
-    for (int i = 0; i < HELD / 4; i++) {
-        int sum = warp_scan(up[i]), to = base + sum - up[i];
-        base += __shfl_sync(0xffffffffu, sum, 31);
-#pragma unroll
-        for (int e = 0; e < 4; e++) {
-            bool over = v[i * 4 + e] > cut, same = v[i * 4 + e] == cut;
-            int overs = to & 0xffff, sames = to >> 16;
-            if (over || (same && sames < quota))
-                position[overs + (sames < quota ? sames : quota)] = at + i * 128 + e;
-            to += over + (same << 16);
-        }
-    }
-    if (part == 0 && threadIdx.x == 0) a.count[row] = wanted;
-    cluster_wait();
+    if (!select_of_cluster(a, row, {part, n_part, begin, map_words, orders, places, list, map, equal, bins}, OWN_MOST, bound,
+                           most, s) &&
+        part == 0)
+        select_stretch<false>(a, row, 0, 1, memory, capacity, whole_words);
 }
 
 cudaError_t v32_topk_launch(const v32_topk *a, cudaStream_t stream) {
@@ -346,12 +423,12 @@ cudaError_t v32_topk_launch(const v32_topk *a, cudaStream_t stream) {
     int64_t sees = a->pos0 + (int64_t)(a->n_row - 1) * a->row_step + 1;
     if (sees > a->n_key) sees = a->n_key;
     if (a->moved) sees = a->reach;
-    int parts = a->parts ? a->parts
-                : a->n_row <= HELD_ROWS ? 8 : a->n_row <= FOURS_ROWS ? 4 : a->n_row <= TWOS_ROWS ? 2 : 1;
+    int parts = a->parts ? a->parts : parts_for(a->n_row);
     int threads = a->threads ? a->threads : a->n_row > n_sm ? 512 : 1024;
-    bool held = parts == 8 && a->n_select <= threads * parts && sees <= (int64_t)threads * HELD * parts;
-    if (major < 9 || (parts == 8 && !held)) parts = 1;
-    int64_t stretch = held || parts == 1 ? sees : (sees + parts - 1) / parts + 127; /* a held row may end with one block */
+    if (major < 9) parts = 1;
+    int64_t stretch = parts == 1 ? sees : ((sees + parts - 1) / parts + 127) / 128 * 128;
+    int n_piece = (int)((stretch + threads * 4 - 1) / (threads * 4)), n_group = (n_piece + GROUP - 1) / GROUP;
+    bool held = parts > 1 && n_piece <= PIECES_MOST && (a->n_select + parts - 1) / parts <= threads * n_group;
     int map_words = (int)((stretch + 31) / 32 + 3) / 4 * 4, whole_words = (int)((sees + 31) / 32 + 3) / 4 * 4;
     size_t shared = STATE_BYTES + (size_t)BINS * 4 + (size_t)whole_words * 8 + (size_t)capacity * 8;
     if (parts == 1) {
@@ -360,14 +437,20 @@ cudaError_t v32_topk_launch(const v32_topk *a, cudaStream_t stream) {
         V32_LAUNCH(topk_rows, a->n_row, threads, shared, stream, *a, capacity, map_words);
         return cudaGetLastError();
     }
-    size_t lists = held ? STATE_BYTES + (size_t)(BINS + OWN_MOST + LIST_MOST) * 4
-                        : STATE_BYTES + (size_t)(BINS + 2 * map_words + 2 * capacity + LIST_MOST) * 4;
-    if (shared < lists) shared = lists;
     if (held) {
-        error = cudaFuncSetAttribute(topk_held, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+        bool four = n_piece <= 4, five = n_piece == 5;
+        int in_registers = four ? 4 : five ? 5 : 8, in_memory = n_piece > in_registers ? n_piece - in_registers : 0;
+        size_t room = STATE_BYTES + (size_t)(BINS + 2 * OWN_MOST + LIST_MOST + 2 * map_words) * 4 +
+                      (size_t)in_memory * threads * 16;
+        if (shared < room) shared = room;
+        auto kernel = four ? topk_held<4> : five ? topk_held<5> : topk_held<8>;
+        error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
         if (error != cudaSuccess) return error;
-        return V32_LAUNCH_CLUSTER(topk_held, a->n_row * parts, parts, threads, shared, stream, *a, parts, capacity, map_words);
+        return V32_LAUNCH_CLUSTER(kernel, a->n_row * parts, parts, threads, shared, stream, *a, parts, n_piece, capacity,
+                                  map_words, whole_words);
     }
+    size_t room = STATE_BYTES + (size_t)(BINS + 2 * map_words + 2 * capacity + LIST_MOST) * 4;
+    if (shared < room) shared = room;
     error = cudaFuncSetAttribute(topk_stretches, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
     if (error != cudaSuccess) return error;
     return V32_LAUNCH_CLUSTER(topk_stretches, a->n_row * parts, parts, threads, shared, stream, *a, parts, capacity,

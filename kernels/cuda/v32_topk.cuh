@@ -14,13 +14,38 @@ enum {
     MOST_KEYS = 262144,
     STATE_BYTES = 512,
     LAST_FEW = 32,    /* among so many the wanted rank is found at once */
-    HELD = 16,        /* scores that a thread of a cluster holds */
+    GROUP = 4,        /* loads of a thread whose greatest score counts for the bound */
+    PIECES_MOST = 16, /* loads of a thread that holds its part of a row */
     OWN_MOST = 4096,  /* that pass the bound, of a block */
     LIST_MOST = 8192, /* of a row */
-    HELD_ROWS = 8,    /* so many rows at most have clusters of eight, ... */
-    FOURS_ROWS = 24,  /* ... of four ... */
-    TWOS_ROWS = 64,   /* ... and of two: with more they wait for each other */
 };
+
+/* So many blocks to a row, a cluster, that all rows' find room at once on 132 multiprocessors, which lie in groups of
+ * about sixteen. */
+static inline int parts_for(int n_row) {
+    return n_row <= 8 ? 8 : n_row <= 16 ? 7 : n_row <= 24 ? 4 : n_row <= 40 ? 3 : n_row <= 64 ? 2 : 1;
+}
+
+/* Of a warp. */
+static __device__ __forceinline__ uint32_t warp_most(uint32_t v) {
+#if __CUDA_ARCH__ >= 800
+    return __reduce_max_sync(0xffffffffu, v);
+#else
+    for (int d = 16; d; d >>= 1) {
+        uint32_t other = __shfl_xor_sync(0xffffffffu, v, d);
+        v = other > v ? other : v;
+    }
+    return v;
+#endif
+}
+static __device__ __forceinline__ int warp_total(int v) {
+#if __CUDA_ARCH__ >= 800
+    return __reduce_add_sync(0xffffffffu, v);
+#else
+    for (int d = 16; d; d >>= 1) v += __shfl_xor_sync(0xffffffffu, v, d);
+    return v;
+#endif
+}
 
 /* Greater scores are greater numbers; the two zeros are one; NaN is 0. */
 static __device__ __forceinline__ uint32_t order_of(float x) {
@@ -35,7 +60,7 @@ static __device__ __forceinline__ float score_of(uint32_t order) {
 
 struct row_state {
     int warp_sum[32];
-    int bin, above, in, n, n_few, earlier;
+    int bin, above, in, n, n_few, earlier, same;
     uint32_t bound, most;
     uint32_t few[LAST_FEW];
 };
@@ -162,11 +187,7 @@ static __device__ uint32_t kth_of_list(const uint32_t *list, int n, int rank, ui
 
 /* The greatest of all threads' numbers into *to, which is not above it. */
 static __device__ __forceinline__ void keep_most(uint32_t mine, uint32_t *to) {
-#pragma unroll
-    for (int d = 16; d; d >>= 1) {
-        uint32_t other = __shfl_xor_sync(0xffffffffu, mine, d);
-        mine = other > mine ? other : mine;
-    }
+    mine = warp_most(mine);
     if ((threadIdx.x & 31) == 0) atomicMax(to, mine);
 }
 
@@ -195,29 +216,29 @@ static __device__ cluster_lists sizes_of(row_state &s, int n_part, int most) {
     l.fits = !__any_sync(0xffffffffu, l.have > most) && l.total <= LIST_MOST;
     return l;
 }
-/* All of them into `list`, in the blocks' order, and the greatest into s.most. */
-static __device__ void read_lists(const cluster_lists &l, const uint32_t *own, uint32_t *list, row_state &s) {
-    int until[8]; /* entries of the blocks up to each: a thread's loads from any block are under way at once */
-    uint32_t most = 0;
-#pragma unroll
-    for (int p = 0; p < 8; p++) until[p] = __shfl_sync(0xffffffffu, l.up_to, p);
-    for (int i = threadIdx.x; i < l.total; i += (int)blockDim.x) {
-        int p = 0, before = 0;
-#pragma unroll
-        for (int j = 0; j < 7; j++)
-            if (i >= until[j]) p = j + 1, before = until[j];
-        list[i] = cluster_load(own + (i - before), p);
-        most = list[i] > most ? list[i] : most;
+/* All of them into `list`, in the blocks' order; a warp has every n_part-th 32 of a block's. */
+static __device__ void read_lists(const cluster_lists &l, const uint32_t *own, uint32_t *list, int n_part) {
+    int warps = (int)blockDim.x >> 5, warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+    int part = warp % n_part, turns = (warps - part + n_part - 1) / n_part;
+    for (int p = part; p < n_part; p += warps) { /* once, unless there are fewer warps than blocks */
+        int have = __shfl_sync(0xffffffffu, l.have, p), before = __shfl_sync(0xffffffffu, l.up_to, p) - have;
+        int step = p == part ? turns * 32 : 32;
+#pragma unroll 4
+        for (int i = (p == part ? warp / n_part * 32 : 0) + lane; i < have; i += step) list[before + i] = cluster_load(own + i, p);
     }
-    keep_most(most, &s.most);
 }
-/* Into s.earlier, which is 0: how many of the first n entries are above the cut, and equal to it in the upper half of
- * the number. There after the next barrier. */
-static __device__ void count_sides(const uint32_t *list, int n, uint32_t cut, row_state &s) {
-    int mine = 0;
-    for (int i = threadIdx.x; i < n; i += (int)blockDim.x) mine += (list[i] > cut) + ((list[i] == cut) << 16);
-    mine = warp_scan(mine);
-    if ((threadIdx.x & 31) == 31 && mine) atomicAdd(&s.earlier, mine);
+/* Into s.earlier: how many of the first n entries are above the cut, and equal to it in the upper half of the number;
+ * into s.same: how many of the `own` after them are equal to it. Both were 0; there after the next barrier. */
+static __device__ void count_sides(const uint32_t *list, int n, int own, uint32_t cut, row_state &s) {
+    int mine = 0, same = 0;
+    for (int i = threadIdx.x; i < n + own; i += (int)blockDim.x) {
+        uint32_t v = list[i];
+        if (i < n) mine += (v > cut) + ((v == cut) << 16);
+        else same += v == cut;
+    }
+    mine = warp_total(mine), same = warp_total(same);
+    if ((threadIdx.x & 31) == 0 && mine) atomicAdd(&s.earlier, mine);
+    if ((threadIdx.x & 31) == 0 && same) atomicAdd(&s.same, same);
 }
 
 #endif
