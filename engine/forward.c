@@ -35,6 +35,13 @@ static void add_branches(const forward_engine *f, int n_tok) {
     kern_group_sum(f->group, f->kern, s->branch, s->x, (int64_t)n_tok * f->model->config.hidden, s->sum_work);
 }
 
+/* Whether a traced row's mass is summed along with what attention adds to x, behind it in `branch`: few rows' exchanges
+ * take the time of an exchange and not of its numbers. */
+static bool mass_goes_along(const forward_engine *f, const forward_step *step) {
+    int64_t n = (int64_t)step->n_tok * f->model->config.hidden;
+    return f->group && step->trace && n % 4 == 0 && n + f->topk <= KERN_GROUP_SMALL;
+}
+
 /* A stretch of a step's rows. */
 typedef struct row_range {
     int first, n;
@@ -391,9 +398,18 @@ static void attend(const forward_engine *f, const forward_step *step, int layer)
     last.count += rows.n_tok;
     last.n_tok = 1;
     last.out += (int64_t)rows.n_tok * heads * c->kv_lora;
-    last.mass = f->group ? s->branch : to.mass;
+    last.mass = !f->group ? to.mass : mass_goes_along(f, step) ? s->branch + (int64_t)step->n_tok * c->hidden : s->branch;
     f->kern->sparse_mla(f->kern, &last);
+    if (mass_goes_along(f, step)) return;
     if (f->group) sum_mass(f, to.mass);
+    if (step->n_tok > 1 && leads(f)) keep_trace(f, step, layer);
+}
+
+/* x += attention's branches, and the traced row's mass with them. */
+static void add_branches_and_mass(const forward_engine *f, const forward_step *step, int layer) {
+    scratch *s = f->scratch;
+    kern_group_sum_also(f->group, f->kern, s->branch, s->x, (int64_t)step->n_tok * f->model->config.hidden,
+                        selection_of(f, step, layer).mass, f->topk, s->sum_work);
     if (step->n_tok > 1 && leads(f)) keep_trace(f, step, layer);
 }
 
@@ -438,7 +454,10 @@ static void attention(const forward_engine *f, const layer_weights *w, const for
                                             .y_stride = c->hidden,
                                             .n_tok = n,
                                             .accumulate = !f->group});
-    if (f->group) add_branches(f, n);
+    if (mass_goes_along(f, step))
+        add_branches_and_mass(f, step, layer);
+    else if (f->group)
+        add_branches(f, n);
 }
 
 /* y (+)= down(silu(gate x) * up x) */

@@ -18,8 +18,8 @@ int scratch_make(scratch *s, const model_config *c, const model_share *share, in
     bool moe = share->experts > 0, several = share->ranks > 1, apart = moe && !k->ranks_alike; /* kern_experts */
     size_t widest = larger((size_t)share->dense_width, (size_t)share->shared_width);
     if (apart) widest = larger(widest, (size_t)c->expert_width);
-    /* What is summed over the ranks: a branch of every row, or a row's mass. */
-    int64_t most = (int64_t)larger(n * (size_t)c->hidden, (size_t)topk);
+    /* What is summed over the ranks: a branch of every row, and a row's mass. */
+    int64_t most = (int64_t)(n * (size_t)c->hidden + (size_t)topk);
     size_t branch = several ? (size_t)kern_group_room(share->ranks, most) : apart ? n * (size_t)c->hidden : 0;
     struct {
         void **to;

@@ -23,11 +23,20 @@ int64_t kern_group_work(int size, int64_t most) {
     return small > large ? small : large;
 }
 
+void kern_group_sum_also(kern_group *g, kern *k, const float *part, float *y, int64_t n, float *also, int64_t m, float *work) {
+    int64_t all = n + m;
+    if (g->sum) {
+        g->sum(g, part, y, n, also, m);
+        return;
+    }
+    g->all_gather(g, part, work, (size_t)all * sizeof *part);
+    k->sum(k, &(kern_sum){.parts = work, .y = y, .stride = all, .n = n, .n_part = g->size, .accumulate = true});
+    if (m) k->sum(k, &(kern_sum){.parts = work + n, .y = also, .stride = all, .n = m, .n_part = g->size});
+}
+
 void kern_group_sum(kern_group *g, kern *k, float *part, float *y, int64_t n, float *work) {
     if (n <= KERN_GROUP_SMALL) {
-        g->all_gather(g, part, work, (size_t)n * sizeof *part);
-        k->sum(k, &(kern_sum){
-                      .parts = work, .y = y, .stride = n, .n = n, .n_part = g->size, .accumulate = true});
+        kern_group_sum_also(g, k, part, y, n, NULL, 0, work);
         return;
     }
     int64_t slice = slice_of(g->size, n);

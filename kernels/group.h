@@ -31,6 +31,8 @@ struct kern_group {
     void (*exchange)(kern_group *g, const void *out, void *in, size_t bytes);
     /* p[bytes] = rank 0's. */
     void (*broadcast)(kern_group *g, void *p, size_t bytes);
+    /* kern_group_sum_also at once; NULL where it is made of a gather and sums. */
+    void (*sum)(kern_group *g, const float *part, float *y, int64_t n, float *also, int64_t m);
     int (*status)(kern_group *g, ph_error *err);
     void (*close)(kern_group *g);
 };
@@ -41,11 +43,13 @@ int kern_group_open(kern_group **out, kern *const *k, int n, ph_error *err);
 /* All n at once, after the last exchange; before the backends are closed. */
 void kern_group_close(kern_group **g, int n);
 
-/* y[n] += part of rank 0 + part of rank 1 + ..., the same bits on every rank. The order is that of the ranks
- * whatever n is, so that an element does not depend on its company (NCCL's own sum would: its order depends
- * on the place in the array). `part` has room for kern_group_room(g->size, n) numbers and is given up, `work`
- * for kern_group_work(...). */
+/* y[n] += the ranks' parts, added as kern_sum does, the same bits on every rank. The order is the same whatever n is, so
+ * that an element does not depend on its company (NCCL's own sum would: its order depends on the place in the array).
+ * `part` has room for kern_group_room(g->size, n) numbers and is given up, `work` for kern_group_work(...). */
 void kern_group_sum(kern_group *g, kern *k, float *part, float *y, int64_t n, float *work);
+/* The same of few numbers, and also[m] = the sum of what stands behind them, part[n .. n + m - 1]: one exchange for both.
+ * n + m is at most KERN_GROUP_SMALL, and part + n begins on 16 bytes. */
+void kern_group_sum_also(kern_group *g, kern *k, const float *part, float *y, int64_t n, float *also, int64_t m, float *work);
 int64_t kern_group_room(int size, int64_t n);
 int64_t kern_group_work(int size, int64_t most); /* for sums of up to `most` numbers */
 

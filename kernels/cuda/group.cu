@@ -2,9 +2,11 @@
  *
  * Nothing of NCCL is needed to build: the few declarations below are its stable binary interface (nccl.h of 2.7 and
  * later). Exchanges go into the stream of the rank's backend, so that they are ordered with its operations. NCCL only
- * carries numbers: the sums are kern_group_sum's, whose order does not depend on an array's length.
+ * carries numbers: the sums are kern_group_sum's, whose order does not depend on an array's length. Sums of few numbers
+ * go without it where the GPUs reach each other's memory (direct.cu).
  */
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/direct.h"
 
 #include "kernels/group.h"
 
@@ -94,6 +96,7 @@ typedef struct nccl_team {
     nccl_comm comm[KERN_MAX_RANKS];
     int n, open, failed;
     const char *failed_in;
+    cuda_direct *direct; /* NULL: there is no such way */
 } nccl_team;
 
 typedef struct nccl_end {
@@ -158,6 +161,11 @@ static void nccl_broadcast(kern_group *g, void *p, size_t bytes) {
     if (comm && bytes) note(e, library.broadcast(p, p, bytes, NCCL_INT8, 0, comm, stream), "broadcasting");
 }
 
+static void direct_sum(kern_group *g, const float *part, float *y, int64_t n, float *also, int64_t m) {
+    nccl_end *e = end_of(g);
+    if (n + m > 0) cuda_direct_sum(e->team->direct, e->rank, part, y, n, also, m);
+}
+
 static int nccl_failed(ph_error *err, int result, const char *what) {
     return ph_fail(err, PH_FAIL, "NCCL failed in %s: %s", what, library.error_text(result));
 }
@@ -175,6 +183,8 @@ static int nccl_status(kern_group *g, ph_error *err) {
     const char *what = e->team->failed_in;
     pthread_mutex_unlock(&e->team->lock);
     if (failed) g->recordable = false; /* what was kept knows communicators that are gone */
+    if (!failed && e->team->direct && cuda_direct_failed(e->team->direct))
+        return ph_fail(err, PH_FAIL, "a GPU has waited in vain for what another one was to send");
     return failed ? nccl_failed(err, failed, what) : PH_OK;
 }
 
@@ -186,6 +196,7 @@ static void nccl_close(kern_group *g) {
         library.comm_destroy(t->comm[e->rank]);
     }
     if (--t->open == 0) {
+        cuda_direct_close(t->direct);
         pthread_mutex_destroy(&t->lock);
         free(t);
     }
@@ -219,6 +230,7 @@ int kern_group_open_cuda(kern_group **out, kern *const *k, int n, ph_error *err)
     }
     pthread_mutex_init(&t->lock, nullptr);
     t->n = t->open = n;
+    t->direct = cuda_direct_open(k, n);
     for (int r = 0; r < n; r++) {
         nccl_end *e = end_of(out[r]);
         e->team = t;
@@ -231,6 +243,7 @@ int kern_group_open_cuda(kern_group **out, kern *const *k, int n, ph_error *err)
         out[r]->all_gather = nccl_all_gather;
         out[r]->exchange = nccl_exchange;
         out[r]->broadcast = nccl_broadcast;
+        out[r]->sum = t->direct ? direct_sum : nullptr;
         out[r]->status = nccl_status;
         out[r]->close = nccl_close;
     }
