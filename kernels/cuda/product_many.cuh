@@ -69,16 +69,22 @@ static __device__ __forceinline__ bool many_tile_of(const product &p, const poin
     return true;
 }
 
+/* Where the 16-byte part `part` of row r of W's stage of 128 columns stands in shared memory: of rows 2 k and 2 k + 1, which eight
+ * lanes load at once, in different banks. */
+static __device__ __forceinline__ int many_code_place(int r, int part) {
+    return r * 128 + ((part ^ (r & 1) * 4) << 4);
+}
+
 /* A segment's sums times x's units, added to what waits for it: sums of 1, 2, 4 ... segments wait like the digits of a
  * binary counter, the first of them in `near` (may be NULL), the others in `far`, [levels][16][256] of four. Before the
- * last segment `total` is then zero, after it the element. unit: of this thread's first row of x in this segment. */
-static __device__ __forceinline__ void many_end_segment(float (&total)[MANY_SUMS], int segment, bool last, int n_row,
-                                                        const float *unit, float4 *near, float4 *far) {
+ * last segment `total` is then zero, after it the element. unit_of(r): float2, of the tile's rows r and r + 1. */
+template <class units>
+static __device__ __forceinline__ void many_end_segment(float (&total)[MANY_SUMS], int segment, bool last, units unit_of,
+                                                        float4 *near, float4 *far) {
 #pragma unroll
     for (int j = 0; j < MANY_SUMS / 4; j++) {
-        int r = j * 8 + (int)(threadIdx.x & 3) * 2;
-        float low = r < n_row ? __ldg(unit + j * 8) : 0.0f, high = r + 1 < n_row ? __ldg(unit + j * 8 + 1) : 0.0f;
-        total[j * 4] *= low, total[j * 4 + 1] *= high, total[j * 4 + 2] *= low, total[j * 4 + 3] *= high;
+        float2 unit = unit_of(j * 8 + (int)(threadIdx.x & 3) * 2);
+        total[j * 4] *= unit.x, total[j * 4 + 1] *= unit.y, total[j * 4 + 2] *= unit.x, total[j * 4 + 3] *= unit.y;
     }
     int level = 0;
 #pragma unroll 1

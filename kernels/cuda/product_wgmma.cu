@@ -9,18 +9,20 @@
 #include "kernels/cuda/product_many.cuh"
 #include "kernels/cuda/product_wgmma.cuh"
 
+#include <type_traits>
+
 enum {
     STAGES_MANY = 3,
     X_STAGE = 2 * MANY_CHUNK,
-    /* W's odd rows begin 64 bytes further in the banks than even ones: the eight lanes that load at once meet all of them */
-    ODD_ROWS = MANY_ROWS / 2 * 128 + 64,
-    W_STAGE = MANY_ROWS * 128 + 128,
+    W_STAGE = MANY_ROWS * MANY_BLOCK,
+    UNIT_STAGE = MANY_ROWS * 4, /* x's units, in a segment's last stage */
     W_AT = STAGES_MANY * X_STAGE,
-    NEAR_AT = W_AT + STAGES_MANY * W_STAGE,
+    UNITS_AT = W_AT + STAGES_MANY * W_STAGE,
+    NEAR_AT = UNITS_AT + STAGES_MANY * UNIT_STAGE,
     BARRIERS_AT = NEAR_AT + MANY_TILE_BYTES,
     SHARED_MANY = BARRIERS_AT + STAGES_MANY * 16,
-    LOAD_WARP = MANY_THREADS / 32,
-    ALL_THREADS = MANY_THREADS + 128, /* the loading warp's group: registers are given to groups of four warps */
+    LOAD_THREADS = 128,
+    ALL_THREADS = MANY_THREADS + LOAD_THREADS,
 };
 
 /* How tiles follow each other: `width` of W's tiles (of a pair, where blocks go in pairs) for each of x's before the next, so
@@ -45,51 +47,57 @@ struct many_barriers {
     __device__ uint32_t empty(int stage) const { return at + (uint32_t)stage * 16 + 8; }
 };
 
+/* Stages of this block's tiles: codes and units piece by piece by 128 threads, x by bulk copies that one of them asks for. */
 template <class pointers, bool EXPERTS, int PAIR>
 static __device__ __forceinline__ void load_tiles(const product &p, const pointers &w, const many_rows &x,
                                                   const many_order &order, uint32_t shared, many_barriers bar) {
-    int lane = threadIdx.x & 31, rank = PAIR > 1 ? (int)(blockIdx.x & 1) : 0, n_stage = p.cols / MANY_BLOCK, n = 0;
+    int thread = threadIdx.x - MANY_THREADS, rank = PAIR > 1 ? (int)(blockIdx.x & 1) : 0, part = thread & 7, r0 = thread >> 3;
+    int n_stage = p.cols / MANY_BLOCK, of_segment = p.segment / MANY_BLOCK, n = 0;
+    uint32_t to = shared + W_AT + (uint32_t)many_code_place(r0, part); /* sixteen rows on: the same place in the banks */
     for (int number = blockIdx.x / PAIR; number < order.n_w * order.n_x; number += gridDim.x / PAIR) {
         many_place place = place_of(order, number);
         many_tile at;
         if (!many_tile_of<pointers, EXPERTS>(p, w, place.x, &at)) continue;
-        const unsigned char *codes[MANY_ROWS / 32];
-        uint32_t to[MANY_ROWS / 32];
+        int row = (place.w * PAIR + rank) * MANY_ROWS + r0; /* and each sixteenth after it; what is beyond is not stored */
+        const unsigned char *codes = static_cast<const unsigned char *>(at.w.data) + part * 16;
+        const unsigned char *from[MANY_ROWS / 16];
 #pragma unroll
-        for (int i = 0; i < MANY_ROWS / 32; i++) {
-            int r = i * 32 + lane, row = (place.w * PAIR + rank) * MANY_ROWS + r;
-            codes[i] = static_cast<const unsigned char *>(at.w.data) + (int64_t)(row < p.rows ? row : p.rows - 1) * p.w_stride;
-            to[i] = shared + W_AT + (uint32_t)((r & 1) * ODD_ROWS + (r >> 1) * 128);
-        }
-        const unsigned char *from = x.x + at.x_row * 128;
+        for (int i = 0; i < MANY_ROWS / 16; i++)
+            from[i] = codes + (int64_t)(row + i * 16 < p.rows ? row + i * 16 : p.rows - 1) * p.w_stride;
+        const unsigned char *x_from = x.x + at.x_row * 128;
+        const float *unit = x.unit + at.x_row + (thread < at.n_row ? thread : 0);
+        int left = of_segment;
         for (int s = 0; s < n_stage; s++, n++) {
             int stage = n % STAGES_MANY;
             barrier_wait(bar.empty(stage), (n / STAGES_MANY & 1) ^ 1);
-            if (lane == 0) {
-                barrier_arrive_expect(bar.full(stage), X_STAGE + MANY_ROWS * MANY_BLOCK);
+            if (thread == 0) {
+                barrier_arrive_expect(bar.full(stage), X_STAGE);
                 uint32_t x_to = shared + stage * X_STAGE;
                 if (PAIR > 1)
-                    copy_bulk_both(x_to + rank * MANY_CHUNK, from + (s * 2 + rank) * x.rows * 128, MANY_CHUNK,
+                    copy_bulk_both(x_to + rank * MANY_CHUNK, x_from + (s * 2 + rank) * x.rows * 128, MANY_CHUNK,
                                    bar.full(stage));
                 else
 #pragma unroll
                     for (int c = 0; c < 2; c++)
-                        copy_bulk_in(x_to + c * MANY_CHUNK, from + (s * 2 + c) * x.rows * 128, MANY_CHUNK, bar.full(stage));
+                        copy_bulk_in(x_to + c * MANY_CHUNK, x_from + (s * 2 + c) * x.rows * 128, MANY_CHUNK, bar.full(stage));
             }
-            __syncwarp(); /* the barrier expects the bytes before they come */
 #pragma unroll
-            for (int i = 0; i < MANY_ROWS / 32; i++)
-                copy_bulk_in(to[i] + stage * W_STAGE, codes[i] + s * MANY_BLOCK, MANY_BLOCK, bar.full(stage));
+            for (int i = 0; i < MANY_ROWS / 16; i++)
+                copy_async16_to(to + stage * W_STAGE + i * 16 * 128, from[i] + s * MANY_BLOCK, true);
+            if (--left == 0 || s + 1 == n_stage) {
+                copy_async4_to(shared + UNITS_AT + stage * UNIT_STAGE + thread * 4, unit);
+                unit += x.rows, left = of_segment;
+            }
+            barrier_arrive_copied(bar.full(stage));
         }
     }
 }
 
-/* This thread's codes of a stage as the instruction's left operand, eight steps of 16 columns. */
-static __device__ __forceinline__ void codes_to_f16(const unsigned char *at, uint32_t (&a)[8][4]) {
+/* A thread's codes of a stage, of two of W's rows, as the instruction's left operand: eight steps of 16 columns. */
+static __device__ __forceinline__ void codes_to_f16(const uint4 (&codes)[2][2], uint32_t (&a)[8][4]) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        uint4 low = *reinterpret_cast<const uint4 *>(at + half * 64);          /* W's row g */
-        uint4 high = *reinterpret_cast<const uint4 *>(at + half * 64 + 4 * 128); /* and g + 8 */
+        const uint4 &low = codes[half][0], &high = codes[half][1];
         const uint32_t l[4] = {low.x, low.y, low.z, low.w}, h[4] = {high.x, high.y, high.z, high.w};
 #pragma unroll
         for (int s = 0; s < 4; s++) {
@@ -101,17 +109,38 @@ static __device__ __forceinline__ void codes_to_f16(const unsigned char *at, uin
     }
 }
 
+/* T of 64 of x's rows: asked for, not waited for. */
+static __device__ __forceinline__ void multiply(float (&sum)[MANY_SUMS / 2], const uint32_t (&a)[8][4], uint64_t tile) {
+    wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        wgmma_f16_n64(sum, a[i], tile + (uint64_t)(((i >> 2) * MANY_CHUNK + (i & 3) * 32) >> 4), i > 0);
+    wgmma_commit();
+}
+template <int HALF>
+static __device__ __forceinline__ void add_block(float (&total)[MANY_SUMS], const float (&sum)[MANY_SUMS / 2], float low,
+                                                 float high) {
+#pragma unroll
+    for (int i = 0; i < MANY_SUMS / 2; i++)
+        total[HALF * (MANY_SUMS / 2) + i] = __fmaf_rn(i & 2 ? high : low, sum[i], total[HALF * (MANY_SUMS / 2) + i]);
+}
+
+/* A warpgroup's part of this block's tiles. x's rows are two halves with sums of their own: while the tensor cores work for one
+ * half, the other's are added to the segment's, so that they never wait for that. */
 template <class pointers, bool EXPERTS, int PAIR>
 static __device__ __forceinline__ void multiply_tiles(const product &p, const pointers &w, const many_rows &x,
-                                                      const many_order &order, unsigned char *memory_of_block,
-                                                      many_barriers bar, float4 *far) {
-    int lane = threadIdx.x & 31, g = lane >> 2, q = lane & 3, rank = PAIR > 1 ? (int)(blockIdx.x & 1) : 0;
+                                                      const many_order &order, unsigned char *of_block, many_barriers bar,
+                                                      float4 *far) {
+    int lane = threadIdx.x & 31, q = lane & 3, rank = PAIR > 1 ? (int)(blockIdx.x & 1) : 0;
     int n_stage = p.cols / MANY_BLOCK, of_segment = p.segment / MANY_BLOCK, n = 0;
-    int mine = (int)(threadIdx.x >> 5) * 16 + g; /* of the tile's rows of W; and the eighth after it */
-    const unsigned char *codes = memory_of_block + W_AT + (mine & 1) * ODD_ROWS + (mine >> 1) * 128 + q * 16;
-    float4 *near = reinterpret_cast<float4 *>(memory_of_block + NEAR_AT) + threadIdx.x;
+    int mine = (int)(threadIdx.x >> 5) * 16 + (lane >> 2); /* of the tile's rows of W; and the eighth after it */
+    const unsigned char *low_half = of_block + W_AT + many_code_place(mine, q);
+    const unsigned char *high_half = of_block + W_AT + many_code_place(mine, q + 4);
+    const float *units = reinterpret_cast<const float *>(of_block + UNITS_AT);
+    float4 *near = reinterpret_cast<float4 *>(of_block + NEAR_AT) + threadIdx.x;
     far += threadIdx.x;
-    uint64_t tile = tile_descriptor(shared_address(memory_of_block), 16, 1024);
+    uint64_t tile = tile_descriptor(shared_address(of_block), 16, 1024);
+    const uint64_t other_half = (MANY_ROWS / 2 * 128) >> 4;
     for (int number = blockIdx.x / PAIR; number < order.n_w * order.n_x; number += gridDim.x / PAIR) {
         many_place place = place_of(order, number);
         many_tile at;
@@ -123,35 +152,56 @@ static __device__ __forceinline__ void multiply_tiles(const product &p, const po
             low_factor += (int64_t)((low_row + at.w.row0) >> 7) * at.w.scale_stride;
             high_factor += (int64_t)((high_row + at.w.row0) >> 7) * at.w.scale_stride;
         }
-        const float *x_units = x.unit + at.x_row + q * 2;
-        float total[MANY_SUMS] = {};
-        int segment = 0, left = of_segment; /* stages of it */
-        for (int s = 0; s < n_stage; s++, n++) {
-            int stage = n % STAGES_MANY;
-            float low = low_factor ? __ldg(low_factor + s) : 1.0f, high = low_factor ? __ldg(high_factor + s) : 1.0f;
-            float sum[MANY_SUMS];
-            uint32_t a[8][4];
-            barrier_wait(bar.full(stage), n / STAGES_MANY & 1);
-            codes_to_f16(codes + stage * W_STAGE, a);
-            wgmma_fence();
-#pragma unroll
-            for (int i = 0; i < 8; i++)
-                wgmma_f16_n128(sum, a[i], tile + (uint64_t)((stage * X_STAGE + (i >> 2) * MANY_CHUNK + (i & 3) * 32) >> 4), i > 0);
-            wgmma_commit();
-            wgmma_wait<0>();
+        float total[MANY_SUMS] = {}, even[MANY_SUMS / 2], odd[MANY_SUMS / 2], low = 0.0f, high = 0.0f;
+        int segment = 0, left = of_segment; /* stages of it whose sums are not all added */
+        /* stage s is all added, and may go */
+        auto finish = [&](int s) {
+            int stage = (n + s) % STAGES_MANY;
+            if (--left == 0 || s + 1 == n_stage) {
+                const float *unit = units + stage * (UNIT_STAGE / 4);
+                auto unit_of = [&](int r) { return *reinterpret_cast<const float2 *>(unit + r); };
+                many_end_segment(total, segment, s + 1 == n_stage, unit_of, near, far);
+                segment++, left = of_segment;
+            }
             if (PAIR > 1) { /* both blocks wrote here */
                 __syncwarp();
                 if (lane < 2) barrier_arrive_cluster(cluster_address(bar.empty(stage), lane));
             } else
                 barrier_arrive_warp(bar.empty(stage));
+        };
+        /* Stage s but for the sums of its second half; `more`: those of the stage before still have to be added. */
+        auto stage_sums = [&](int s, auto more) {
+            constexpr bool MORE = decltype(more)::value;
+            int stage = (n + s) % STAGES_MANY;
+            float next_low = low_factor ? __ldg(low_factor + s) : 1.0f, next_high = low_factor ? __ldg(high_factor + s) : 1.0f;
+            uint64_t x_tile = tile + (uint64_t)(stage * (X_STAGE >> 4));
+            barrier_wait(bar.full(stage), (n + s) / STAGES_MANY & 1);
+            uint4 codes[2][2]; /* columns' half, W's rows g and g + 8 */
 #pragma unroll
-            for (int i = 0; i < MANY_SUMS; i++) total[i] = __fmaf_rn(i & 2 ? high : low, sum[i], total[i]);
-            if (--left == 0 || s + 1 == n_stage) {
-                many_end_segment(total, segment, s + 1 == n_stage, at.n_row, x_units + segment * x.rows, near, far);
-                segment++, left = of_segment;
+            for (int i = 0; i < 2; i++) {
+                codes[0][i] = *reinterpret_cast<const uint4 *>(low_half + stage * W_STAGE + i * 8 * 128);
+                codes[1][i] = *reinterpret_cast<const uint4 *>(high_half + stage * W_STAGE + i * 8 * 128);
             }
-        }
+            if (MORE) wgmma_wait<0>(); /* the fragments may be overwritten */
+            uint32_t a[8][4];
+            codes_to_f16(codes, a);
+            multiply(even, a, x_tile);
+            if (MORE) {
+                add_block<1>(total, odd, low, high);
+                finish(s - 1);
+            }
+            low = next_low, high = next_high;
+            multiply(odd, a, x_tile + other_half);
+            wgmma_wait<1>();
+            add_block<0>(total, even, low, high);
+        };
+        stage_sums(0, std::false_type());
+        for (int s = 1; s < n_stage; s++) stage_sums(s, std::true_type());
+        wgmma_wait<0>();
+        add_block<1>(total, odd, low, high);
+        finish(n_stage - 1);
         many_store(p, at, row, total);
+        n += n_stage;
     }
 }
 #endif
@@ -166,8 +216,8 @@ static __global__ void __launch_bounds__(ALL_THREADS, 1) many_wgmma(product p, c
     many_barriers bar = {shared + BARRIERS_AT};
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES_MANY; i++) {
-            barrier_init(bar.full(i), 1);
-            barrier_init(bar.empty(i), LOAD_WARP * PAIR);
+            barrier_init(bar.full(i), LOAD_THREADS + 1);
+            barrier_init(bar.empty(i), MANY_THREADS / 32 * PAIR);
         }
         barriers_made();
     }
@@ -175,7 +225,7 @@ static __global__ void __launch_bounds__(ALL_THREADS, 1) many_wgmma(product p, c
     if (PAIR > 1) cluster_arrive(), cluster_wait();
     if (threadIdx.x >= MANY_THREADS) {
         registers_fewer<40>();
-        if (threadIdx.x >> 5 == LOAD_WARP) load_tiles<pointers, EXPERTS, PAIR>(p, w, x, order, shared, bar);
+        load_tiles<pointers, EXPERTS, PAIR>(p, w, x, order, shared, bar);
     } else {
         registers_more<232>();
         multiply_tiles<pointers, EXPERTS, PAIR>(p, w, x, order, of_block, bar,

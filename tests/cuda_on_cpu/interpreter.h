@@ -25,7 +25,8 @@
 struct cpu_copy {
     uint32_t to;
     const void *from;
-    int bytes; /* of 16; zeros behind them */
+    int bytes; /* of `size`; zeros behind them */
+    int size = 16;
 };
 struct cpu_thread {
     int number; /* in the cluster */
@@ -40,6 +41,10 @@ extern cpu_thread *cpu_current;
 extern dim3 cpu_grid, cpu_block_dim;
 extern unsigned char memory[]; /* the kernels' name for dynamic shared memory: of a cluster's first block */
 enum { CPU_SHARED_STEP = 1 << 18, CPU_CLUSTER_MOST = 8 };
+static inline void cpu_copy_now(const cpu_copy &c) {
+    memset(memory + c.to, 0, (size_t)c.size);
+    memcpy(memory + c.to, c.from, (size_t)c.bytes);
+}
 
 /* The thread's lane number and those of its warp. */
 int cpu_lane();

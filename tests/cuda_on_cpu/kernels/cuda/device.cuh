@@ -32,10 +32,7 @@ static inline void copy_commit() {
 template <int N> static inline void copy_wait() {
     auto &groups = cpu_current->groups;
     for (; groups.size() > (size_t)N; groups.erase(groups.begin()))
-        for (const cpu_copy &c : groups[0]) {
-            memset(memory + c.to, 0, 16);
-            memcpy(memory + c.to, c.from, (size_t)c.bytes);
-        }
+        for (const cpu_copy &c : groups[0]) cpu_copy_now(c);
 }
 
 /* Lanes 8 i ... 8 i + 7 give the rows of matrix i. */

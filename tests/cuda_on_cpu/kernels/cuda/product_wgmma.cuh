@@ -20,7 +20,19 @@ static inline void copy_bulk_both(uint32_t to, const void *from, uint32_t bytes,
     for (int rank = 0; rank < 2; rank++)
         copy_bulk_in(cluster_address(to, rank), from, bytes, cluster_address(barrier, rank));
 }
-static inline void wgmma_f16_n128(float (&d)[64], const uint32_t (&a)[4], uint64_t b, int accumulate) {
+static inline void copy_async4_to(uint32_t to, const void *from) {
+    if (to % 4 || reinterpret_cast<uintptr_t>(from) % 4) cpu_fault("a copy is not aligned");
+    cpu_current->open.push_back({to, from, 4, 4});
+}
+static inline void barrier_arrive_copied(uint32_t barrier) {
+    std::vector<cpu_copy> open;
+    open.swap(cpu_current->open);
+    cpu_later([=] {
+        for (const cpu_copy &c : open) cpu_copy_now(c);
+        barrier_arrive(barrier);
+    });
+}
+static inline void wgmma_f16_n64(float (&d)[32], const uint32_t (&a)[4], uint64_t b, int accumulate) {
     cpu_wgmma_registers(CPU_F16, d, a, b, false, accumulate);
 }
 
