@@ -218,5 +218,6 @@ int kern_cuda_time_v32(kern *k, void (*told)(void *user, const kern_timing *t), 
     time_kernels(r);
     time_ratios(r);
     v32_time_layer(r);
+    v32_time_products(r);
     return r.code ? r.code : k->status(k, err);
 }

@@ -132,5 +132,7 @@ private:
 
 /* v32_time_layer.cu */
 void v32_time_layer(v32_run &r);
+/* v32_time_products.cu */
+void v32_time_products(v32_run &r);
 
 #endif

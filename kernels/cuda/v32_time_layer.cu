@@ -84,7 +84,6 @@ void v32_time_layer(v32_run &r) {
     float *ik = r.make<float>(INDEX_DIM), *iw = r.make<float>(INDEX_HEADS), *freq = r.random<float>(V32_ROPE / 2, 0.1f);
     float *logits = r.make<float>(N_EXPERT), *picked_weight = r.make<float>(N_PICK), *y = r.make<float>(HIDDEN);
     int32_t *picked = r.make<int32_t>(N_PICK), *given = r.make<int32_t>(N_PICK);
-    float *shared_gate = r.make<float>(EXPERT), *shared_up = r.make<float>(EXPERT);
     float *given_weight = r.random<float>(N_PICK, 0.01f, 0.125f);
     const int32_t first_eight[N_PICK] = {0, 1, 2, 3, 4, 5, 6, 7};
     if (!r.code) k->copy_in(k, given, first_eight, sizeof first_eight);
@@ -154,17 +153,9 @@ void v32_time_layer(v32_run &r) {
         k->route(k, &route);
         kern_experts experts = {};
         experts.gate = gate, experts.up = up, experts.down = down, experts.n_expert = N_PICK, experts.n_pick = N_PICK;
-        experts.expert = given, experts.weight = given_weight, experts.x = h, experts.y = y;
-        experts.n_tok = 1, experts.hidden = HIDDEN, experts.width = EXPERT;
+        experts.expert = given, experts.weight = given_weight, experts.x = h, experts.y = y, experts.n_shared = 1;
+        experts.n_tok = 1, experts.hidden = HIDDEN, experts.width = EXPERT, experts.pos0 = V32_LENGTH - 1;
         k->experts(k, &experts);
-        k->lane(k, 1);
-        l.product(up[N_PICK], h, shared_up, HIDDEN, EXPERT);
-        k->lane(k, 0);
-        l.product(gate[N_PICK], h, shared_gate, HIDDEN, EXPERT);
-        k->join(k);
-        kern_swiglu swiglu = {shared_gate, shared_up, shared_gate, EXPERT};
-        k->swiglu(k, &swiglu);
-        l.product(down[N_PICK], shared_gate, y, EXPERT, HIDDEN, true);
     };
     /* each part as a graph, then all of them as one, in one chain and as the engine does a step */
     auto graph_of = [&](const char *what, auto body) {
@@ -212,27 +203,5 @@ void v32_time_layer(v32_run &r) {
     r.tell("the layer, as one CUDA graph", t, l.bytes + cache_bytes, true, peak);
     if (t > 0 && peak > 0)
         r.tell("time of the layer over its bytes at the bandwidth", 0, 0, false, 0, t * peak / (l.bytes + cache_bytes));
-
-    /* what a prefill step asks of the same matrices */
-    enum { STEP = 4096 };
-    r.part = "products of a prefill step of 4,096 tokens, FP8 weights";
-    float *many = r.random<float>((int64_t)STEP * N_HEAD * NOPE), *result = r.make<float>((int64_t)STEP * HIDDEN);
-    int32_t *picks = r.make<int32_t>(STEP * N_PICK);
-    float *weights = r.random<float>(STEP * N_PICK, 0.01f, 0.125f);
-    for (int i = 0; i < STEP && !r.code; i++) k->copy_in(k, picks + i * N_PICK, first_eight, sizeof first_eight);
-    t = r.median("a product of many rows", 5, false, [&] {
-        kern_matmul a = {o, many, result, N_HEAD * NOPE, HIDDEN, STEP, false};
-        k->matmul(k, &a);
-        return cudaSuccess;
-    });
-    r.tell("7,168 x 16,384", t, 2.0 * STEP * HIDDEN * N_HEAD * NOPE, false, r.peaks.bf16_flops);
-    t = r.median("experts of many rows", 5, false, [&] {
-        kern_experts a = {};
-        a.gate = gate, a.up = up, a.down = down, a.n_expert = N_PICK, a.n_pick = N_PICK, a.expert = picks;
-        a.weight = weights, a.x = many, a.y = result, a.n_tok = STEP, a.hidden = HIDDEN, a.width = EXPERT;
-        k->experts(k, &a);
-        return cudaSuccess;
-    });
-    r.tell("eight experts, all of them for every token", t, 6.0 * STEP * N_PICK * HIDDEN * EXPERT, false, r.peaks.bf16_flops);
     r.drop();
 }
