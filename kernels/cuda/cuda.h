@@ -159,6 +159,11 @@ size_t cuda_grouped_room(const kern_matrix *shape, int64_t n_row);
 void cuda_grouped_product(const kern *k, const expert_pointers *w, const kern_matrix *shape, const float *x,
                           int64_t x_stride, const int32_t *list, float *y, int64_t y_stride,
                           const expert_tiles *tiles, int tile_rows, unsigned char *room, bool ready);
+/* y[row] = silu(Gate x) * (Up x) in one go, the bits of product by product; false, and nothing done, where no kernel does
+ * that. */
+bool cuda_grouped_gated(const kern *k, const expert_pointers *gate, const expert_pointers *up, const kern_matrix *shape,
+                        const kern_matrix *up_shape, const float *x, int64_t x_stride, const int32_t *list, float *y,
+                        int64_t y_stride, const expert_tiles *tiles, int tile_rows);
 
 /* The positions that may be selected as bits, [n_key / 32 rounded up], in working memory at `at`; NULL where all
  * are allowed (index.cu). */

@@ -187,11 +187,13 @@ static void run_tokens(kern *k, const kern_experts *a) {
     expert_tiles tiles = {tile_expert, tile_first, start, n_tile, a->n_tok < tile_rows ? a->n_tok : tile_rows, n_expert,
                           n_pair};
     expert_pointers w = pointers_of(a->gate, n_expert);
-    cuda_grouped_product(k, &w, a->gate[0], a->x, a->hidden, list, gate, a->width, &tiles, tile_rows, of_x, false);
-    w = pointers_of(a->up, n_expert);
-    cuda_grouped_product(k, &w, a->up[0], a->x, a->hidden, list, up, a->width, &tiles, tile_rows, of_x, true);
-    swiglu_rows<<<cuda_blocks((int64_t)n_pair * a->width / here.step + 1, 256), 256, 0, stream>>>(gate, up, a->width, start,
-                                                                                             n_expert);
+    const expert_pointers w_up = pointers_of(a->up, n_expert);
+    if (!cuda_grouped_gated(k, &w, &w_up, a->gate[0], a->up[0], a->x, a->hidden, list, gate, a->width, &tiles, tile_rows)) {
+        cuda_grouped_product(k, &w, a->gate[0], a->x, a->hidden, list, gate, a->width, &tiles, tile_rows, of_x, false);
+        cuda_grouped_product(k, &w_up, a->up[0], a->x, a->hidden, list, up, a->width, &tiles, tile_rows, of_x, true);
+        swiglu_rows<<<cuda_blocks((int64_t)n_pair * a->width / here.step + 1, 256), 256, 0, stream>>>(gate, up, a->width,
+                                                                                                 start, n_expert);
+    }
     w = pointers_of(a->down, n_expert);
     cuda_grouped_product(k, &w, a->down[0], gate, a->width, nullptr, rows, a->hidden, &tiles, tile_rows, of_act, false);
     gather_sum<<<dim3(a->n_tok, cuda_blocks(a->hidden, 256)), 256, 0, stream>>>(here, a->weight, place, rows, a->y, a->hidden);

@@ -403,9 +403,8 @@ void cuda_matmul_each(kern *k, const kern_matmul_each *a) {
     }
 }
 
-void cuda_grouped_product(const kern *k, const expert_pointers *w, const kern_matrix *shape, const float *x,
-                          int64_t x_stride, const int32_t *list, float *y, int64_t y_stride,
-                          const expert_tiles *tiles, int tile_rows, unsigned char *room, bool ready) {
+static product grouped(const kern_matrix *shape, const float *x, int64_t x_stride, const int32_t *list, float *y,
+                       int64_t y_stride, const expert_tiles *tiles) {
     product p = {};
     p.x = x;
     p.y = y;
@@ -416,14 +415,34 @@ void cuda_grouped_product(const kern *k, const expert_pointers *w, const kern_ma
     p.cols = (int)shape->cols;
     p.segment = shape->segment;
     p.list = list;
-    for (int e = 0; e < tiles->n_expert; e++) p.shifted = p.shifted || w->w[e].col0 != 0;
     p.tile_expert = tiles->expert;
     p.tile_first = tiles->first;
     p.start = tiles->start;
+    return p;
+}
+
+void cuda_grouped_product(const kern *k, const expert_pointers *w, const kern_matrix *shape, const float *x,
+                          int64_t x_stride, const int32_t *list, float *y, int64_t y_stride,
+                          const expert_tiles *tiles, int tile_rows, unsigned char *room, bool ready) {
+    product p = grouped(shape, x, x_stride, list, y, y_stride, tiles);
+    for (int e = 0; e < tiles->n_expert; e++) p.shifted = p.shifted || w->w[e].col0 != 0;
     if (shape->type == KERN_FP8 && tile_rows > SMALL_ROWS)
         launch_many(k, p, *w, tiles->n_expert, many_rows_in(room, tiles->n_row, p.cols), tiles->n_tile, ready);
     else
         launch<expert_pointers, true>(k, p, *w, shape->type, tiles->n_tile, tile_rows, tiles->most_rows, 1);
+}
+
+bool cuda_grouped_gated(const kern *k, const expert_pointers *gate, const expert_pointers *up, const kern_matrix *shape,
+                        const kern_matrix *up_shape, const float *x, int64_t x_stride, const int32_t *list, float *y,
+                        int64_t y_stride, const expert_tiles *tiles, int tile_rows) {
+    if (shape->type != KERN_FP8 || up_shape->type != KERN_FP8 || tile_rows > SMALL_ROWS ||
+        shape->segment != up_shape->segment)
+        return false;
+    product p = grouped(shape, x, x_stride, list, y, y_stride, tiles);
+    p.vector = vectors_fit(p);
+    for (int e = 0; e < tiles->n_expert; e++) p.shifted = p.shifted || gate->w[e].col0 != 0 || up->w[e].col0 != 0;
+    cuda_product_gated(k, p, *gate, *up, tiles->n_tile, tiles->most_rows);
+    return true;
 }
 
 size_t cuda_grouped_room(const kern_matrix *shape, int64_t n_row) {
