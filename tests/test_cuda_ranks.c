@@ -1,7 +1,10 @@
 /* test_cuda_ranks.c - what several GPUs compute is what one computes. First the operations that are dealt out, all parts on
  * one GPU: products by columns, experts, attention by heads, put together by the sum over ranks, to the bit. Then, where
  * there are two GPUs that talk through NCCL, what test_ranks.c says of the processor. */
+#include "kernels/group.h"
 #include "tests/test_cuda.h"
+
+#include <pthread.h>
 
 /* ---- a part's numbers, and the sum over parts ---- */
 
@@ -278,6 +281,91 @@ static void heads_in_parts(void **state) {
     }
 }
 
+/* ---- sums over GPUs ---- */
+
+enum { ROUNDS = 400 };
+
+typedef struct summing {
+    kern *k[KERN_MAX_RANKS];
+    kern_group *g[KERN_MAX_RANKS];
+    int ranks;
+    uint64_t seed;
+    int wrong[KERN_MAX_RANKS]; /* numbers that are not the tree's */
+} summing;
+
+typedef struct summing_seat {
+    summing *s;
+    int rank;
+} summing_seat;
+
+static float number_of(uint64_t seed, int rank, int round, int64_t i) {
+    uint64_t z = seed + (uint64_t)rank * 1000003 + (uint64_t)round * 7919 + (uint64_t)i * 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    return (float)(int32_t)(z >> 32) * 0x1p-20f;
+}
+
+/* Sizes by turns, many rounds without a wait between, results looked at by turns too. */
+static void *sum_in_rounds(void *arg) {
+    summing *s = ((summing_seat *)arg)->s;
+    int rank = ((summing_seat *)arg)->rank;
+    kern *k = s->k[rank];
+    const int64_t sizes[] = {1, 3, 7168, 255, KERN_GROUP_SMALL, 4, 4099, 28672, KERN_GROUP_SMALL + 1, 16, 300001};
+    const int64_t most = 300001;
+    float *part = NULL, *work = NULL, *y = NULL, *also = NULL, *host = test_array(most), *in = test_array(most);
+    s->wrong[rank] = k->alloc(k, (void **)&part, (size_t)kern_group_room(s->ranks, most) * 4, NULL) ||
+                     k->alloc(k, (void **)&work, (size_t)kern_group_work(s->ranks, most) * 4, NULL) ||
+                     k->alloc(k, (void **)&y, (size_t)most * 4, NULL) || k->alloc(k, (void **)&also, 2048 * 4, NULL);
+    for (int round = 0; round < ROUNDS && !s->wrong[rank]; round++) {
+        int64_t n = sizes[(round * 7 + round / 11) % 11], m = n % 4 == 0 && n + 2048 <= KERN_GROUP_SMALL && round % 3 ? 2048 : 0;
+        for (int64_t i = 0; i < n + m; i++) in[i] = number_of(s->seed, rank, round, i);
+        k->copy_in(k, part, in, (size_t)(n + m) * 4);
+        k->zero(k, y, (size_t)n * 4);
+        if (m) kern_group_sum_also(s->g[rank], k, part, y, n, also, m, work);
+        else kern_group_sum(s->g[rank], k, part, y, n, work);
+        for (int again = 0; again < round % 5 && n <= KERN_GROUP_SMALL; again++) /* y += the same, at once */
+            kern_group_sum(s->g[rank], k, part, y, n, work);
+        if (round % 4 == 1) continue; /* the next is asked for while this one runs */
+        k->copy_out(k, host, y, (size_t)n * 4);
+        if (m) k->copy_out(k, host + n, also, (size_t)m * 4);
+        for (int64_t i = 0; i < n + m; i++) {
+            float x[KERN_MAX_RANKS];
+            for (int r = 0; r < s->ranks; r++) x[r] = number_of(s->seed, r, round, i);
+            for (int apart = 1; apart < s->ranks; apart *= 2)
+                for (int r = 0; r + apart < s->ranks; r += 2 * apart) x[r] += x[r + apart];
+            volatile float want = i < n ? 0.0f + x[0] : x[0];
+            for (int again = 0; again < round % 5 && n <= KERN_GROUP_SMALL && i < n; again++) want = want + x[0];
+            s->wrong[rank] += host[i] != want;
+        }
+    }
+    ph_error err = {0};
+    if (s->g[rank]->status(s->g[rank], &err)) s->wrong[rank]++;
+    k->free(k, part), k->free(k, work), k->free(k, y), k->free(k, also);
+    free(host), free(in);
+    return NULL;
+}
+
+static void gpus_add_up(void **state) {
+    (void)state;
+    summing s = {.seed = test_random()};
+    int there = 0, version;
+    ph_error err = {0};
+    if (kern_cuda_devices(NULL, 0, &there, NULL, &err) || kern_nccl_find(&version, &err) || there < 2) skip();
+    for (int ranks = 2; ranks <= there && ranks <= 8; ranks *= 2) {
+        pthread_t thread[KERN_MAX_RANKS];
+        summing_seat seats[KERN_MAX_RANKS];
+        if (kern_open_ranks(s.k, &s.ranks, "cuda", ranks, 0, &err) || kern_group_open(s.g, s.k, s.ranks, &err)) fail_msg("%s", err.text);
+        print_message("%d GPUs, few numbers %s\n", ranks, s.g[0]->sum ? "through each other's memory" : "by gathers");
+        for (int r = 0; r < ranks; r++) {
+            seats[r] = (summing_seat){&s, r};
+            assert_int_equal(pthread_create(&thread[r], NULL, sum_in_rounds, &seats[r]), 0);
+        }
+        for (int r = 0; r < ranks; r++) pthread_join(thread[r], NULL);
+        for (int r = 0; r < ranks; r++) assert_int_equal(s.wrong[r], 0);
+        kern_group_close(s.g, ranks);
+        for (int r = 0; r < ranks; r++) s.k[r]->close(s.k[r]);
+    }
+}
+
 /* Exit status: what one GPU says of parts. */
 static int one_gpu(void) {
     int code = test_cuda_begin();
@@ -286,6 +374,7 @@ static int one_gpu(void) {
         cmocka_unit_test(columns_in_parts),
         cmocka_unit_test(experts_in_parts),
         cmocka_unit_test(heads_in_parts),
+        cmocka_unit_test(gpus_add_up),
     };
     code = cmocka_run_group_tests(tests, NULL, NULL);
     test_cuda_end();
