@@ -20,7 +20,7 @@ struct barrier {
 };
 std::vector<cpu_thread> threads;
 std::vector<turn> turns;
-std::vector<barrier> warps;
+std::vector<barrier> warps, named;
 std::vector<barrier> blocks, ended;
 barrier cluster;
 ucontext_t between;
@@ -35,14 +35,15 @@ uint32_t draw() {
     return chance >> 16;
 }
 
+void arrive_at(barrier &b, int all) {
+    if (++b.waiting < all) return;
+    b.waiting = 0;
+    b.passed++;
+    progress++;
+}
 void wait_at(barrier &b, int all) {
     long before = b.passed;
-    if (++b.waiting == all) {
-        b.waiting = 0;
-        b.passed++;
-        progress++;
-        return;
-    }
+    arrive_at(b, all);
     while (b.passed == before) cpu_yield();
 }
 void begin() {
@@ -73,8 +74,29 @@ void cpu_warp_barrier() {
 void cpu_block_barrier() {
     wait_at(blocks[(size_t)cpu_current->number / cpu_block_dim.x], (int)cpu_block_dim.x);
 }
+void cpu_named_arrive(int number, int n) {
+    arrive_at(named[(size_t)cpu_current->number / cpu_block_dim.x * 16 + (size_t)number], n);
+}
+void cpu_named_barrier(int number, int n) {
+    wait_at(named[(size_t)cpu_current->number / cpu_block_dim.x * 16 + (size_t)number], n);
+}
 void cpu_later(std::function<void()> what) {
     to_do.push_back(std::move(what));
+}
+void cpu_product(std::function<void()> what) {
+    cpu_current->products.push_back(std::move(what));
+}
+void cpu_products_commit() {
+    cpu_current->product_groups.push_back(std::move(cpu_current->products));
+    cpu_current->products.clear();
+    if (draw() % 2) cpu_products_wait(0);
+}
+void cpu_products_wait(size_t open) {
+    std::vector<std::vector<std::function<void()>>> &groups = cpu_current->product_groups;
+    while (groups.size() > open) {
+        for (const auto &product : groups[0]) product();
+        groups.erase(groups.begin());
+    }
 }
 void cpu_cluster_arrive() {
     cpu_current->cluster_passed = cluster.passed;
@@ -105,6 +127,7 @@ static void run_blocks(int each, int cluster_size, unsigned x, unsigned y) {
     memset(memory, 0xff, (size_t)CPU_SHARED_STEP * (size_t)cluster_size);
     threads.assign((size_t)n, cpu_thread());
     warps.assign((size_t)n / 32, {0, 0});
+    named.assign((size_t)cluster_size * 16, {0, 0});
     blocks.assign((size_t)cluster_size, {0, 0});
     ended.assign((size_t)cluster_size, {0, 0});
     cluster = {0, 0};

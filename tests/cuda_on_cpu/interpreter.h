@@ -36,6 +36,8 @@ struct cpu_thread {
     std::vector<cpu_copy> open;                 /* copies asked for since the last commit */
     std::vector<std::vector<cpu_copy>> groups;  /* and before it */
     uint64_t shown[8];                          /* to the other lanes */
+    std::vector<std::function<void()>> products; /* asked for since the last commit */
+    std::vector<std::vector<std::function<void()>>> product_groups; /* and before it */
 };
 extern cpu_thread *cpu_current;
 extern dim3 cpu_grid, cpu_block_dim;
@@ -55,8 +57,14 @@ void cpu_yield();
 void cpu_progress();
 void cpu_warp_barrier();
 void cpu_block_barrier();
+void cpu_named_barrier(int number, int n);
+void cpu_named_arrive(int number, int n);
 /* Does it some time soon, whoever's turn it is then. */
 void cpu_later(std::function<void()> what);
+/* Products without waiting: made when they are committed or only when they are waited for, as it falls. */
+void cpu_product(std::function<void()> what);
+void cpu_products_commit();
+void cpu_products_wait(size_t open);
 void cpu_cluster_arrive();
 void cpu_cluster_wait();
 /* The thread's block's shared memory, or that of block `rank` of its cluster. */

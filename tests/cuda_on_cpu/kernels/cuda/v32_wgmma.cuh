@@ -1,5 +1,5 @@
-/* v32_wgmma.cuh - the instructions of kernels/cuda/v32_wgmma.cuh, interpreted. Products are made when they are asked for:
- * nothing may change what they read until they are waited for, which is not looked at here. */
+/* v32_wgmma.cuh - the instructions of kernels/cuda/v32_wgmma.cuh, interpreted. Products read shared memory and change their
+ * sums when they are committed or when they are waited for, by chance: what is changed too early, or read, is found. */
 #ifndef PHAROS_V32_WGMMA_CUH
 #define PHAROS_V32_WGMMA_CUH
 
@@ -42,6 +42,15 @@ static inline uint32_t cluster_address(uint32_t address, int rank) {
 static inline void barrier_arrive_cluster(uint32_t there) {
     barrier_arrive(there);
 }
+static inline void store_async16(uint32_t to, const uint4 &v, uint32_t barrier) {
+    if (to % 16 || to / CPU_SHARED_STEP != barrier / CPU_SHARED_STEP) cpu_fault("a store is not aligned, or its barrier is elsewhere");
+    cpu_later([=] {
+        memcpy(memory + to, &v, 16);
+        cpu_mbarrier *b = cpu_mbarrier_at(barrier);
+        b->bytes -= 16;
+        cpu_mbarrier_look(b);
+    });
+}
 static inline void copy_bulk(uint32_t to, uint32_t from, uint32_t bytes, uint32_t barrier) {
     if (to % 16 || from % 16 || bytes % 16 || to / CPU_SHARED_STEP != barrier / CPU_SHARED_STEP)
         cpu_fault("a bulk copy is not aligned, or its barrier is elsewhere");
@@ -66,15 +75,31 @@ static inline void barrier_arrive_warp(uint32_t barrier) {
     if (cpu_lane() == 0) barrier_arrive(barrier);
 }
 static inline void fence_async_proxy() {}
+static inline void named_barrier_sync(int number, int n) {
+    cpu_named_barrier(number, n);
+}
+static inline void named_barrier_arrive(int number, int n) {
+    cpu_named_arrive(number, n);
+}
+template <int NUMBER, int N> static inline void named_barrier() {
+    cpu_named_barrier(NUMBER, N);
+}
 template <int N> static inline void registers_more() {}
 template <int N> static inline void registers_fewer() {}
 static inline void wgmma_fence() {}
-static inline void wgmma_commit() {}
-template <int N> static inline void wgmma_wait() {}
+static inline void wgmma_commit() {
+    cpu_products_commit();
+}
+template <int N> static inline void wgmma_wait() {
+    cpu_products_wait(N);
+}
 
 static inline uint64_t tile_descriptor(uint32_t address, uint32_t lead, uint32_t stride) {
     return (uint64_t)((address & 0x3ffff) >> 4) | (uint64_t)(lead >> 4) << 16 | (uint64_t)(stride >> 4) << 32 |
            (uint64_t)1 << 62;
+}
+static inline uint64_t made_here(uint64_t descriptor) {
+    return descriptor;
 }
 /* What a descriptor points at, `offset` bytes on, parts exchanged. */
 static inline const void *cpu_tile(uint64_t tile, uint32_t offset) {
@@ -105,36 +130,60 @@ static inline void cpu_wgmma(cpu_number kind, float (&d)[D], const float (&a)[2]
     }
 }
 template <int D>
-static inline void cpu_wgmma_shared(cpu_number kind, float (&d)[D], uint64_t a, uint64_t b, int accumulate) {
-    float rows[2][32];
-    int row = (cpu_current->number >> 5 & 3) * 16 + (cpu_lane() >> 2);
-    for (int r = 0; r < 2; r++)
-        for (int k = 0; k < 16; k++) rows[r][k] = cpu_value(kind, cpu_along_sum(a, row + r * 8, k * 2));
-    cpu_wgmma(kind, d, rows, b, false, accumulate);
+static inline void cpu_wgmma_shared(cpu_number kind, float (&d)[D], uint64_t a, uint64_t b, bool across, int accumulate) {
+    float *sums = d;
+    cpu_product([=] {
+        float rows[2][32];
+        int row = (cpu_current->number >> 5 & 3) * 16 + (cpu_lane() >> 2);
+        for (int r = 0; r < 2; r++)
+            for (int k = 0; k < 16; k++) rows[r][k] = cpu_value(kind, cpu_along_sum(a, row + r * 8, k * 2));
+        cpu_wgmma(kind, *reinterpret_cast<float(*)[D]>(sums), rows, b, across, accumulate);
+    });
 }
 template <int D>
 static inline void cpu_wgmma_registers(cpu_number kind, float (&d)[D], const uint32_t (&a)[4], uint64_t b, bool across,
                                        int accumulate) {
-    float rows[2][32];
+    struct {
+        float rows[2][32];
+    } left;
     for (int i = 0; i < 4; i++) cpu_current->shown[i] = a[i];
     cpu_warp_barrier();
     for (int r = 0; r < 2; r++)
-        for (int k = 0; k < cpu_depth(kind); k++) rows[r][k] = cpu_fragment(kind, 0, 16, (cpu_lane() >> 2) + r * 8, k);
+        for (int k = 0; k < cpu_depth(kind); k++) left.rows[r][k] = cpu_fragment(kind, 0, 16, (cpu_lane() >> 2) + r * 8, k);
     cpu_warp_barrier();
-    cpu_wgmma(kind, d, rows, b, across, accumulate);
+    float *sums = d;
+    cpu_product([=] { cpu_wgmma(kind, *reinterpret_cast<float(*)[D]>(sums), left.rows, b, across, accumulate); });
 }
 
 static inline void wgmma_bf16_n64(float (&d)[32], uint64_t a, uint64_t b, int accumulate) {
-    cpu_wgmma_shared(CPU_BF16, d, a, b, accumulate);
+    cpu_wgmma_shared(CPU_BF16, d, a, b, false, accumulate);
 }
 static inline void wgmma_f16_n64(float (&d)[32], uint64_t a, uint64_t b, int accumulate) {
-    cpu_wgmma_shared(CPU_F16, d, a, b, accumulate);
+    cpu_wgmma_shared(CPU_F16, d, a, b, false, accumulate);
 }
 static inline void wgmma_bf16_n128_t(float (&d)[64], const uint32_t (&a)[4], uint64_t b, int accumulate) {
     cpu_wgmma_registers(CPU_BF16, d, a, b, true, accumulate);
 }
 static inline void wgmma_f16_n128_t(float (&d)[64], const uint32_t (&a)[4], uint64_t b, int accumulate) {
     cpu_wgmma_registers(CPU_F16, d, a, b, true, accumulate);
+}
+static inline void wgmma_bf16_n256_t(float (&d)[128], const uint32_t (&a)[4], uint64_t b, int accumulate) {
+    cpu_wgmma_registers(CPU_BF16, d, a, b, true, accumulate);
+}
+static inline void wgmma_bf16_n256_t(float (&d)[128], uint64_t a, uint64_t b, int accumulate) {
+    cpu_wgmma_shared(CPU_BF16, d, a, b, true, accumulate);
+}
+static inline void wgmma_f16_n256_t(float (&d)[128], const uint32_t (&a)[4], uint64_t b, int accumulate) {
+    cpu_wgmma_registers(CPU_F16, d, a, b, true, accumulate);
+}
+static inline void wgmma_f16_n256_t(float (&d)[128], uint64_t a, uint64_t b, int accumulate) {
+    cpu_wgmma_shared(CPU_F16, d, a, b, true, accumulate);
+}
+static inline void wgmma_f16_n128_t(float (&d)[64], uint64_t a, uint64_t b, int accumulate) {
+    cpu_wgmma_shared(CPU_F16, d, a, b, true, accumulate);
+}
+static inline void wgmma_bf16_n128_t(float (&d)[64], uint64_t a, uint64_t b, int accumulate) {
+    cpu_wgmma_shared(CPU_BF16, d, a, b, true, accumulate);
 }
 static inline void wgmma_fp8_n64(float (&d)[32], const uint32_t (&a)[4], uint64_t b, int accumulate) {
     cpu_wgmma_registers(CPU_E4M3, d, a, b, false, accumulate);
