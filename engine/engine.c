@@ -35,10 +35,6 @@ static void hash_tensors(crypto_generichash_state *h, const tensor_files *files)
     }
 }
 
-static kern_type keep_of(engine_precision precision) {
-    return precision == ENGINE_EXACT ? KERN_F32 : KERN_BF16;
-}
-
 static void make_key(engine *e) {
     crypto_generichash_state h;
     crypto_generichash_init(&h, NULL, 0, sizeof e->key);
@@ -60,7 +56,7 @@ static void make_key(engine *e) {
     }
     if (e->kern->on_device && e->kern->holds_fp8) crypto_generichash_update(&h, (const uint8_t *)"codes", 5);
     /* Sums over more ranks have another order, unless they were made for it; 2: as a tree. */
-    if (!model_ranks_alike(&e->model.config, e->n_ranks, e->kern->ranks_alike, keep_of(e->precision))) {
+    if (!e->model.alike) {
         int32_t order[] = {e->n_ranks, 2};
         crypto_generichash_update(&h, (const uint8_t *)order, sizeof order);
     }
@@ -124,7 +120,7 @@ int engine_open_bare(engine **out, const engine_options *o, ph_error *err) {
 
     model_config c;
     memset(&c, 0, sizeof c);
-    kern_type keep = keep_of(o->precision);
+    kern_type keep = o->precision == ENGINE_EXACT ? KERN_F32 : KERN_BF16;
     int code = load_config(&c, o, err);
     if (!code) code = kern_open_ranks(e->kerns, &e->n_ranks, o->backend, o->ranks, o->threads, err);
     e->kern = e->kerns[0];

@@ -35,22 +35,15 @@ static void find_kinds(const model_config *c, bool *moe, bool *dense) {
 enum { TREE_RANKS = 8 };
 
 /* The columns that a product over `width` columns, which are dealt out to ranks, sums at a time (kern_matrix_source), so that
- * every rank has whole branches of the tree; 0 where the format does not allow it. Up to 2,048 columns of BF16 numbers
- * are not cut for it: a single GPU would pay for several. */
-static int64_t segment_of(int64_t width, kern_type keep) {
+ * every rank has whole branches of the tree; 0 where the format does not allow it: it is for FP8 codes, and for fp32.
+ * Up to 2,048 columns are not cut for it: a single GPU would pay for several. */
+static int64_t segment_of(int64_t width, kern_type keep, bool codes) {
     int64_t part = width / TREE_RANKS;
     if (width % TREE_RANKS) return 0;
     if (keep == KERN_F32) return part;
-    if (width <= 2048 || part % 128) return 0;
+    if (!codes || width <= 2048 || part % 128) return 0;
     while (part > 1024 && part % 256 == 0) part /= 2;
     return part;
-}
-
-bool model_ranks_alike(const model_config *c, int ranks, bool alike, kern_type keep) {
-    bool moe, dense;
-    find_kinds(c, &moe, &dense);
-    return ranks == 1 || (alike && TREE_RANKS % ranks == 0 && segment_of((int64_t)c->heads * c->v_dim, keep) &&
-                          (!dense || segment_of(c->dense_width, keep)));
 }
 
 /* The rank's bits in reverse, where there are 2, 4 or 8 of them: sums over ranks add neighbours first, and those are to have
@@ -195,7 +188,9 @@ __attribute__((format(printf, 7, 8))) static kern_matrix *share_matrix(loader *l
     if (l->failed) return NULL;
     kern_matrix_source s =
         cut == CUT_ROWS ? part_of(&whole, first, share, 0, cols) : part_of(&whole, 0, rows, first, share);
-    if (cut == DEAL_COLS && l->k->ranks_alike) s.segment = segment_of(cols, l->keep);
+    if (cut == DEAL_COLS && l->k->ranks_alike)
+        s.segment = segment_of(cols, l->keep, whole.type == KERN_FP8 && l->k->holds_fp8);
+    if (cut == DEAL_COLS && !s.segment) l->m->alike = l->m->share.ranks == 1;
     return make(l, &s, l->keep);
 }
 
@@ -378,11 +373,18 @@ static kern_matrix *load_head(loader *l) {
     return make(l, &s, l->keep);
 }
 
+/* Kernels for V3.2's dimensions are for whole groups of heads: a rank with fewer would take others. */
+static bool same_attention(const kern *k, const model_config *c, const model_share *share) {
+    return !k->fp8_latents ||
+           k->fp8_latents(k, c->heads, c->kv_lora, c->rope) == k->fp8_latents(k, share->heads, c->kv_lora, c->rope);
+}
+
 int model_load(model *m, const model_config *config, const model_share *share, const tensor_files *files, kern *k,
                kern_type keep, ph_error *err) {
     memset(m, 0, sizeof *m);
     m->config = *config;
     m->share = *share;
+    m->alike = share->ranks == 1 || (k->ranks_alike && TREE_RANKS % share->ranks == 0 && same_attention(k, config, share)); /* so far */
     m->files = files;
     loader l = {.m = m, .k = k, .keep = keep, .err = err};
     const model_config *c = &m->config;

@@ -22,9 +22,6 @@ typedef struct model_share {
 /* alike: the backend's ranks_alike. PH_UNSUPPORTED with the numbers where something cannot be dealt out evenly. */
 int model_share_make(model_share *out, const model_config *c, int rank, int ranks, bool alike, ph_error *err);
 
-/* Whether so many ranks of such a backend compute what one does, to the bit, with matrices of `keep` numbers. */
-bool model_ranks_alike(const model_config *c, int ranks, bool alike, kern_type keep);
-
 typedef struct mlp_weights {
     kern_matrix *gate, *up; /* [share of width, hidden] */
     kern_matrix *down;      /* [hidden, share of width] */
@@ -63,6 +60,7 @@ typedef struct model {
     kern_matrix *head;            /* [share.vocab, hidden] */
     float *final_norm;            /* [hidden] */
     layer_weights *layers;        /* [config.layers] */
+    bool alike;                   /* so many ranks compute what one does, to the bit */
     double weights, weight_bytes; /* in all matrices of this rank: numbers, and the bytes they are held in */
 } model;
 

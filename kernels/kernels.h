@@ -59,7 +59,7 @@ typedef struct kern_matrix_source {
     int64_t scale_stride;  /* elements between rows of `scale` */
     int64_t scale_row0, scale_col0; /* where data[0] stands inside the block grid, in elements (slices of a tensor) */
     int64_t segment; /* a product's sum is one for each so many columns, and of those a balanced tree: where ranks_alike says
-                        so, and a multiple of 128 or a matrix of F32 numbers. 0 = the backend's choice */
+                        so, and it is a multiple of 128 of FP8 codes, or any of F32 numbers. 0 = the backend's choice */
 } kern_matrix_source;
 
 /* y[t, :] = W x[t, :], or y += where `accumulate`. */
