@@ -31,7 +31,8 @@ struct kern_group {
     void (*exchange)(kern_group *g, const void *out, void *in, size_t bytes);
     /* p[bytes] = rank 0's. */
     void (*broadcast)(kern_group *g, void *p, size_t bytes);
-    /* kern_group_sum_also at once; NULL where it is made of a gather and sums. */
+    /* kern_group_sum, with m of 0 and n a multiple of 4 where there are many numbers, and kern_group_sum_also, at once; part
+     * and y begin on 16 bytes. NULL where they are made of gathers, exchanges and sums. */
     void (*sum)(kern_group *g, const float *part, float *y, int64_t n, float *also, int64_t m);
     int (*status)(kern_group *g, ph_error *err);
     void (*close)(kern_group *g);

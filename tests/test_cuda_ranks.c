@@ -309,14 +309,14 @@ static void *sum_in_rounds(void *arg) {
     summing *s = ((summing_seat *)arg)->s;
     int rank = ((summing_seat *)arg)->rank;
     kern *k = s->k[rank];
-    const int64_t sizes[] = {1, 3, 7168, 255, KERN_GROUP_SMALL, 4, 4099, 28672, KERN_GROUP_SMALL + 1, 16, 300001};
-    const int64_t most = 300001;
+    const int64_t sizes[] = {1, 3, 7168, 255, KERN_GROUP_SMALL, 4, 4099, 28672, KERN_GROUP_SMALL + 1, 16, 300001, 2000004, KERN_GROUP_SMALL + 4};
+    const int64_t most = 2000004;
     float *part = NULL, *work = NULL, *y = NULL, *also = NULL, *host = test_array(most), *in = test_array(most);
     s->wrong[rank] = k->alloc(k, (void **)&part, (size_t)kern_group_room(s->ranks, most) * 4, NULL) ||
                      k->alloc(k, (void **)&work, (size_t)kern_group_work(s->ranks, most) * 4, NULL) ||
                      k->alloc(k, (void **)&y, (size_t)most * 4, NULL) || k->alloc(k, (void **)&also, 2048 * 4, NULL);
     for (int round = 0; round < ROUNDS && !s->wrong[rank]; round++) {
-        int64_t n = sizes[(round * 7 + round / 11) % 11], m = n % 4 == 0 && n + 2048 <= KERN_GROUP_SMALL && round % 3 ? 2048 : 0;
+        int64_t n = sizes[(round * 7 + round / 13) % 13], m = n % 4 == 0 && n + 2048 <= KERN_GROUP_SMALL && round % 3 ? 2048 : 0;
         for (int64_t i = 0; i < n + m; i++) in[i] = number_of(s->seed, rank, round, i);
         k->copy_in(k, part, in, (size_t)(n + m) * 4);
         k->zero(k, y, (size_t)n * 4);
@@ -354,7 +354,7 @@ static void gpus_add_up(void **state) {
         pthread_t thread[KERN_MAX_RANKS];
         summing_seat seats[KERN_MAX_RANKS];
         if (kern_open_ranks(s.k, &s.ranks, "cuda", ranks, 0, &err) || kern_group_open(s.g, s.k, s.ranks, &err)) fail_msg("%s", err.text);
-        print_message("%d GPUs, few numbers %s\n", ranks, s.g[0]->sum ? "through each other's memory" : "by gathers");
+        print_message("%d GPUs %s\n", ranks, s.g[0]->sum ? "through each other's memory" : "by NCCL's gathers");
         for (int r = 0; r < ranks; r++) {
             seats[r] = (summing_seat){&s, r};
             assert_int_equal(pthread_create(&thread[r], NULL, sum_in_rounds, &seats[r]), 0);

@@ -63,7 +63,7 @@ static void *measure(void *arg) {
     pthread_barrier_wait(&j->all);
     for (int i = 0; i < j->n_rows && !j->failed; i++) {
         bool few = (int64_t)j->rows[i] * j->hidden <= KERN_GROUP_SMALL;
-        for (int direct = few && j->g[rank]->sum ? 1 : 0; direct >= 0; direct--) {
+        for (int direct = j->g[rank]->sum ? 1 : 0; direct >= 0; direct--) {
             int times = few ? CHAIN : 10;
             double best = 1e9;
             for (int n = 0; n < BEST_OF; n++) {

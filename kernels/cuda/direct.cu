@@ -1,9 +1,13 @@
-/* direct.cu - sums of few numbers over the GPUs of one process, in one kernel: each GPU writes its part into the others'
- * memory and says so, waits until it has been told by all, and adds. NCCL's gather and a sum behind it are two kernels and
- * a protocol made for many bytes; a decoding step has two such sums a layer.
+/* direct.cu - sums over the GPUs of one process, in one kernel each.
  *
- * The sum is kern_sum's tree. A part is written into one of two places by turns: a rank is told of the sum after next only
- * when its own kernel for the next one has begun, and that is after it has read this one's.
+ * Few numbers: each GPU writes its part into the others' memory and says so, waits until it has been told by all, and adds.
+ * NCCL's gather and a sum behind it are two kernels and a protocol made for many bytes; a decoding step has two such
+ * sums a layer. Many numbers: each GPU says where its arrays are, reads a slice of the others' parts, adds it to its own
+ * y's slice, and writes that into everybody's y, which are all the same; then they tell each other that they have done so.
+ *
+ * The sum is kern_sum's tree. What is told is written into one of two places by turns: a rank is told of the sum after next only
+ * when its own kernel for the next one has begun, and that is after it has read this one's. A block tells and waits for the
+ * same block of the others by itself; blocks begin in order, so that the first one that waits is waited for.
  */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/direct.h"
@@ -12,7 +16,7 @@
 
 #include <cstdlib>
 
-enum { BLOCKS = 16, THREADS = 256 };
+enum { BLOCKS = 16, MANY_BLOCKS = 264, THREADS = 256, AT_ONCE = 4 /* fours that a thread has under way */ };
 /* Then another rank is taken for lost; and when to look whether that has happened elsewhere. */
 static const unsigned long long WAIT_NS = 20000000000ull, LOOK_NS = 1000000ull;
 
@@ -20,6 +24,10 @@ struct direct_place {
     float *part[2];  /* [ranks][KERN_GROUP_SMALL] each: what rank r has written */
     uint32_t *told;  /* [ranks][BLOCKS]: the turn of which rank r has written its part */
     uint32_t *turn;  /* [BLOCKS] so far; this rank's own */
+    /* of many numbers */
+    uint32_t *ready, *done; /* [ranks][MANY_BLOCKS]: the turn of which rank r's part may be read; of which it has written y */
+    uint32_t *many_turn;    /* [MANY_BLOCKS] */
+    uint64_t *where;        /* [2][ranks][MANY_BLOCKS][2]: rank r's part and y, by turns */
 };
 
 struct direct_view {
@@ -48,6 +56,29 @@ static __device__ __forceinline__ unsigned long long now() {
     asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t));
     return t;
 }
+/* Until *told has come to this turn; false after so long that it never will. */
+static __device__ __forceinline__ bool wait_for(const uint32_t *told, uint32_t turn, uint32_t *failed) {
+    unsigned long long since = now();
+    while ((int32_t)(hear(told) - turn) < 0) {
+        unsigned long long waited = now() - since;
+        if (waited < LOOK_NS || (waited < WAIT_NS && !hear(failed))) continue;
+        tell(failed, 1);
+        return false;
+    }
+    return true;
+}
+
+/* x[0] = the tree over `size` parts. */
+template <int MOST> static __device__ __forceinline__ void add_up(float4 (&x)[MOST], int size) {
+#pragma unroll
+    for (int apart = 1; apart < MOST; apart *= 2)
+#pragma unroll
+        for (int r = 0; r + apart < MOST; r += 2 * apart)
+            if (r + apart < size) {
+                x[r].x = __fadd_rn(x[r].x, x[r + apart].x), x[r].y = __fadd_rn(x[r].y, x[r + apart].y);
+                x[r].z = __fadd_rn(x[r].z, x[r + apart].z), x[r].w = __fadd_rn(x[r].w, x[r + apart].w);
+            }
+}
 
 /* Four numbers of a part, or what there is of them. */
 static __device__ __forceinline__ float4 four(const float *p, int64_t left) {
@@ -55,7 +86,7 @@ static __device__ __forceinline__ float4 four(const float *p, int64_t left) {
     return make_float4(__ldcg(p), left > 1 ? __ldcg(p + 1) : 0.0f, left > 2 ? __ldcg(p + 2) : 0.0f, 0.0f);
 }
 
-/* Every block has a slice of the numbers, and tells and waits for it by itself. */
+/* Every block has a slice of the numbers. */
 template <int MOST>
 static __global__ void __launch_bounds__(THREADS) sum_parts(direct_view v, const float *part, float *y, int64_t n, float *also,
                                                             int64_t m) {
@@ -74,14 +105,7 @@ static __global__ void __launch_bounds__(THREADS) sum_parts(direct_view v, const
     __syncthreads();
     if (threadIdx.x < v.size && threadIdx.x != v.rank) {
         tell(v.of[threadIdx.x].told + v.rank * BLOCKS + blockIdx.x, turn);
-        const uint32_t *told = own.told + threadIdx.x * BLOCKS + blockIdx.x;
-        unsigned long long since = now();
-        while ((int32_t)(hear(told) - turn) < 0) {
-            unsigned long long waited = now() - since;
-            if (waited < LOOK_NS || (waited < WAIT_NS && !hear(v.failed))) continue;
-            tell(v.failed, 1);
-            break;
-        }
+        wait_for(own.told + threadIdx.x * BLOCKS + blockIdx.x, turn, v.failed);
     }
     __syncthreads();
     for (int64_t i = from + threadIdx.x * 4; i < end; i += THREADS * 4) {
@@ -90,14 +114,7 @@ static __global__ void __launch_bounds__(THREADS) sum_parts(direct_view v, const
         for (int r = 0; r < MOST; r++)
             if (r < v.size)
                 x[r] = four(r == v.rank ? part + i : own.part[half] + (int64_t)r * KERN_GROUP_SMALL + i, end - i);
-#pragma unroll
-        for (int apart = 1; apart < MOST; apart *= 2)
-#pragma unroll
-            for (int r = 0; r + apart < MOST; r += 2 * apart)
-                if (r + apart < v.size) {
-                    x[r].x = __fadd_rn(x[r].x, x[r + apart].x), x[r].y = __fadd_rn(x[r].y, x[r + apart].y);
-                    x[r].z = __fadd_rn(x[r].z, x[r + apart].z), x[r].w = __fadd_rn(x[r].w, x[r + apart].w);
-                }
+        add_up<MOST>(x, v.size);
         const float sum[4] = {x[0].x, x[0].y, x[0].z, x[0].w};
 #pragma unroll
         for (int j = 0; j < 4; j++) {
@@ -108,11 +125,75 @@ static __global__ void __launch_bounds__(THREADS) sum_parts(direct_view v, const
     if (threadIdx.x == 0) own.turn[blockIdx.x] = turn; /* all threads have read it */
 }
 
+/* Every block has a slice of the rank's slice; n is a multiple of 4. */
+template <int MOST>
+static __global__ void __launch_bounds__(THREADS) sum_many_parts(direct_view v, const float *part, float *y, int64_t n) {
+    constexpr int FOURS = MOST > 2 ? 1 : AT_ONCE;
+    __shared__ uint64_t where[MOST][2];
+    __shared__ bool lost; /* then who knows what is where */
+    const direct_place &own = v.of[v.rank];
+    uint32_t turn = own.many_turn[blockIdx.x] + 1;
+    int half = turn & 1, other = threadIdx.x;
+    if (threadIdx.x == 0) lost = false;
+    __syncthreads();
+    if (other == v.rank) {
+        where[other][0] = reinterpret_cast<uint64_t>(part);
+        where[other][1] = reinterpret_cast<uint64_t>(y);
+    } else if (other < v.size) {
+        uint64_t *there = v.of[other].where + ((int64_t)(half * v.size + v.rank) * MANY_BLOCKS + blockIdx.x) * 2;
+        there[0] = reinterpret_cast<uint64_t>(part);
+        there[1] = reinterpret_cast<uint64_t>(y);
+        tell(v.of[other].ready + v.rank * MANY_BLOCKS + blockIdx.x, turn);
+        if (!wait_for(own.ready + other * MANY_BLOCKS + blockIdx.x, turn, v.failed)) lost = true;
+        const uint64_t *here = own.where + ((int64_t)(half * v.size + other) * MANY_BLOCKS + blockIdx.x) * 2;
+        where[other][0] = __ldcg(here);
+        where[other][1] = __ldcg(here + 1);
+    }
+    __syncthreads();
+    int64_t slice = ((n / 4 + v.size - 1) / v.size) * 4, first = v.rank * slice, last = first + slice < n ? first + slice : n;
+    int64_t each = ((last - first) / 4 + MANY_BLOCKS - 1) / MANY_BLOCKS * 4, from = first + blockIdx.x * each;
+    int64_t end = from + each < last ? from + each : last;
+    for (int64_t at = from; at < end && !lost; at += THREADS * 4 * FOURS) {
+        float4 x[FOURS][MOST], before[FOURS];
+#pragma unroll
+        for (int j = 0; j < FOURS; j++) {
+            int64_t i = at + (j * THREADS + (int64_t)threadIdx.x) * 4;
+            if (i >= end) continue;
+            before[j] = *reinterpret_cast<const float4 *>(y + i);
+#pragma unroll
+            for (int r = 0; r < MOST; r++)
+                if (r < v.size) x[j][r] = __ldcg(reinterpret_cast<const float4 *>(reinterpret_cast<const float *>(where[r][0]) + i));
+        }
+#pragma unroll
+        for (int j = 0; j < FOURS; j++) {
+            int64_t i = at + (j * THREADS + (int64_t)threadIdx.x) * 4;
+            if (i >= end) continue;
+            add_up<MOST>(x[j], v.size);
+            float4 sum = make_float4(__fadd_rn(before[j].x, x[j][0].x), __fadd_rn(before[j].y, x[j][0].y),
+                                     __fadd_rn(before[j].z, x[j][0].z), __fadd_rn(before[j].w, x[j][0].w));
+#pragma unroll
+            for (int r = 0; r < MOST; r++)
+                if (r < v.size) *reinterpret_cast<float4 *>(reinterpret_cast<float *>(where[r][1]) + i) = sum;
+        }
+    }
+    __threadfence_system();
+    __syncthreads();
+    if (other < v.size && other != v.rank) {
+        tell(v.of[other].done + v.rank * MANY_BLOCKS + blockIdx.x, turn);
+        wait_for(own.done + other * MANY_BLOCKS + blockIdx.x, turn, v.failed);
+    }
+    if (threadIdx.x == 0) own.many_turn[blockIdx.x] = turn;
+}
+
 void cuda_direct_sum(cuda_direct *d, int rank, const float *part, float *y, int64_t n, float *also, int64_t m) {
     direct_view v = d->view;
     v.rank = rank;
     cudaStream_t stream = cuda_stream(d->k[rank]);
-    if (v.size <= 2) sum_parts<2><<<BLOCKS, THREADS, 0, stream>>>(v, part, y, n, also, m);
+    if (n + m > KERN_GROUP_SMALL) {
+        if (v.size <= 2) sum_many_parts<2><<<MANY_BLOCKS, THREADS, 0, stream>>>(v, part, y, n);
+        else if (v.size <= 8) sum_many_parts<8><<<MANY_BLOCKS, THREADS, 0, stream>>>(v, part, y, n);
+        else sum_many_parts<16><<<MANY_BLOCKS, THREADS, 0, stream>>>(v, part, y, n);
+    } else if (v.size <= 2) sum_parts<2><<<BLOCKS, THREADS, 0, stream>>>(v, part, y, n, also, m);
     else if (v.size <= 8) sum_parts<8><<<BLOCKS, THREADS, 0, stream>>>(v, part, y, n, also, m);
     else sum_parts<16><<<BLOCKS, THREADS, 0, stream>>>(v, part, y, n, also, m);
     cuda_launched(d->k[rank], "a sum over ranks");
@@ -148,15 +229,22 @@ cuda_direct *cuda_direct_open(kern *const *k, int n) {
     d->view.failed = d->failed; /* one address space */
     d->view.size = n;
     for (int r = 0; r < n; r++) d->k[r] = k[r];
-    const size_t parts = (size_t)n * KERN_GROUP_SMALL * sizeof(float), told = (size_t)n * BLOCKS * sizeof(uint32_t);
+    const size_t parts = (size_t)n * KERN_GROUP_SMALL, where = (size_t)2 * n * MANY_BLOCKS * 2, told = (size_t)n * BLOCKS,
+                 many = (size_t)n * MANY_BLOCKS;
+    const size_t words = told + BLOCKS + 2 * many + MANY_BLOCKS, bytes = 2 * parts * sizeof(float) + where * 8 + words * 4;
     for (int r = 0; r < n && made; r++) {
         void *p = nullptr;
-        made = k[r]->alloc(k[r], &p, 2 * parts + told + BLOCKS * sizeof(uint32_t), nullptr) == PH_OK; /* zeros */
+        made = k[r]->alloc(k[r], &p, bytes, nullptr) == PH_OK; /* zeros */
         if (!made) break;
-        char *at = static_cast<char *>(p);
-        d->view.of[r] = {{reinterpret_cast<float *>(at), reinterpret_cast<float *>(at + parts)},
-                         reinterpret_cast<uint32_t *>(at + 2 * parts),
-                         reinterpret_cast<uint32_t *>(at + 2 * parts + told)};
+        direct_place *at = &d->view.of[r];
+        at->part[0] = static_cast<float *>(p);
+        at->part[1] = at->part[0] + parts;
+        at->where = reinterpret_cast<uint64_t *>(at->part[1] + parts);
+        at->told = reinterpret_cast<uint32_t *>(at->where + where);
+        at->turn = at->told + told;
+        at->ready = at->turn + BLOCKS;
+        at->done = at->ready + many;
+        at->many_turn = at->done + many;
         k[r]->wait(k[r]);
     }
     cudaGetLastError();

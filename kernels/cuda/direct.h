@@ -11,7 +11,7 @@ cuda_direct *cuda_direct_open(kern *const *k, int n);
 /* After the last sum; the backends are still open. */
 void cuda_direct_close(cuda_direct *d);
 
-/* As kern_group.sum; rank's thread calls it. n + m is at most KERN_GROUP_SMALL. */
+/* As kern_group.sum; rank's thread calls it. */
 void cuda_direct_sum(cuda_direct *d, int rank, const float *part, float *y, int64_t n, float *also, int64_t m);
 
 /* Whether a rank has waited for another in vain. */

@@ -2,8 +2,8 @@
  *
  * Nothing of NCCL is needed to build: the few declarations below are its stable binary interface (nccl.h of 2.7 and
  * later). Exchanges go into the stream of the rank's backend, so that they are ordered with its operations. NCCL only
- * carries numbers: the sums are kern_group_sum's, whose order does not depend on an array's length. Sums of few numbers
- * go without it where the GPUs reach each other's memory (direct.cu).
+ * carries numbers: the sums are kern_group_sum's, whose order does not depend on an array's length. Sums go
+ * without it where the GPUs reach each other's memory (direct.cu).
  */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/direct.h"
