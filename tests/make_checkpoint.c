@@ -1,10 +1,11 @@
 /* make_checkpoint.c - a random checkpoint at DeepSeek-V3.2's width on the spot, for checks on several GPUs
  * (checkpoint.h):
  *
- *     make_checkpoint DIR [--small] [--layers N] [--dense N] [--experts N] [--vocab N] [--topk N] [--expect
- * TOKENS]
- *                     [--seed N]
+ *     make_checkpoint DIR [--small] [--layers N] [--dense N] [--heads N] [--dense-width N] [--experts N] [--picks N]
+ *                     [--shared N] [--vocab N] [--topk N] [--expect TOKENS] [--seed N]
  *     pharos model check --device cuda:0,1 DIR
+ *
+ * --heads 16 --dense-width 2304 --picks 3 --shared 0 is what one of eight ranks has of V3.2, to time.
  */
 #include "tests/checkpoint.h"
 
@@ -16,9 +17,8 @@
 static int usage(void) {
     fprintf(
         stderr,
-        "usage: make_checkpoint DIR [--small] [--layers N] [--dense N] [--experts N] [--vocab N] [--topk N] "
-        "[--expect TOKENS] "
-        "[--seed N]\n");
+        "usage: make_checkpoint DIR [--small] [--layers N] [--dense N] [--heads N] [--dense-width N] [--experts N] "
+        "[--picks N] [--shared N] [--vocab N] [--topk N] [--expect TOKENS] [--seed N]\n");
     return PH_USAGE;
 }
 
@@ -34,7 +34,8 @@ int main(int argc, char **argv) {
         int *to;
     } options[] = {{"--layers", &s.layers}, {"--dense", &s.dense_layers}, {"--experts", &s.experts},
                    {"--vocab", &s.vocab},   {"--topk", &s.index_topk},    {"--expect", &expect},
-                   {"--seed", &seed}};
+                   {"--seed", &seed},       {"--heads", &s.heads},        {"--dense-width", &s.dense_width},
+                   {"--picks", &s.experts_per_token}, {"--shared", &s.shared_experts}};
     for (int i = 2; i < argc; i++) {
         if (!strcmp(argv[i], "--small") && i == 2) continue;
         size_t o = 0;

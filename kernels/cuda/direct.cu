@@ -1,8 +1,8 @@
 /* direct.cu - sums over the GPUs of one process, in one kernel each.
  *
- * Few numbers: each GPU writes its part into the others' memory and says so, waits until it has been told by all, and adds.
- * NCCL's gather and a sum behind it are two kernels and a protocol made for many bytes; a decoding step has two such
- * sums a layer. Many numbers: each GPU says where its arrays are, reads a slice of the others' parts, adds it to its own
+ * Few numbers: each GPU writes its part into the others' memory, every number with the turn's number beside it, which 8 bytes
+ * hold, so that who waits for the one has the other: no flag behind the data, no order to wait for. Then it adds. A
+ * decoding step has two such sums a layer. Many numbers: each GPU says where its arrays are, reads a slice of the others' parts, adds it to its own
  * y's slice, and writes that into everybody's y, which are all the same; then they tell each other that they have done so.
  *
  * The sum is kern_sum's tree. What is told is written into one of two places by turns: a rank is told of the sum after next only
@@ -16,13 +16,12 @@
 
 #include <cstdlib>
 
-enum { BLOCKS = 16, MANY_BLOCKS = 264, THREADS = 256, AT_ONCE = 4 /* fours that a thread has under way */ };
+enum { BLOCKS = 32, MANY_BLOCKS = 264, THREADS = 256, AT_ONCE = 4 /* fours that a thread has under way */ };
 /* Then another rank is taken for lost; and when to look whether that has happened elsewhere. */
 static const unsigned long long WAIT_NS = 20000000000ull, LOOK_NS = 1000000ull;
 
 struct direct_place {
-    float *part[2];  /* [ranks][KERN_GROUP_SMALL] each: what rank r has written */
-    uint32_t *told;  /* [ranks][BLOCKS]: the turn of which rank r has written its part */
+    uint4 *part[2];  /* [ranks][KERN_GROUP_SMALL / 2] each: what rank r has written, (number, turn) twice */
     uint32_t *turn;  /* [BLOCKS] so far; this rank's own */
     /* of many numbers */
     uint32_t *ready, *done; /* [ranks][MANY_BLOCKS]: the turn of which rank r's part may be read; of which it has written y */
@@ -80,49 +79,70 @@ template <int MOST> static __device__ __forceinline__ void add_up(float4 (&x)[MO
             }
 }
 
-/* Four numbers of a part, or what there is of them. */
-static __device__ __forceinline__ float4 four(const float *p, int64_t left) {
-    if (left >= 4) return __ldcg(reinterpret_cast<const float4 *>(p));
-    return make_float4(__ldcg(p), left > 1 ? __ldcg(p + 1) : 0.0f, left > 2 ? __ldcg(p + 2) : 0.0f, 0.0f);
+/* Two numbers with their turn; 8 bytes arrive together, so that a number is there when its turn is. */
+static __device__ __forceinline__ void send_two(uint4 *to, float low, float high, uint32_t turn) {
+    asm volatile("st.relaxed.sys.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(__float_as_uint(low)), "r"(turn) : "memory");
+    asm volatile("st.relaxed.sys.global.v2.u32 [%0], {%1, %2};" ::"l"(reinterpret_cast<uint2 *>(to) + 1),
+                 "r"(__float_as_uint(high)), "r"(turn) : "memory");
+}
+static __device__ __forceinline__ uint2 look(const uint2 *at) {
+    uint2 v;
+    asm volatile("ld.relaxed.sys.global.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(at) : "memory");
+    return v;
+}
+/* False after so long that they will never come. */
+static __device__ __forceinline__ bool take_two(const uint4 *from, uint32_t turn, float2 *out, uint32_t *failed) {
+    unsigned long long since = 0;
+    for (;;) {
+        uint2 low = look(reinterpret_cast<const uint2 *>(from)), high = look(reinterpret_cast<const uint2 *>(from) + 1);
+        *out = make_float2(__uint_as_float(low.x), __uint_as_float(high.x));
+        if (low.y == turn && high.y == turn) return true;
+        unsigned long long t = now();
+        if (!since) since = t;
+        if (t - since < LOOK_NS || (t - since < WAIT_NS && !hear(failed))) continue;
+        tell(failed, 1);
+        return false;
+    }
 }
 
-/* Every block has a slice of the numbers. */
+/* Every block has a slice of the numbers; a thread has two at a time. */
 template <int MOST>
 static __global__ void __launch_bounds__(THREADS) sum_parts(direct_view v, const float *part, float *y, int64_t n, float *also,
                                                             int64_t m) {
     const direct_place &own = v.of[v.rank];
-    int64_t total = n + m, each = ((total + BLOCKS - 1) / BLOCKS + 3) / 4 * 4;
+    int64_t total = n + m, each = ((total + BLOCKS - 1) / BLOCKS + 1) / 2 * 2;
     int64_t from = blockIdx.x * each, end = from + each < total ? from + each : total;
     uint32_t turn = own.turn[blockIdx.x] + 1;
     int half = turn & 1;
-    for (int64_t i = from + threadIdx.x * 4; i < end; i += THREADS * 4) {
-        float4 x = four(part + i, end - i);
-        for (int r = 0; r < v.size; r++)
-            if (r != v.rank) /* there is room for whole fours */
-                *reinterpret_cast<float4 *>(v.of[r].part[half] + (int64_t)v.rank * KERN_GROUP_SMALL + i) = x;
-    }
-    __threadfence_system();
-    __syncthreads();
-    if (threadIdx.x < v.size && threadIdx.x != v.rank) {
-        tell(v.of[threadIdx.x].told + v.rank * BLOCKS + blockIdx.x, turn);
-        wait_for(own.told + threadIdx.x * BLOCKS + blockIdx.x, turn, v.failed);
-    }
-    __syncthreads();
-    for (int64_t i = from + threadIdx.x * 4; i < end; i += THREADS * 4) {
-        float4 x[MOST];
+    bool well = true;
+    for (int64_t i = from + threadIdx.x * 2; i < end; i += THREADS * 2) {
+        float low = __ldcg(part + i), high = i + 1 < end ? __ldcg(part + i + 1) : 0.0f;
 #pragma unroll
         for (int r = 0; r < MOST; r++)
-            if (r < v.size)
-                x[r] = four(r == v.rank ? part + i : own.part[half] + (int64_t)r * KERN_GROUP_SMALL + i, end - i);
-        add_up<MOST>(x, v.size);
-        const float sum[4] = {x[0].x, x[0].y, x[0].z, x[0].w};
+            if (r < v.size && r != v.rank) send_two(v.of[r].part[half] + (v.rank * (int64_t)KERN_GROUP_SMALL + i) / 2, low, high, turn);
+    }
+    for (int64_t i = from + threadIdx.x * 2; i < end && well; i += THREADS * 2) {
+        float2 x[MOST];
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
+        for (int r = 0; r < MOST; r++) {
+            if (r >= v.size) continue;
+            if (r == v.rank) x[r] = make_float2(__ldcg(part + i), i + 1 < end ? __ldcg(part + i + 1) : 0.0f);
+            else well = take_two(own.part[half] + (r * (int64_t)KERN_GROUP_SMALL + i) / 2, turn, &x[r], v.failed) && well;
+        }
+#pragma unroll
+        for (int apart = 1; apart < MOST; apart *= 2)
+#pragma unroll
+            for (int r = 0; r + apart < MOST; r += 2 * apart)
+                if (r + apart < v.size) x[r] = make_float2(__fadd_rn(x[r].x, x[r + apart].x), __fadd_rn(x[r].y, x[r + apart].y));
+        const float sum[2] = {x[0].x, x[0].y};
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
             if (i + j < n) y[i + j] = __fadd_rn(y[i + j], sum[j]);
             else if (i + j < end) also[i + j - n] = sum[j];
         }
     }
-    if (threadIdx.x == 0) own.turn[blockIdx.x] = turn; /* all threads have read it */
+    __syncthreads(); /* all threads have read the turn */
+    if (threadIdx.x == 0) own.turn[blockIdx.x] = turn;
 }
 
 /* Every block has a slice of the rank's slice; n is a multiple of 4. */
@@ -229,19 +249,17 @@ cuda_direct *cuda_direct_open(kern *const *k, int n) {
     d->view.failed = d->failed; /* one address space */
     d->view.size = n;
     for (int r = 0; r < n; r++) d->k[r] = k[r];
-    const size_t parts = (size_t)n * KERN_GROUP_SMALL, where = (size_t)2 * n * MANY_BLOCKS * 2, told = (size_t)n * BLOCKS,
-                 many = (size_t)n * MANY_BLOCKS;
-    const size_t words = told + BLOCKS + 2 * many + MANY_BLOCKS, bytes = 2 * parts * sizeof(float) + where * 8 + words * 4;
+    const size_t parts = (size_t)n * KERN_GROUP_SMALL / 2, where = (size_t)2 * n * MANY_BLOCKS * 2, many = (size_t)n * MANY_BLOCKS;
+    const size_t words = BLOCKS + 2 * many + MANY_BLOCKS, bytes = 2 * parts * sizeof(uint4) + where * 8 + words * 4;
     for (int r = 0; r < n && made; r++) {
         void *p = nullptr;
         made = k[r]->alloc(k[r], &p, bytes, nullptr) == PH_OK; /* zeros */
         if (!made) break;
         direct_place *at = &d->view.of[r];
-        at->part[0] = static_cast<float *>(p);
+        at->part[0] = static_cast<uint4 *>(p);
         at->part[1] = at->part[0] + parts;
         at->where = reinterpret_cast<uint64_t *>(at->part[1] + parts);
-        at->told = reinterpret_cast<uint32_t *>(at->where + where);
-        at->turn = at->told + told;
+        at->turn = reinterpret_cast<uint32_t *>(at->where + where);
         at->ready = at->turn + BLOCKS;
         at->done = at->ready + many;
         at->many_turn = at->done + many;

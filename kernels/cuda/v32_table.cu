@@ -15,7 +15,7 @@
 
 #include <cmath>
 
-enum { SESSION_PARTS = 16, SESSION_PARTS_FP8 = 32, MOST_TOKENS = 2048 /* at once */, SHORT_ROW = 16384 /* scores */ };
+enum { SESSION_PARTS = 16, MOST_TOKENS = 2048 /* at once */, SHORT_ROW = 16384 /* scores */ };
 static const float LOG2_E = 1.44269504088896341f;
 
 static unsigned char *take(unsigned char **at, size_t bytes) {
@@ -168,7 +168,7 @@ bool cuda_fp8_latents(const kern *k, int n_head, int kv_lora, int rope) {
 
 void cuda_v32_sparse_mla(kern *k, const kern_sparse_mla *a) {
     const cuda_state *s = cuda_state_of(k);
-    int parts = !a->session ? 1 : a->cache.type == KERN_FP8 ? SESSION_PARTS_FP8 : SESSION_PARTS, held = (a->n_head + 63) / 64 * 64;
+    int parts = a->session ? SESSION_PARTS : 1, held = (a->n_head + 63) / 64 * 64;
     bool room = held != a->n_head; /* for the output of all of them */
     size_t token = (size_t)held * (V32_KEY * 2 + 4 + (parts > 1 ? (size_t)parts * (V32_LATENT + 1) * 4 : 0) +
                                    (room ? V32_LATENT * 4 : 0));
