@@ -169,12 +169,9 @@ static __device__ __forceinline__ void multiply_tiles(const product &p, const po
             } else
                 barrier_arrive_warp(bar.empty(stage));
         };
-        /* Stage s but for the sums of its second half; `more`: those of the stage before still have to be added. */
-        auto stage_sums = [&](int s, auto more) {
-            constexpr bool MORE = decltype(more)::value;
+        /* codes of stage s as fp16, once it is there; `wait`: for what still reads the fragments */
+        auto take = [&](int s, uint32_t (&a)[8][4], auto wait) {
             int stage = (n + s) % STAGES_MANY;
-            float next_low = low_factor ? __ldg(low_factor + s) : 1.0f, next_high = low_factor ? __ldg(high_factor + s) : 1.0f;
-            uint64_t x_tile = tile + (uint64_t)(stage * (X_STAGE >> 4));
             barrier_wait(bar.full(stage), (n + s) / STAGES_MANY & 1);
             uint4 codes[2][2]; /* columns' half, W's rows g and g + 8 */
 #pragma unroll
@@ -182,11 +179,18 @@ static __device__ __forceinline__ void multiply_tiles(const product &p, const po
                 codes[0][i] = *reinterpret_cast<const uint4 *>(low_half + stage * W_STAGE + i * 8 * 128);
                 codes[1][i] = *reinterpret_cast<const uint4 *>(high_half + stage * W_STAGE + i * 8 * 128);
             }
-            if (MORE) wgmma_wait<0>(); /* the fragments may be overwritten */
-            uint32_t a[8][4];
+            if (decltype(wait)::value) wgmma_wait<0>();
             codes_to_f16(codes, a);
+            return tile + (uint64_t)(stage * (X_STAGE >> 4));
+        };
+        auto factor_of = [&](const float *factor, int s) { return factor ? __ldg(factor + s) : 1.0f; };
+        /* Stage s but for the sums of its second half; `more`: those of the stage before still have to be added. */
+        auto stage_sums = [&](int s, auto more) {
+            float next_low = factor_of(low_factor, s), next_high = factor_of(high_factor, s);
+            uint32_t a[8][4];
+            uint64_t x_tile = take(s, a, more);
             multiply(even, a, x_tile);
-            if (MORE) {
+            if (decltype(more)::value) {
                 add_block<1>(total, odd, low, high);
                 finish(s - 1);
             }
@@ -195,11 +199,22 @@ static __device__ __forceinline__ void multiply_tiles(const product &p, const po
             wgmma_wait<1>();
             add_block<0>(total, even, low, high);
         };
-        stage_sums(0, std::false_type());
-        for (int s = 1; s < n_stage; s++) stage_sums(s, std::true_type());
-        wgmma_wait<0>();
-        add_block<1>(total, odd, low, high);
-        finish(n_stage - 1);
+        if (at.n_row > MANY_ROWS / 2) {
+            stage_sums(0, std::false_type());
+            for (int s = 1; s < n_stage; s++) stage_sums(s, std::true_type());
+            wgmma_wait<0>();
+            add_block<1>(total, odd, low, high);
+            finish(n_stage - 1);
+        } else {
+            for (int s = 0; s < n_stage; s++) {
+                low = factor_of(low_factor, s), high = factor_of(high_factor, s);
+                uint32_t a[8][4];
+                multiply(even, a, take(s, a, std::false_type()));
+                wgmma_wait<0>();
+                add_block<0>(total, even, low, high);
+                finish(s);
+            }
+        }
         many_store(p, at, row, total);
         n += n_stage;
     }
