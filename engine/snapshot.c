@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -165,6 +166,16 @@ static void trim(snapshot *s) {
     if (s->room > need) s->room = need;
 }
 
+/* A thread that takes no signals: they belong to the caller's. */
+static bool start_thread(pthread_t *out, void *(*run)(void *), void *arg) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    bool started = pthread_create(out, NULL, run, arg) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return started;
+}
+
 /* ---- waiting for the disk ---- */
 
 /* Only the thread writes `failed` while it runs. */
@@ -203,11 +214,7 @@ static int disk_sync(snapshot *s, ph_error *err) {
     if (s->disk) {
         s->disk->map = s->map;
         s->disk->bytes = s->layout.total;
-        sigset_t all, before; /* signals belong to the caller's threads */
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        s->disk->running = pthread_create(&s->disk->thread, NULL, wait_for_disk, s->disk) == 0;
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        s->disk->running = start_thread(&s->disk->thread, wait_for_disk, s->disk);
         if (s->disk->running) return PH_OK;
     }
     return disk_failed(msync(s->map, s->layout.total, MS_SYNC) ? errno : 0, err);
@@ -287,6 +294,47 @@ static bool slot_damaged(const snapshot *s, const commit_slot *slot) {
     return !slot_valid(s, slot) && memcmp(slot, &unwritten, sizeof unwritten) != 0;
 }
 
+/* Every step-th block from `first` on. */
+typedef struct look_part {
+    const snapshot *s;
+    int64_t first, step, full;
+    _Atomic int64_t *wrong; /* the first block known to be wrong, of all parts */
+} look_part;
+
+static void *look_at_blocks(void *arg) {
+    const look_part *p = arg;
+    for (int64_t i = p->first; i < p->full && i < *p->wrong; i += p->step) {
+        if (sums(p->s)[i] == block_sum(p->s, i)) continue;
+        int64_t known = *p->wrong;
+        while (i < known && !atomic_compare_exchange_weak(p->wrong, &known, i)) {}
+        break;
+    }
+    return NULL;
+}
+
+/* How many of the first `full` blocks match their checksums, up to the first that does not. A long context is hundreds of
+ * megabytes, so several processors look. */
+static int64_t sound_blocks(const snapshot *s, int64_t full) {
+    enum { PARTS = 8, LEAST = 2 /* blocks that are worth a thread */ };
+    pthread_t thread[PARTS];
+    look_part part[PARTS];
+    bool started[PARTS] = {false};
+    _Atomic int64_t wrong = full;
+    int64_t n = full / LEAST, most = kern_cpu_count();
+    if (n > most) n = most;
+    if (n > PARTS) n = PARTS;
+    if (n < 1) n = 1;
+    for (int64_t i = 0; i < n; i++) {
+        part[i] = (look_part){s, i, n, full, &wrong};
+        started[i] = i && start_thread(&thread[i], look_at_blocks, &part[i]);
+    }
+    for (int64_t i = 0; i < n; i++)
+        if (!started[i]) look_at_blocks(&part[i]);
+    for (int64_t i = 0; i < n; i++)
+        if (started[i]) pthread_join(thread[i], NULL);
+    return wrong;
+}
+
 /* Finds the longest prefix that its checksums prove; sets length, sequence and, where something was dropped,
  * reason. */
 static void snapshot_look(snapshot *s) {
@@ -301,13 +349,11 @@ static void snapshot_look(snapshot *s) {
     if (!slot) return;
     s->sequence = slot->sequence;
     int64_t full = slot->length / SNAPSHOT_BLOCK;
-    for (int64_t i = 0; i < full; i++) {
-        if (sums(s)[i] == block_sum(s, i)) continue;
+    s->length = sound_blocks(s, full) * SNAPSHOT_BLOCK;
+    if (s->length < full * SNAPSHOT_BLOCK) {
         s->reason = "a block of the snapshot does not match its checksum; what follows it is read again";
-        s->length = i * SNAPSHOT_BLOCK;
         return;
     }
-    s->length = full * SNAPSHOT_BLOCK;
     if (slot->length == s->length) return;
     if (slot->tail_sum != XXH3_64bits(s->map + s->layout.tail_at[slot->sequence % 2], s->layout.tail_bytes)) {
         s->reason = "the end of the snapshot does not match its checksum; it is read again";
