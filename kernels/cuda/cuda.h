@@ -80,6 +80,10 @@ static inline cuda_state *cuda_state_of(const kern *k) {
     return static_cast<cuda_state *>(k->state);
 }
 
+/* Whether a kernel can begin before the one before it has ended (launch_early). */
+static inline bool cuda_early(const kern *k) {
+    return cuda_state_of(k)->major >= 9;
+}
 /* The stream (of the lane, while recording), on whichever host thread this is. */
 cudaStream_t cuda_stream(const kern *k);
 /* What kernels add to a position: NULL (nothing), or while recording where the number will be when the step is done. */
@@ -148,6 +152,7 @@ struct expert_tiles {
     int most_rows; /* that a tile has: a token picks an expert once */
     int n_expert;
     int64_t n_row; /* that the list has at most */
+    bool listed;   /* the three arrays are older than what the launch before writes */
 };
 enum { EXPERT_POINTERS = 384 };
 struct expert_pointers {

@@ -4,7 +4,6 @@
 
 #include <cuda_bf16.h>
 #include <stdint.h>
-#include <stdlib.h>
 
 static __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
     __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
@@ -85,19 +84,22 @@ static __device__ __forceinline__ void wait_before() {
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
-template <class... of>
-static void launch_early(void (*kernel)(of...), dim3 grid, int threads, size_t shared, cudaStream_t stream, of... values) {
-    cudaLaunchAttribute early = {};
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = 1;
+template <class type> struct as_it_is {
+    typedef type it;
+};
+template <class... of> /* early: false where the device cannot do it */
+static void launch_early(bool early, void (*kernel)(of...), dim3 grid, int threads, size_t shared, cudaStream_t stream,
+                         typename as_it_is<of>::it... values) {
+    cudaLaunchAttribute order = {};
+    order.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    order.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config = {};
     config.gridDim = grid;
     config.blockDim = dim3((unsigned)threads);
     config.dynamicSmemBytes = shared;
     config.stream = stream;
-    config.attrs = &early;
-    static const bool allowed = getenv("PHAROS_EARLY") != nullptr; /* until a device has said what it is worth */
-    config.numAttrs = allowed ? 1 : 0;
+    config.attrs = &order;
+    config.numAttrs = early ? 1 : 0;
     cudaLaunchKernelEx(&config, kernel, values...);
 }
 

@@ -56,6 +56,8 @@ static __device__ int sum_before(int mine, int *warp_sum) {
 static __global__ void __launch_bounds__(1024) list_pairs(experts_here here, int n_pair, int32_t *entry, int32_t *start,
                                                           int32_t *list, int32_t *place, int tile_rows,
                                                           int32_t *tile_expert, int32_t *tile_first, int n_tile) {
+    launch_next();
+    wait_before();
     __shared__ int count[MOST_EXPERTS], first[MOST_EXPERTS + 1], warp_sum[32];
     int mine = threadIdx.x, lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
     int n_expert = here.n + here.n_shared, n_pick = here.n_pick + here.n_shared;
@@ -95,6 +97,8 @@ static __global__ void __launch_bounds__(1024) list_pairs(experts_here here, int
 
 /* gate = silu(gate) * up, of the rows that are there: start[n_expert] of them. */
 static __global__ void swiglu_rows(float *gate, const float *up, int width, const int32_t *start, int n_expert) {
+    launch_next();
+    wait_before();
     int64_t n = (int64_t)start[n_expert] * width;
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x) {
         float g = gate[i];
@@ -105,6 +109,8 @@ static __global__ void swiglu_rows(float *gate, const float *up, int width, cons
 /* y[t] += the tree over the picks' rows: within a branch the lower number first; what is not here is left out. */
 static __global__ void gather_sum(experts_here here, const float *weight, const int32_t *place, const float *rows, float *y,
                                   int hidden) {
+    launch_next();
+    wait_before();
     __shared__ int branch[MOST_PICKS], row[MOST_PICKS]; /* by number; a row of -1 is not here */
     __shared__ float factor[MOST_PICKS];
     int64_t t = blockIdx.x;
@@ -161,6 +167,7 @@ static size_t larger(size_t a, size_t b) {
 
 static void run_tokens(kern *k, const kern_experts *a) {
     cudaStream_t stream = cuda_stream(k);
+    bool early = cuda_early(k);
     int n_pair = a->n_tok * (a->n_pick + a->n_shared), n_routed = a->n_routed ? a->n_routed : a->n_expert;
     int n_expert = a->n_expert + a->n_shared;
     experts_here here = {};
@@ -183,20 +190,21 @@ static void run_tokens(kern *k, const kern_experts *a) {
     float *up = reinterpret_cast<float *>(take(&at, larger((size_t)n_pair * a->width * 4, act_room)));
     float *rows = reinterpret_cast<float *>(take(&at, larger((size_t)n_pair * a->hidden * 4, x_room)));
     unsigned char *of_x = reinterpret_cast<unsigned char *>(rows), *of_act = reinterpret_cast<unsigned char *>(up);
-    list_pairs<<<1, 1024, 0, stream>>>(here, n_pair, entry, start, list, place, tile_rows, tile_expert, tile_first, n_tile);
+    launch_early(early, list_pairs, 1, 1024, 0, stream, here, n_pair, entry, start, list, place, tile_rows, tile_expert, tile_first, n_tile);
     expert_tiles tiles = {tile_expert, tile_first, start, n_tile, a->n_tok < tile_rows ? a->n_tok : tile_rows, n_expert,
-                          n_pair};
+                          n_pair, false};
     expert_pointers w = pointers_of(a->gate, n_expert);
     const expert_pointers w_up = pointers_of(a->up, n_expert);
     if (!cuda_grouped_gated(k, &w, &w_up, a->gate[0], a->up[0], a->x, a->hidden, list, gate, a->width, &tiles, tile_rows)) {
         cuda_grouped_product(k, &w, a->gate[0], a->x, a->hidden, list, gate, a->width, &tiles, tile_rows, of_x, false);
         cuda_grouped_product(k, &w_up, a->up[0], a->x, a->hidden, list, up, a->width, &tiles, tile_rows, of_x, true);
-        swiglu_rows<<<cuda_blocks((int64_t)n_pair * a->width / here.step + 1, 256), 256, 0, stream>>>(gate, up, a->width,
-                                                                                                 start, n_expert);
+        launch_early(early, swiglu_rows, cuda_blocks((int64_t)n_pair * a->width / here.step + 1, 256), 256, 0, stream, gate,
+                     up, a->width, start, n_expert);
     }
+    tiles.listed = true;
     w = pointers_of(a->down, n_expert);
     cuda_grouped_product(k, &w, a->down[0], gate, a->width, nullptr, rows, a->hidden, &tiles, tile_rows, of_act, false);
-    gather_sum<<<dim3(a->n_tok, cuda_blocks(a->hidden, 256)), 256, 0, stream>>>(here, a->weight, place, rows, a->y, a->hidden);
+    launch_early(early, gather_sum, dim3(a->n_tok, cuda_blocks(a->hidden, 256)), 256, 0, stream, here, a->weight, place, rows, a->y, a->hidden);
     cuda_launched(k, "experts");
 }
 

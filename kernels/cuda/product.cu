@@ -415,6 +415,7 @@ static product grouped(const kern_matrix *shape, const float *x, int64_t x_strid
     p.cols = (int)shape->cols;
     p.segment = shape->segment;
     p.list = list;
+    p.listed = tiles->listed;
     p.tile_expert = tiles->expert;
     p.tile_first = tiles->first;
     p.start = tiles->start;

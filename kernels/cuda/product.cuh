@@ -53,6 +53,7 @@ struct product {
     int n_tok, rows, cols;
     int segment;  /* columns that are summed by themselves, FP8 matrices */
     bool shifted; /* some matrix has col0 > 0 */
+    bool listed;  /* experts only: the list of tiles is older than what the kernel before writes */
     bool accumulate;
     bool vector;         /* every row of x begins at a multiple of 16 bytes and has a multiple of 4 columns */
     const int32_t *list; /* experts only: row of x for each row of the product */
@@ -139,6 +140,11 @@ static __device__ __forceinline__ float factor_at(const matrix_ref &w, int row, 
                    : 1.0f;
 }
 
+/* product_one.cu: the same where no tile has more than one row; false, and nothing done, where it is not for that. */
+bool cuda_product_one(const kern *k, const product &p, const head_pointers &w, int n_tile, int most_rows, int n_z);
+bool cuda_product_one(const kern *k, const product &p, const expert_pointers &w, int n_tile, int most_rows);
+bool cuda_product_one_gated(const kern *k, const product &p, const expert_pointers &gate, const expert_pointers &up,
+                            int n_tile, int most_rows);
 /* product_long.cu: the few-row products of FP8 matrices; tiles of at most most_rows rows, which is at most
  * SMALL_ROWS. */
 void cuda_product_long(const kern *k, const product &p, const head_pointers &w, int n_tile, int most_rows,

@@ -59,8 +59,8 @@ static __global__ void __launch_bounds__(MOST_WARPS * 32)
     product_long(product p, const pointers w, const more w2, long_shape s) {
     extern __shared__ __align__(128) unsigned char memory[];
     constexpr int MATRICES = sizeof(more) > sizeof(no_pointers) ? 2 : 1, WIDE = ONE ? 1 : SETS * 8;
-    launch_next();
     if (EXPERTS) wait_before(); /* the list of them is of the kernel before */
+    launch_next();
     piece at;
     if (!find_piece<pointers, EXPERTS>(p, w, SMALL_ROWS, &at)) return;
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, q = lane & 3;
@@ -279,7 +279,7 @@ static void start(const kern *k, const product &p, const pointers &w, const more
     cuda_allow_shared(
         k, reinterpret_cast<const void *>(&product_long<pointers, more, EXPERTS, SETS, ONE, SHIFTED>),
         shared);
-    launch_early(product_long<pointers, more, EXPERTS, SETS, ONE, SHIFTED>,
+    launch_early(cuda_early(k), product_long<pointers, more, EXPERTS, SETS, ONE, SHIFTED>,
                  dim3(cuda_blocks(p.rows, OWN_ROWS * s.groups), n_tile, n_z), warps * 32, shared,
                  cuda_stream(k), p, w, w2, s);
     cuda_launched(k, "a matrix product");
@@ -316,13 +316,16 @@ void cuda_product_long(const kern *k, const product &of, const head_pointers &w,
                        int n_z) {
     product p = of;
     for (int z = 0; z < n_z; z++) p.shifted |= w.w[z].col0 > 0;
+    if (cuda_product_one(k, p, w, n_tile, most_rows, n_z)) return;
     launch_either<head_pointers, no_pointers, false>(k, p, w, {}, n_tile, most_rows, n_z);
 }
 void cuda_product_long(const kern *k, const product &p, const expert_pointers &w, int n_tile, int most_rows,
                        int n_z) {
+    if (cuda_product_one(k, p, w, n_tile, most_rows)) return;
     launch_either<expert_pointers, no_pointers, true>(k, p, w, {}, n_tile, most_rows, n_z);
 }
 void cuda_product_gated(const kern *k, const product &p, const expert_pointers &gate,
                         const expert_pointers &up, int n_tile, int most_rows) {
+    if (cuda_product_one_gated(k, p, gate, up, n_tile, most_rows)) return;
     launch_either<expert_pointers, expert_pointers, true>(k, p, gate, up, n_tile, most_rows, 1);
 }

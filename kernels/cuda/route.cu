@@ -44,6 +44,8 @@ static __device__ float two_best(const float *v, int n) {
 }
 
 static __global__ void route_tokens(kern_route a) {
+    launch_next();
+    wait_before();
     extern __shared__ float memory[];
     int n = a.n_expert, n_group = a.n_group > 0 ? a.n_group : 1, per_group = n / n_group, lane = threadIdx.x;
     int64_t t = blockIdx.x;
@@ -102,6 +104,8 @@ static __device__ __forceinline__ float value_of(uint32_t order) {
 enum { HELD = 8 };
 
 static __global__ void route_held(kern_route a) {
+    launch_next();
+    wait_before();
     __shared__ float sigmoid[32 * HELD];
     int n = a.n_expert, n_held = n / 32, lane = threadIdx.x;
     int64_t t = blockIdx.x;
@@ -164,12 +168,12 @@ void cuda_route(kern *k, const kern_route *a) {
     int n_group = a->n_group > 0 ? a->n_group : 1;
     bool fits = a->n_expert % 32 == 0 && a->n_expert <= 32 * HELD && a->n_pick <= 32;
     if (fits && (n_group == 1 || a->n_expert == 32 * n_group)) {
-        route_held<<<a->n_tok, 32, 0, cuda_stream(k)>>>(*a);
+        launch_early(cuda_early(k), route_held, a->n_tok, 32, 0, cuda_stream(k), *a);
         cuda_launched(k, "route");
         return;
     }
     size_t shared = (size_t)(2 * a->n_expert + n_group) * sizeof(float) + (size_t)(a->n_expert + n_group);
     cuda_allow_shared(k, reinterpret_cast<const void *>(&route_tokens), shared);
-    route_tokens<<<a->n_tok, 32, shared, cuda_stream(k)>>>(*a);
+    launch_early(cuda_early(k), route_tokens, a->n_tok, 32, shared, cuda_stream(k), *a);
     cuda_launched(k, "route");
 }

@@ -19,11 +19,17 @@ template <int MOST> static __global__ void __launch_bounds__(NORM_THREADS) rmsno
     __shared__ float shared[4];
     const float *x = a.x + blockIdx.x * a.x_stride;
     float *y = a.y + blockIdx.x * a.y_stride, sum = 0.0f, v[MOST], weight[MOST];
+    launch_next();
+#pragma unroll
+    for (int j = 0; j < MOST; j++) {
+        int i = j * NORM_THREADS + threadIdx.x;
+        weight[j] = i < a.dim ? a.weight[i] : 0.0f;
+    }
+    wait_before();
 #pragma unroll
     for (int j = 0; j < MOST; j++) {
         int i = j * NORM_THREADS + threadIdx.x;
         v[j] = i < a.dim ? x[i] : 0.0f;
-        weight[j] = i < a.dim ? a.weight[i] : 0.0f;
     }
 #pragma unroll
     for (int j = 0; j < MOST; j++) sum = __fmaf_rn(v[j], v[j], sum); /* zeros change nothing */
@@ -37,6 +43,8 @@ template <int MOST> static __global__ void __launch_bounds__(NORM_THREADS) rmsno
 
 /* Rows of any length: the same steps. */
 static __global__ void __launch_bounds__(NORM_THREADS) rmsnorm_long_rows(kern_rmsnorm a) {
+    launch_next();
+    wait_before();
     __shared__ float shared[4];
     const float *x = a.x + blockIdx.x * a.x_stride;
     float *y = a.y + blockIdx.x * a.y_stride, sum = 0.0f;
@@ -49,17 +57,19 @@ void cuda_rmsnorm(kern *k, const kern_rmsnorm *a) {
     if (a->n_tok < 1) return;
     cudaStream_t stream = cuda_stream(k);
     if (a->dim <= 4 * NORM_THREADS)
-        rmsnorm_rows<4><<<a->n_tok, NORM_THREADS, 0, stream>>>(*a);
+        launch_early(cuda_early(k), rmsnorm_rows<4>, a->n_tok, NORM_THREADS, 0, stream, *a);
     else if (a->dim <= 16 * NORM_THREADS)
-        rmsnorm_rows<16><<<a->n_tok, NORM_THREADS, 0, stream>>>(*a);
+        launch_early(cuda_early(k), rmsnorm_rows<16>, a->n_tok, NORM_THREADS, 0, stream, *a);
     else if (a->dim <= 64 * NORM_THREADS)
-        rmsnorm_rows<64><<<a->n_tok, NORM_THREADS, 0, stream>>>(*a);
+        launch_early(cuda_early(k), rmsnorm_rows<64>, a->n_tok, NORM_THREADS, 0, stream, *a);
     else
-        rmsnorm_long_rows<<<a->n_tok, NORM_THREADS, 0, stream>>>(*a);
+        launch_early(cuda_early(k), rmsnorm_long_rows, a->n_tok, NORM_THREADS, 0, stream, *a);
     cuda_launched(k, "rmsnorm");
 }
 
 static __global__ void __launch_bounds__(NORM_THREADS) layernorm_rows(kern_layernorm a) {
+    launch_next();
+    wait_before();
     __shared__ float shared[4];
     const float *x = a.x + (int64_t)blockIdx.x * a.dim;
     float *y = a.y + (int64_t)blockIdx.x * a.dim, sum = 0.0f, square = 0.0f;
@@ -73,7 +83,7 @@ static __global__ void __launch_bounds__(NORM_THREADS) layernorm_rows(kern_layer
 
 void cuda_layernorm(kern *k, const kern_layernorm *a) {
     if (a->n_tok < 1) return;
-    layernorm_rows<<<a->n_tok, NORM_THREADS, 0, cuda_stream(k)>>>(*a);
+    launch_early(cuda_early(k), layernorm_rows, a->n_tok, NORM_THREADS, 0, cuda_stream(k), *a);
     cuda_launched(k, "layernorm");
 }
 
@@ -82,6 +92,8 @@ void cuda_layernorm(kern *k, const kern_layernorm *a) {
 enum { ROPE_HEADS = 8 };
 
 static __global__ void rope_pairs(kern_rope a, int head_groups, const int64_t *moved) {
+    launch_next();
+    wait_before();
     int n = a.n_rot / 2;
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     int pair = (int)(i % n);
@@ -107,13 +119,15 @@ void cuda_rope(kern *k, const kern_rope *a) {
     int n_pair = a->n_rot / 2;
     if (n_pair < 1 || a->n_tok < 1 || a->n_head < 1) return;
     int groups = (a->n_head + ROPE_HEADS - 1) / ROPE_HEADS;
-    rope_pairs<<<cuda_blocks((int64_t)a->n_tok * groups * n_pair, 128), 128, 0, cuda_stream(k)>>>(*a, groups,
-                                                                                             cuda_moved(k));
+    launch_early(cuda_early(k), rope_pairs, cuda_blocks((int64_t)a->n_tok * groups * n_pair, 128), 128, 0, cuda_stream(k), *a,
+                 groups, cuda_moved(k));
     cuda_launched(k, "rope");
 }
 
 /* The butterflies in the order of cpu/rows_body.h, so that the sums are the same to the bit. */
 static __global__ void hadamard_rows(kern_hadamard a) {
+    launch_next();
+    wait_before();
     extern __shared__ float row[];
     float *x = a.x + (int64_t)blockIdx.x * a.dim;
     for (int i = threadIdx.x; i < a.dim; i += blockDim.x) row[i] = x[i];
@@ -136,11 +150,13 @@ void cuda_hadamard(kern *k, const kern_hadamard *a) {
     size_t shared = (size_t)a->dim * sizeof(float);
     int threads = a->dim / 2 < 32 ? 32 : a->dim / 2 > 512 ? 512 : a->dim / 2;
     cuda_allow_shared(k, reinterpret_cast<const void *>(&hadamard_rows), shared);
-    hadamard_rows<<<(unsigned)a->n_row, threads, shared, cuda_stream(k)>>>(*a);
+    launch_early(cuda_early(k), hadamard_rows, (unsigned)a->n_row, threads, shared, cuda_stream(k), *a);
     cuda_launched(k, "hadamard");
 }
 
 static __global__ void swiglu_elements(kern_swiglu a) {
+    launch_next();
+    wait_before();
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= a.n) return;
     float gate = a.gate[i];
@@ -149,11 +165,13 @@ static __global__ void swiglu_elements(kern_swiglu a) {
 
 void cuda_swiglu(kern *k, const kern_swiglu *a) {
     if (a->n < 1) return;
-    swiglu_elements<<<cuda_blocks(a->n, 256), 256, 0, cuda_stream(k)>>>(*a);
+    launch_early(cuda_early(k), swiglu_elements, cuda_blocks(a->n, 256), 256, 0, cuda_stream(k), *a);
     cuda_launched(k, "swiglu");
 }
 
 static __global__ void add_elements(kern_add a) {
+    launch_next();
+    wait_before();
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= (int64_t)a.n_tok * a.dim) return;
     float scale = a.scale ? a.scale[i / a.dim] : 1.0f;
@@ -163,11 +181,13 @@ static __global__ void add_elements(kern_add a) {
 void cuda_add(kern *k, const kern_add *a) {
     int64_t n = (int64_t)a->n_tok * a->dim;
     if (n < 1) return;
-    add_elements<<<cuda_blocks(n, 256), 256, 0, cuda_stream(k)>>>(*a);
+    launch_early(cuda_early(k), add_elements, cuda_blocks(n, 256), 256, 0, cuda_stream(k), *a);
     cuda_launched(k, "add");
 }
 
 template <int MOST> static __global__ void sum_elements(kern_sum a) {
+    launch_next();
+    wait_before();
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= a.n) return;
     float part[MOST];
@@ -184,7 +204,7 @@ template <int MOST> static __global__ void sum_elements(kern_sum a) {
 void cuda_sum(kern *k, const kern_sum *a) {
     if (a->n < 1) return;
     int blocks = cuda_blocks(a->n, 256);
-    if (a->n_part <= 2) sum_elements<2><<<blocks, 256, 0, cuda_stream(k)>>>(*a);
-    else sum_elements<16><<<blocks, 256, 0, cuda_stream(k)>>>(*a);
+    if (a->n_part <= 2) launch_early(cuda_early(k), sum_elements<2>, blocks, 256, 0, cuda_stream(k), *a);
+    else launch_early(cuda_early(k), sum_elements<16>, blocks, 256, 0, cuda_stream(k), *a);
     cuda_launched(k, "sum");
 }
