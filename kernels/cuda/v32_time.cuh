@@ -44,6 +44,16 @@ template <class T> static __global__ void fill_noise(T *p, int64_t n, float scal
         put_noise(p, i, scale, base);
 }
 
+/* Reads n times 16 bytes. */
+static __global__ void read_all(const uint4 *p, int64_t n, uint32_t *never) {
+    uint32_t sum = 0;
+    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x) {
+        uint4 v = p[i];
+        sum ^= v.x ^ v.y ^ v.z ^ v.w;
+    }
+    if (sum == 0x12345678u) *never = sum;
+}
+
 /* ---- a run: allocations of one part, the first error, the clock ---- */
 
 class v32_run {
@@ -92,13 +102,18 @@ public:
             code = ph_fail(err, PH_FAIL, "timing %s: the GPU says: %s", what, cudaGetErrorString(e));
     }
 
-    /* Seconds of run() -> cudaError_t; `flush`: the L2 is overwritten before each. */
+    /* Seconds of run() -> cudaError_t; `flush`: the L2 is overwritten before each, and read over, so that there is nothing
+     * in it that would have to be written back meanwhile. */
     template <class call> double median(const char *what, int repeat, bool flush, call run) {
         if (!flush_memory && !code)
             code = cuda_allocate(k, &flush_memory, FLUSH_BYTES, "memory that empties the L2", err);
         std::vector<float> times;
         for (int i = -2; i < repeat && !code; i++) {
-            if (flush) cudaMemsetAsync(flush_memory, i & 255, FLUSH_BYTES, stream());
+            if (flush) {
+                cudaMemsetAsync(flush_memory, i & 255, FLUSH_BYTES, stream());
+                read_all<<<132 * 4, 512, 0, stream()>>>(static_cast<const uint4 *>(flush_memory), FLUSH_BYTES / 16,
+                                                        static_cast<uint32_t *>(flush_memory));
+            }
             cudaEventRecord(start, stream());
             must(run(), what);
             cudaEventRecord(stop, stream());
