@@ -5,8 +5,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <pthread.h>
+#include <signal.h>
 
-enum { PINNED_BYTES = 16 << 20, PREFILL_CHUNK = 4096 };
+enum { PINNED_BYTES = 16 << 20, PREFILL_CHUNK = 4096, COPY_PARTS = 4, COPY_LEAST = 2 << 20 };
 
 cudaStream_t cuda_stream(const kern *k) {
     const cuda_state *s = cuda_state_of(k);
@@ -72,21 +74,60 @@ static void device_free(kern *k, void *p) {
     cuda_noted(k, cudaFree(p), "freeing an array");
 }
 
+struct host_copy {
+    void *to;
+    const void *from;
+    size_t bytes;
+};
+
+static void *copy_part(void *arg) {
+    const host_copy *c = static_cast<host_copy *>(arg);
+    memcpy(c->to, c->from, c->bytes);
+    return nullptr;
+}
+
+/* One thread copies a part of what the bus to the device takes. */
+static void copy_on_host(void *to, const void *from, size_t bytes) {
+    host_copy part[COPY_PARTS];
+    pthread_t thread[COPY_PARTS];
+    bool started[COPY_PARTS] = {};
+    size_t n = bytes >= COPY_LEAST ? COPY_PARTS : 1, each = bytes / n / 64 * 64;
+    sigset_t all, before; /* signals belong to the caller's threads */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (size_t i = 0; i < n; i++) {
+        part[i] = {static_cast<char *>(to) + i * each, static_cast<const char *>(from) + i * each,
+                   i + 1 < n ? each : bytes - i * each};
+        started[i] = i && pthread_create(&thread[i], nullptr, copy_part, &part[i]) == 0;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    for (size_t i = 0; i < n; i++)
+        if (!started[i]) copy_part(&part[i]);
+    for (size_t i = 0; i < n; i++)
+        if (started[i]) pthread_join(thread[i], nullptr);
+}
+
 /* Copies go through pinned memory: what the host passes is pageable, often a mapped file, and the driver's own way
  * for such memory waits for the device at every call. */
 static void device_copy_in(kern *k, void *to, const void *from, size_t bytes) {
     cuda_state *s = cuda_state_of(k);
     cudaStream_t stream = cuda_stream(k);
     size_t half = s->pinned_bytes / 2;
+    cudaEvent_t sent[2] = {}; /* a half is filled again when what it held is on the device, beside the other's way */
+    for (int i = 0; i < 2 && bytes > 2 * half; i++)
+        cuda_noted(k, cudaEventCreateWithFlags(&sent[i], cudaEventDisableTiming), "a copy to the device");
     for (size_t at = 0, turn = 0; at < bytes; at += half, turn ^= 1) {
         size_t n = bytes - at < half ? bytes - at : half;
         unsigned char *stage = s->pinned + turn * half;
-        /* The other half may still be on its way; this one was waited for. */
-        memcpy(stage, static_cast<const char *>(from) + at, n);
+        if (at >= 2 * half) cuda_noted(k, cudaEventSynchronize(sent[turn]), "a copy to the device");
+        copy_on_host(stage, static_cast<const char *>(from) + at, n);
         cuda_noted(k, cudaMemcpyAsync(static_cast<char *>(to) + at, stage, n, cudaMemcpyHostToDevice, stream),
              "a copy to the device");
-        if (turn || at + n >= bytes) cuda_noted(k, cudaStreamSynchronize(stream), "a copy to the device");
+        if (sent[turn]) cuda_noted(k, cudaEventRecord(sent[turn], stream), "a copy to the device");
     }
+    if (bytes) cuda_noted(k, cudaStreamSynchronize(stream), "a copy to the device");
+    for (cudaEvent_t e : sent)
+        if (e) cudaEventDestroy(e);
 }
 
 static void copy_out_in(kern *k, cudaStream_t stream, void *to, const void *from, size_t bytes) {
