@@ -9,6 +9,24 @@
 
 enum { X_STAGE = 2 * MANY_CHUNK, W_STAGE = MANY_ROWS * MANY_BLOCK, STAGE = X_STAGE + W_STAGE, SHARED_MANY = 2 * STAGE };
 
+/* Where the 16-byte part `part` of row r of W's stage of 128 columns stands in shared memory: of rows 2 k and 2 k + 1, which eight
+ * lanes load at once, in different banks. */
+static __device__ __forceinline__ int code_place(int r, int part) {
+    return r * 128 + ((part ^ (r & 1) * 4) << 4);
+}
+
+/* w_row: the thread's first row of W; its second is 8 on. */
+static __device__ __forceinline__ void store_tile(const product &p, const many_tile &at, int w_row,
+                                                  const float (&total)[MANY_SUMS]) {
+#pragma unroll
+    for (int i = 0; i < MANY_SUMS; i++) {
+        int r = (i >> 2) * 8 + (int)(threadIdx.x & 3) * 2 + (i & 1), n = w_row + (i & 2) * 4;
+        if (r >= at.n_row || n >= p.rows) continue;
+        float *y = at.y + (int64_t)r * p.y_stride + n;
+        *y = p.accumulate ? *y + total[i] : total[i];
+    }
+}
+
 template <class pointers, bool EXPERTS, bool SHIFTED>
 static __global__ void __launch_bounds__(MANY_THREADS, 1) many_sync(product p, const pointers w, many_rows x, int n_w,
                                                                     int n_tile, float4 *partial, int n_level) {
@@ -33,7 +51,7 @@ static __global__ void __launch_bounds__(MANY_THREADS, 1) many_sync(product p, c
                 int piece = tid + i * MANY_THREADS, r = piece >> 3, part = piece & 7;
                 int row = w_row + r < p.rows ? w_row + r : p.rows - 1, c = s * MANY_BLOCK + part * 16;
                 bool there = c < p.w_stride;
-                copy_async16(to + X_STAGE + many_code_place(r, part), codes + (there ? row * p.w_stride + c : 0), there);
+                copy_async16(to + X_STAGE + code_place(r, part), codes + (there ? row * p.w_stride + c : 0), there);
             }
             copy_commit();
         };
@@ -54,7 +72,7 @@ static __global__ void __launch_bounds__(MANY_THREADS, 1) many_sync(product p, c
             for (int half = 0; half < 2; half++)
 #pragma unroll
                 for (int i = 0; i < 2; i++)
-                    own[half][i] = *reinterpret_cast<const uint4 *>(w_at + many_code_place(mine + i * 8, half * 4 + q));
+                    own[half][i] = *reinterpret_cast<const uint4 *>(w_at + code_place(mine + i * 8, half * 4 + q));
             int first = s * MANY_BLOCK, edge = SHIFTED ? MANY_BLOCK - at.w.col0 : MANY_BLOCK;
             /* where the factors' blocks begin within this one of columns: what is before that, then the rest */
 #pragma unroll 1
@@ -87,12 +105,12 @@ static __global__ void __launch_bounds__(MANY_THREADS, 1) many_sync(product p, c
                 auto unit_of = [&](int r) {
                     return make_float2(r < at.n_row ? __ldg(unit + r) : 0.0f, r + 1 < at.n_row ? __ldg(unit + r + 1) : 0.0f);
                 };
-                many_end_segment(total, segment, s + 1 == n_stage, unit_of, nullptr, far);
+                many_end_segment(total, segment, s + 1 == n_stage, unit_of, [] {}, nullptr, far);
                 segment++, left = of_segment;
             }
             __syncthreads(); /* this stage has been read */
         }
-        many_store(p, at, w_row + mine, total);
+        store_tile(p, at, w_row + mine, total);
     }
 }
 

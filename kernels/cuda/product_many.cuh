@@ -69,53 +69,41 @@ static __device__ __forceinline__ bool many_tile_of(const product &p, const poin
     return true;
 }
 
-/* Where the 16-byte part `part` of row r of W's stage of 128 columns stands in shared memory: of rows 2 k and 2 k + 1, which eight
- * lanes load at once, in different banks. */
-static __device__ __forceinline__ int many_code_place(int r, int part) {
-    return r * 128 + ((part ^ (r & 1) * 4) << 4);
-}
-
 /* A segment's sums times x's units, added to what waits for it: sums of 1, 2, 4 ... segments wait like the digits of a
- * binary counter, the first of them in `near` (may be NULL), the others in `far`, [levels][16][256] of four. Before the
- * last segment `total` is then zero, after it the element. unit_of(r): float2, of the tile's rows r and r + 1. */
-template <class units>
+ * binary counter, the first of them in `near`, [16][128] of four for each warpgroup (may be NULL), the others in `far`,
+ * [levels][16][256] of four. Before the last segment `total` is then zero, after it the element. unit_of(r): float2, of the
+ * tile's rows r and r + 1; units_read() follows. */
+template <class units, class then>
 static __device__ __forceinline__ void many_end_segment(float (&total)[MANY_SUMS], int segment, bool last, units unit_of,
-                                                        float4 *near, float4 *far) {
+                                                        then units_read, float4 *near, float4 *far) {
 #pragma unroll
     for (int j = 0; j < MANY_SUMS / 4; j++) {
         float2 unit = unit_of(j * 8 + (int)(threadIdx.x & 3) * 2);
         total[j * 4] *= unit.x, total[j * 4 + 1] *= unit.y, total[j * 4 + 2] *= unit.x, total[j * 4 + 3] *= unit.y;
     }
+    units_read();
     int level = 0;
 #pragma unroll 1
     for (int before = segment; last ? before != 0 : before & 1; before >>= 1, level++) {
         if (!(before & 1)) continue;
-        const float4 *from = level == 0 && near ? near : far + level * (MANY_TILE_BYTES / 16);
+        bool is_near = level == 0 && near;
+        const float4 *from = is_near ? near : far + level * (MANY_TILE_BYTES / 16);
+        int step = is_near ? MANY_THREADS / 2 : MANY_THREADS;
 #pragma unroll
         for (int j = 0; j < MANY_SUMS / 4; j++) {
-            float4 v = from[j * MANY_THREADS];
+            float4 v = from[j * step];
             total[j * 4] = v.x + total[j * 4], total[j * 4 + 1] = v.y + total[j * 4 + 1];
             total[j * 4 + 2] = v.z + total[j * 4 + 2], total[j * 4 + 3] = v.w + total[j * 4 + 3];
         }
     }
     if (last) return;
-    float4 *to = level == 0 && near ? near : far + level * (MANY_TILE_BYTES / 16);
+    bool is_near = level == 0 && near;
+    float4 *to = is_near ? near : far + level * (MANY_TILE_BYTES / 16);
+    int step = is_near ? MANY_THREADS / 2 : MANY_THREADS;
 #pragma unroll
     for (int j = 0; j < MANY_SUMS / 4; j++) {
-        to[j * MANY_THREADS] = make_float4(total[j * 4], total[j * 4 + 1], total[j * 4 + 2], total[j * 4 + 3]);
+        to[j * step] = make_float4(total[j * 4], total[j * 4 + 1], total[j * 4 + 2], total[j * 4 + 3]);
         total[j * 4] = total[j * 4 + 1] = total[j * 4 + 2] = total[j * 4 + 3] = 0.0f;
-    }
-}
-
-/* w_row: the thread's first row of W; its second is 8 on. */
-static __device__ __forceinline__ void many_store(const product &p, const many_tile &at, int w_row,
-                                                  const float (&total)[MANY_SUMS]) {
-#pragma unroll
-    for (int i = 0; i < MANY_SUMS; i++) {
-        int r = (i >> 2) * 8 + (int)(threadIdx.x & 3) * 2 + (i & 1), n = w_row + (i & 2) * 4;
-        if (r >= at.n_row || n >= p.rows) continue;
-        float *y = at.y + (int64_t)r * p.y_stride + n;
-        *y = p.accumulate ? *y + total[i] : total[i];
     }
 }
 

@@ -1,10 +1,10 @@
 /* product_wgmma.cu - products of many rows with FP8 matrices by Hopper's warpgroup instructions (product_many.cuh).
  *
- * A block walks tiles of 128 of W's rows with 128 of x's. One warp loads stages of 128 columns, x by bulk copies of what
- * many_prepare left, W row by row; two warpgroups of 64 of W's rows each make codes fp16 in registers and multiply. While
- * the tensor cores work for the one the other adds its sums of the last 128 columns to the segment's. Blocks go in pairs with
- * neighbouring rows of W: each loads half of x's tile for both, because otherwise the L2 has to give 48 bytes a cycle to
- * every multiprocessor.
+ * A block walks tiles of 128 of W's rows with 128 of x's. Four warps load stages of 64 columns, codes piece by piece, x by bulk
+ * copies of what many_prepare left; two warpgroups of 64 of W's rows each make codes fp16 in registers and multiply. What a
+ * warpgroup does between its products (adding a block's sums, a segment's end, writing a tile) is hidden behind the other's
+ * products, as far as the stages that wait reach. Blocks go in pairs with neighbouring rows of W: each loads half of x's
+ * tile for both, because otherwise the L2 has to give 48 bytes a cycle to every multiprocessor.
  */
 #include "kernels/cuda/product_many.cuh"
 #include "kernels/cuda/product_wgmma.cuh"
@@ -12,14 +12,19 @@
 #include <type_traits>
 
 enum {
-    STAGES_MANY = 3,
-    X_STAGE = 2 * MANY_CHUNK,
-    W_STAGE = MANY_ROWS * MANY_BLOCK,
+    STAGES_MANY = 6,
+    STAGE_COLS = 64, /* half of a block */
+    X_STAGE = MANY_CHUNK,
+    W_STAGE = MANY_ROWS * STAGE_COLS,
     UNIT_STAGE = MANY_ROWS * 4, /* x's units, in a segment's last stage */
     W_AT = STAGES_MANY * X_STAGE,
     UNITS_AT = W_AT + STAGES_MANY * W_STAGE,
+    /* of a warpgroup: sums of a segment that wait for the next one's; a tile on its way out, rows of x, 64 of W's and 4 to spread
+     * the banks */
     NEAR_AT = UNITS_AT + STAGES_MANY * UNIT_STAGE,
-    BARRIERS_AT = NEAR_AT + MANY_TILE_BYTES,
+    OUT_STRIDE = MANY_ROWS / 2 + 4,
+    OUT_GROUP = MANY_ROWS * OUT_STRIDE * 4, /* bytes of a warpgroup */
+    BARRIERS_AT = NEAR_AT + 2 * OUT_GROUP,
     SHARED_MANY = BARRIERS_AT + STAGES_MANY * 16,
     LOAD_THREADS = 128,
     ALL_THREADS = MANY_THREADS + LOAD_THREADS,
@@ -46,177 +51,202 @@ struct many_barriers {
     __device__ uint32_t full(int stage) const { return at + (uint32_t)stage * 16; }
     __device__ uint32_t empty(int stage) const { return at + (uint32_t)stage * 16 + 8; }
 };
+/* Where a role is in the ring of stages. */
+struct many_ring {
+    int stage, turn;
+    __device__ __forceinline__ void next() {
+        if (++stage == STAGES_MANY) stage = 0, turn ^= 1;
+    }
+};
 
 /* Stages of this block's tiles: codes and units piece by piece by 128 threads, x by bulk copies that one of them asks for. */
 template <class pointers, bool EXPERTS, int PAIR>
 static __device__ __forceinline__ void load_tiles(const product &p, const pointers &w, const many_rows &x,
                                                   const many_order &order, uint32_t shared, many_barriers bar) {
-    int thread = threadIdx.x - MANY_THREADS, rank = PAIR > 1 ? (int)(blockIdx.x & 1) : 0, part = thread & 7, r0 = thread >> 3;
-    int n_stage = p.cols / MANY_BLOCK, of_segment = p.segment / MANY_BLOCK, n = 0;
-    uint32_t to = shared + W_AT + (uint32_t)many_code_place(r0, part); /* sixteen rows on: the same place in the banks */
+    constexpr int ROWS = W_STAGE / 16 / LOAD_THREADS; /* of a thread, 32 apart */
+    int thread = threadIdx.x - MANY_THREADS, rank = PAIR > 1 ? (int)(blockIdx.x & 1) : 0, part = thread & 3, r0 = thread >> 2;
+    int n_block = p.cols / MANY_BLOCK, of_segment = p.segment / MANY_BLOCK;
+    uint32_t to = shared + W_AT + (uint32_t)(r0 * STAGE_COLS + part * 16);
+    many_ring at = {0, 1};
     for (int number = blockIdx.x / PAIR; number < order.n_w * order.n_x; number += gridDim.x / PAIR) {
         many_place place = place_of(order, number);
-        many_tile at;
-        if (!many_tile_of<pointers, EXPERTS>(p, w, place.x, &at)) continue;
-        int row = (place.w * PAIR + rank) * MANY_ROWS + r0; /* and each sixteenth after it; what is beyond is not stored */
-        const unsigned char *codes = static_cast<const unsigned char *>(at.w.data) + part * 16;
-        const unsigned char *from[MANY_ROWS / 16];
+        many_tile tile;
+        if (!many_tile_of<pointers, EXPERTS>(p, w, place.x, &tile)) continue;
+        int row = (place.w * PAIR + rank) * MANY_ROWS + r0; /* what is beyond the last is not stored */
+        const unsigned char *from[ROWS];
 #pragma unroll
-        for (int i = 0; i < MANY_ROWS / 16; i++)
-            from[i] = codes + (int64_t)(row + i * 16 < p.rows ? row + i * 16 : p.rows - 1) * p.w_stride;
-        const unsigned char *x_from = x.x + at.x_row * 128;
-        const float *unit = x.unit + at.x_row + (thread < at.n_row ? thread : 0);
+        for (int i = 0; i < ROWS; i++)
+            from[i] = static_cast<const unsigned char *>(tile.w.data) + part * 16 +
+                      (int64_t)(row + i * 32 < p.rows ? row + i * 32 : p.rows - 1) * p.w_stride;
+        const unsigned char *x_from = x.x + (tile.x_row + (PAIR > 1 ? rank * (MANY_ROWS / 2) : 0)) * 128;
+        const float *unit = x.unit + tile.x_row + (thread < tile.n_row ? thread : 0);
         int left = of_segment;
-        for (int s = 0; s < n_stage; s++, n++) {
-            int stage = n % STAGES_MANY;
-            barrier_wait(bar.empty(stage), (n / STAGES_MANY & 1) ^ 1);
-            if (thread == 0) {
-                barrier_arrive_expect(bar.full(stage), X_STAGE);
-                uint32_t x_to = shared + stage * X_STAGE;
-                if (PAIR > 1)
-                    copy_bulk_both(x_to + rank * MANY_CHUNK, x_from + (s * 2 + rank) * x.rows * 128, MANY_CHUNK,
-                                   bar.full(stage));
-                else
+        for (int b = 0; b < n_block; b++) {
+            left--;
 #pragma unroll
-                    for (int c = 0; c < 2; c++)
-                        copy_bulk_in(x_to + c * MANY_CHUNK, x_from + (s * 2 + c) * x.rows * 128, MANY_CHUNK, bar.full(stage));
+            for (int half = 0; half < 2; half++) {
+                uint32_t full = bar.full(at.stage);
+                barrier_wait(bar.empty(at.stage), at.turn);
+                if (thread == 0) {
+                    barrier_arrive_expect(full, X_STAGE);
+                    if (PAIR > 1)
+                        copy_bulk_both(shared + at.stage * X_STAGE + rank * (X_STAGE / 2), x_from, X_STAGE / 2, full);
+                    else
+                        copy_bulk_in(shared + at.stage * X_STAGE, x_from, X_STAGE, full);
+                }
+                x_from += x.rows * 128;
+#pragma unroll
+                for (int i = 0; i < ROWS; i++)
+                    copy_async16_to(to + at.stage * W_STAGE + i * 32 * STAGE_COLS, from[i] + half * STAGE_COLS, true);
+                if (half == 1 && (left == 0 || b + 1 == n_block)) {
+                    copy_async4_to(shared + UNITS_AT + at.stage * UNIT_STAGE + thread * 4, unit);
+                    unit += x.rows, left = of_segment;
+                }
+                barrier_arrive_copied(full);
+                at.next();
             }
 #pragma unroll
-            for (int i = 0; i < MANY_ROWS / 16; i++)
-                copy_async16_to(to + stage * W_STAGE + i * 16 * 128, from[i] + s * MANY_BLOCK, true);
-            if (--left == 0 || s + 1 == n_stage) {
-                copy_async4_to(shared + UNITS_AT + stage * UNIT_STAGE + thread * 4, unit);
-                unit += x.rows, left = of_segment;
-            }
-            barrier_arrive_copied(bar.full(stage));
+            for (int i = 0; i < ROWS; i++) from[i] += MANY_BLOCK;
         }
     }
 }
 
-/* A thread's codes of a stage, of two of W's rows, as the instruction's left operand: eight steps of 16 columns. */
-static __device__ __forceinline__ void codes_to_f16(const uint4 (&codes)[2][2], uint32_t (&a)[8][4]) {
+/* A thread's codes of a stage, of W's rows g and g + 8, as the instruction's left operand: four steps of 16 columns. */
+static __device__ __forceinline__ void codes_to_f16(const uint4 &low, const uint4 &high, uint32_t (&a)[4][4]) {
+    const uint32_t l[4] = {low.x, low.y, low.z, low.w}, h[4] = {high.x, high.y, high.z, high.w};
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const uint4 &low = codes[half][0], &high = codes[half][1];
-        const uint32_t l[4] = {low.x, low.y, low.z, low.w}, h[4] = {high.x, high.y, high.z, high.w};
-#pragma unroll
-        for (int s = 0; s < 4; s++) {
-            a[half * 4 + s][0] = codes_f16(l[s]);
-            a[half * 4 + s][1] = codes_f16(h[s]);
-            a[half * 4 + s][2] = codes_f16(l[s] >> 16);
-            a[half * 4 + s][3] = codes_f16(h[s] >> 16);
-        }
+    for (int s = 0; s < 4; s++) {
+        a[s][0] = codes_f16(l[s]);
+        a[s][1] = codes_f16(h[s]);
+        a[s][2] = codes_f16(l[s] >> 16);
+        a[s][3] = codes_f16(h[s] >> 16);
     }
 }
-
-/* T of 64 of x's rows: asked for, not waited for. */
-static __device__ __forceinline__ void multiply(float (&sum)[MANY_SUMS / 2], const uint32_t (&a)[8][4], uint64_t tile) {
+/* Half a block's products with all of the tile's rows of x or the first 64: asked for, not waited for. */
+template <bool ALL>
+static __device__ __forceinline__ void multiply(float (&sum)[MANY_SUMS], const uint32_t (&a)[4][4], uint64_t x_tile, int second) {
     wgmma_fence();
 #pragma unroll
-    for (int i = 0; i < 8; i++)
-        wgmma_f16_n64(sum, a[i], tile + (uint64_t)(((i >> 2) * MANY_CHUNK + (i & 3) * 32) >> 4), i > 0);
+    for (int i = 0; i < 4; i++) {
+        if (ALL) wgmma_f16_n128(sum, a[i], x_tile + (uint64_t)(i * 32 >> 4), i > 0 || second);
+        else wgmma_f16_n64(sum, a[i], x_tile + (uint64_t)(i * 32 >> 4), i > 0 || second);
+    }
     wgmma_commit();
 }
-template <int HALF>
-static __device__ __forceinline__ void add_block(float (&total)[MANY_SUMS], const float (&sum)[MANY_SUMS / 2], float low,
-                                                 float high) {
+
+/* A warpgroup's rows of a finished tile: through shared memory, so that what is written is whole. out: its part. */
+static __device__ __forceinline__ void write_tile(const product &p, const many_tile &tile, int w_row, float *out,
+                                                  const float (&total)[MANY_SUMS]) {
+    int thread = threadIdx.x & 127, lane = thread & 31, q = lane & 3, mine = (thread >> 5) * 16 + (lane >> 2);
+    group_barrier((int)threadIdx.x >> 7); /* what waited there has been read */
 #pragma unroll
-    for (int i = 0; i < MANY_SUMS / 2; i++)
-        total[HALF * (MANY_SUMS / 2) + i] = __fmaf_rn(i & 2 ? high : low, sum[i], total[HALF * (MANY_SUMS / 2) + i]);
+    for (int i = 0; i < MANY_SUMS; i++)
+        out[((i >> 2) * 8 + q * 2 + (i & 1)) * OUT_STRIDE + mine + (i & 2) * 4] = total[i];
+    group_barrier((int)threadIdx.x >> 7);
+    int part = (thread & 15) * 4, n = w_row + part, rest = p.rows - n;
+    bool whole = rest >= 4 && p.y_stride % 4 == 0 && reinterpret_cast<uintptr_t>(tile.y) % 16 == 0;
+#pragma unroll 4
+    for (int r = thread >> 4; r < tile.n_row; r += 8) {
+        float4 v = *reinterpret_cast<const float4 *>(out + r * OUT_STRIDE + part);
+        float *y = tile.y + (int64_t)r * p.y_stride + n;
+        if (whole) {
+            float4 *to = reinterpret_cast<float4 *>(y);
+            if (p.accumulate) {
+                float4 before = *to;
+                v.x = before.x + v.x, v.y = before.y + v.y, v.z = before.z + v.z, v.w = before.w + v.w;
+            }
+            *to = v;
+        } else {
+            const float each[4] = {v.x, v.y, v.z, v.w};
+            for (int i = 0; i < 4 && i < rest; i++) y[i] = p.accumulate ? y[i] + each[i] : each[i];
+        }
+    }
+    group_barrier((int)threadIdx.x >> 7); /* `out` has been read */
 }
 
-/* A warpgroup's part of this block's tiles. x's rows are two halves with sums of their own: while the tensor cores work for one
- * half, the other's are added to the segment's, so that they never wait for that. */
 template <class pointers, bool EXPERTS, int PAIR>
 static __device__ __forceinline__ void multiply_tiles(const product &p, const pointers &w, const many_rows &x,
                                                       const many_order &order, unsigned char *of_block, many_barriers bar,
                                                       float4 *far) {
-    int lane = threadIdx.x & 31, q = lane & 3, rank = PAIR > 1 ? (int)(blockIdx.x & 1) : 0;
-    int n_stage = p.cols / MANY_BLOCK, of_segment = p.segment / MANY_BLOCK, n = 0;
+    int lane = threadIdx.x & 31, q = lane & 3, rank = PAIR > 1 ? (int)(blockIdx.x & 1) : 0, group = (int)threadIdx.x >> 7;
+    int n_block = p.cols / MANY_BLOCK, of_segment = p.segment / MANY_BLOCK;
     int mine = (int)(threadIdx.x >> 5) * 16 + (lane >> 2); /* of the tile's rows of W; and the eighth after it */
-    const unsigned char *low_half = of_block + W_AT + many_code_place(mine, q);
-    const unsigned char *high_half = of_block + W_AT + many_code_place(mine, q + 4);
+    const unsigned char *codes = of_block + W_AT + mine * STAGE_COLS + q * 16;
     const float *units = reinterpret_cast<const float *>(of_block + UNITS_AT);
-    float4 *near = reinterpret_cast<float4 *>(of_block + NEAR_AT) + threadIdx.x;
+    float *out = reinterpret_cast<float *>(of_block + NEAR_AT + group * OUT_GROUP);
+    float4 *near = reinterpret_cast<float4 *>(out) + (threadIdx.x & 127);
     far += threadIdx.x;
-    uint64_t tile = tile_descriptor(shared_address(of_block), 16, 1024);
-    const uint64_t other_half = (MANY_ROWS / 2 * 128) >> 4;
+    uint64_t x_tiles = tile_descriptor(shared_address(of_block), 16, 1024);
+    uint32_t empty = PAIR > 1 ? cluster_address(bar.empty(0), lane & 1) : bar.empty(0); /* both blocks write in both */
+    many_ring at = {0, 0};
+    auto take = [&](uint32_t (&a)[4][4]) {
+        barrier_wait(bar.full(at.stage), at.turn);
+        const unsigned char *from = codes + at.stage * W_STAGE;
+        codes_to_f16(*reinterpret_cast<const uint4 *>(from), *reinterpret_cast<const uint4 *>(from + 8 * STAGE_COLS), a);
+    };
+    auto x_tile = [&] { return x_tiles + (uint64_t)(at.stage * (X_STAGE >> 4)); };
+    auto release = [&](int stage) {
+        __syncwarp();
+        if (PAIR > 1) {
+            if (lane < 2) barrier_arrive_cluster(empty + (uint32_t)stage * 16);
+        } else if (lane == 0)
+            barrier_arrive(empty + (uint32_t)stage * 16);
+    };
     for (int number = blockIdx.x / PAIR; number < order.n_w * order.n_x; number += gridDim.x / PAIR) {
         many_place place = place_of(order, number);
-        many_tile at;
-        if (!many_tile_of<pointers, EXPERTS>(p, w, place.x, &at)) continue;
+        many_tile tile;
+        if (!many_tile_of<pointers, EXPERTS>(p, w, place.x, &tile)) continue;
         int row = (place.w * PAIR + rank) * MANY_ROWS + mine;
         int low_row = row < p.rows ? row : p.rows - 1, high_row = row + 8 < p.rows ? row + 8 : p.rows - 1;
-        const float *low_factor = at.w.scale, *high_factor = at.w.scale;
+        const float *low_factor = tile.w.scale, *high_factor = tile.w.scale;
         if (low_factor) {
-            low_factor += (int64_t)((low_row + at.w.row0) >> 7) * at.w.scale_stride;
-            high_factor += (int64_t)((high_row + at.w.row0) >> 7) * at.w.scale_stride;
+            low_factor += (int64_t)((low_row + tile.w.row0) >> 7) * tile.w.scale_stride;
+            high_factor += (int64_t)((high_row + tile.w.row0) >> 7) * tile.w.scale_stride;
         }
-        float total[MANY_SUMS] = {}, even[MANY_SUMS / 2], odd[MANY_SUMS / 2], low = 0.0f, high = 0.0f;
-        int segment = 0, left = of_segment; /* stages of it whose sums are not all added */
-        /* stage s is all added, and may go */
-        auto finish = [&](int s) {
-            int stage = (n + s) % STAGES_MANY;
-            if (--left == 0 || s + 1 == n_stage) {
-                const float *unit = units + stage * (UNIT_STAGE / 4);
+        auto factor_of = [&](const float *factor, int b) { return factor ? __ldg(factor + b) : 1.0f; };
+        float total[MANY_SUMS] = {}, sum[MANY_SUMS];
+        uint32_t a[4][4], second[4][4];
+        int segment = 0, left = of_segment; /* blocks of it to come */
+        float low = factor_of(low_factor, 0), high = factor_of(high_factor, 0);
+        /* block b, whose first codes are in a; then a has those of the block after it, unless this is the `last` */
+        auto block_sums = [&](int b, auto all, auto last) {
+            constexpr bool ALL = decltype(all)::value, LAST = decltype(last)::value;
+            multiply<ALL>(sum, a, x_tile(), 0);
+            int first_stage = at.stage;
+            at.next();
+            take(second);
+            multiply<ALL>(sum, second, x_tile(), 1);
+            int second_stage = at.stage;
+            at.next();
+            wgmma_wait<1>();
+            release(first_stage);
+            float next_low = 1.0f, next_high = 1.0f;
+            if (!LAST) {
+                next_low = factor_of(low_factor, b + 1), next_high = factor_of(high_factor, b + 1);
+                take(a);
+            }
+            wgmma_wait<0>();
+            bool ends = --left == 0 || LAST;
+            if (!ends) release(second_stage);
+#pragma unroll
+            for (int i = 0; i < (ALL ? MANY_SUMS : MANY_SUMS / 2); i++) total[i] = __fmaf_rn(i & 2 ? high : low, sum[i], total[i]);
+            low = next_low, high = next_high;
+            if (ends) {
+                const float *unit = units + second_stage * (UNIT_STAGE / 4);
                 auto unit_of = [&](int r) { return *reinterpret_cast<const float2 *>(unit + r); };
-                many_end_segment(total, segment, s + 1 == n_stage, unit_of, near, far);
+                auto units_read = [&] { release(second_stage); };
+                many_end_segment(total, segment, LAST, unit_of, units_read, near, far);
                 segment++, left = of_segment;
             }
-            if (PAIR > 1) { /* both blocks wrote here */
-                __syncwarp();
-                if (lane < 2) barrier_arrive_cluster(cluster_address(bar.empty(stage), lane));
-            } else
-                barrier_arrive_warp(bar.empty(stage));
         };
-        /* codes of stage s as fp16, once it is there; `wait`: for what still reads the fragments */
-        auto take = [&](int s, uint32_t (&a)[8][4], auto wait) {
-            int stage = (n + s) % STAGES_MANY;
-            barrier_wait(bar.full(stage), (n + s) / STAGES_MANY & 1);
-            uint4 codes[2][2]; /* columns' half, W's rows g and g + 8 */
-#pragma unroll
-            for (int i = 0; i < 2; i++) {
-                codes[0][i] = *reinterpret_cast<const uint4 *>(low_half + stage * W_STAGE + i * 8 * 128);
-                codes[1][i] = *reinterpret_cast<const uint4 *>(high_half + stage * W_STAGE + i * 8 * 128);
-            }
-            if (decltype(wait)::value) wgmma_wait<0>();
-            codes_to_f16(codes, a);
-            return tile + (uint64_t)(stage * (X_STAGE >> 4));
+        auto tile_sums = [&](auto all) {
+            take(a);
+            for (int b = 0; b + 1 < n_block; b++) block_sums(b, all, std::false_type());
+            block_sums(n_block - 1, all, std::true_type());
         };
-        auto factor_of = [&](const float *factor, int s) { return factor ? __ldg(factor + s) : 1.0f; };
-        /* Stage s but for the sums of its second half; `more`: those of the stage before still have to be added. */
-        auto stage_sums = [&](int s, auto more) {
-            float next_low = factor_of(low_factor, s), next_high = factor_of(high_factor, s);
-            uint32_t a[8][4];
-            uint64_t x_tile = take(s, a, more);
-            multiply(even, a, x_tile);
-            if (decltype(more)::value) {
-                add_block<1>(total, odd, low, high);
-                finish(s - 1);
-            }
-            low = next_low, high = next_high;
-            multiply(odd, a, x_tile + other_half);
-            wgmma_wait<1>();
-            add_block<0>(total, even, low, high);
-        };
-        if (at.n_row > MANY_ROWS / 2) {
-            stage_sums(0, std::false_type());
-            for (int s = 1; s < n_stage; s++) stage_sums(s, std::true_type());
-            wgmma_wait<0>();
-            add_block<1>(total, odd, low, high);
-            finish(n_stage - 1);
-        } else {
-            for (int s = 0; s < n_stage; s++) {
-                low = factor_of(low_factor, s), high = factor_of(high_factor, s);
-                uint32_t a[8][4];
-                multiply(even, a, take(s, a, std::false_type()));
-                wgmma_wait<0>();
-                add_block<0>(total, even, low, high);
-                finish(s);
-            }
-        }
-        many_store(p, at, row, total);
-        n += n_stage;
+        if (tile.n_row > MANY_ROWS / 2) tile_sums(std::true_type());
+        else tile_sums(std::false_type());
+        write_tile(p, tile, row - mine + group * (MANY_ROWS / 2), out, total);
     }
 }
 #endif

@@ -32,8 +32,14 @@ static inline void barrier_arrive_copied(uint32_t barrier) {
         barrier_arrive(barrier);
     });
 }
-static inline void wgmma_f16_n64(float (&d)[32], const uint32_t (&a)[4], uint64_t b, int accumulate) {
+static inline void group_barrier(int group) {
+    cpu_named_barrier(group + 1, 128);
+}
+static inline void wgmma_f16_n128(float (&d)[64], const uint32_t (&a)[4], uint64_t b, int accumulate) {
     cpu_wgmma_registers(CPU_F16, d, a, b, false, accumulate);
+}
+static inline void wgmma_f16_n64(float (&d)[64], const uint32_t (&a)[4], uint64_t b, int accumulate) {
+    cpu_wgmma_registers(CPU_F16, reinterpret_cast<float(&)[32]>(d), a, b, false, accumulate);
 }
 
 #endif
