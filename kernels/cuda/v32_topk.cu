@@ -39,8 +39,7 @@ static __device__ bool select_of_cluster(const v32_topk &a, int row, const stret
     cluster_lists l = sizes_of(s, c.n_part, own_most);
     bool use = l.fits && l.total >= wanted;
     if (use) read_lists(l, c.orders, c.list, c.n_part);
-    cluster_arrive(); /* the others' lists have been read; nobody leaves before all of them are */
-    __syncthreads();
+    arrive_after_block(); /* the others' lists have been read; nobody leaves before all of them are */
     if (!use) {
         cluster_wait();
         return false;
@@ -48,6 +47,7 @@ static __device__ bool select_of_cluster(const v32_topk &a, int row, const stret
     uint32_t cut = kth_of_list(c.list, l.total, wanted, bound, most, c.bins, s, &above);
     int own = __shfl_sync(0xffffffffu, l.have, c.part), first = __shfl_sync(0xffffffffu, l.up_to, c.part) - own;
     count_sides(c.list, first, own, cut, s);
+#pragma unroll 1
     for (int i = threadIdx.x; i < own; i += blockDim.x) {
         uint32_t v = c.orders[i], p = c.places[i];
         if (v >= cut) atomicOr((v == cut ? c.equal : c.map) + (p >> 5), 1u << (p & 31));
@@ -59,8 +59,10 @@ static __device__ bool select_of_cluster(const v32_topk &a, int row, const stret
     int each = (c.map_words + (int)blockDim.x - 1) / (int)blockDim.x, word = (int)threadIdx.x * each;
     int end = word + each < c.map_words ? word + each : c.map_words, mine = 0;
     if (s.same > quota) { /* the first of them */
+#pragma unroll 1
         for (int i = word; i < end; i++) mine += __popc(c.equal[i]);
         int take = quota - block_scan(mine, s, &all);
+#pragma unroll 1
         for (int i = word; i < end && take > 0; i++) {
             uint32_t bits = c.equal[i];
             while (__popc(bits) > take) bits &= ~(0x80000000u >> __clz(bits));
@@ -68,13 +70,17 @@ static __device__ bool select_of_cluster(const v32_topk &a, int row, const stret
             c.map[i] |= bits;
         }
     } else
+#pragma unroll 1
         for (int i = word; i < end; i++) c.map[i] |= c.equal[i];
     mine = 0;
+#pragma unroll 1
     for (int i = word; i < end; i++) mine += __popc(c.map[i]);
     to += block_scan(mine, s, &all);
     int32_t *position = a.position + (int64_t)row * wanted;
+#pragma unroll 1
     for (int i = word; i < end; i++) {
         uint32_t bits = c.map[i];
+#pragma unroll 1
         for (; bits; bits &= bits - 1) position[to++] = c.begin + i * 32 + __ffs(bits) - 1;
     }
     if (c.part == 0 && threadIdx.x == 0) a.count[row] = wanted;
@@ -184,7 +190,7 @@ static __device__ bool select_stretch(const v32_topk &a, int row, int part, int 
     for (int i = threadIdx.x; i < map_words * 2; i += blockDim.x) map[i] = 0; /* equal too */
     __syncthreads();
     if (CLUSTER) {
-        cluster_arrive();
+        arrive_after_block();
         cluster_wait();
         most = warp_most(cluster_load(&s.most, lane < n_part ? lane : 0));
         return select_of_cluster(a, row, {part, n_part, begin, map_words, orders, places, list, map, equal, bins}, capacity,
@@ -248,6 +254,12 @@ static __device__ bool select_stretch(const v32_topk &a, int row, int part, int 
     return true;
 }
 
+/* A row by one block of a cluster whose lists were of no use. Rare: code of its own, not in the others' way. */
+static __device__ __attribute__((noinline)) void select_alone(const v32_topk &a, int row, unsigned char *memory, int capacity,
+                                                             int map_words) {
+    select_stretch<false>(a, row, 0, 1, memory, capacity, map_words);
+}
+
 static __global__ void __launch_bounds__(1024) topk_rows(const v32_topk a, int capacity, int map_words) {
     V32_SHARED(memory);
     int row = blockIdx.x, n = scores_of_row(a, row);
@@ -265,7 +277,7 @@ static __global__ void __launch_bounds__(1024) topk_stretches(const v32_topk a, 
         return;
     }
     if (!select_stretch<true>(a, row, part, n_part, memory, capacity, map_words) && part == 0)
-        select_stretch<false>(a, row, 0, 1, memory, capacity, whole_words);
+        select_alone(a, row, memory, capacity, whole_words);
 }
 
 /* A row by a cluster of n_part blocks that hold it, each a stretch: n_piece loads of 16 bytes a thread, IN_REGISTERS of
@@ -303,19 +315,23 @@ static __global__ void __launch_bounds__(1024) topk_held(const v32_topk a, int n
         int p = (i * threads + (int)threadIdx.x) * 4;
         x[i] = p < len ? __ldg(reinterpret_cast<const float4 *>(score + p)) : make_float4(none, none, none, none);
     }
-    for (int i = IN_REGISTERS; i < n_piece; i++) {
+    constexpr bool REST = IN_REGISTERS == MOST_IN_REGISTERS;
+#pragma unroll 1
+    for (int i = IN_REGISTERS; REST && i < n_piece; i++) {
         int p = (i * threads + (int)threadIdx.x) * 4;
         copy_async16(rest + (i - IN_REGISTERS) * threads, score + (p < len ? p : 0), p < len);
     }
     copy_commit();
+#pragma unroll 1
     for (int i = threadIdx.x; i < BINS; i += threads) bins[i] = 0;
+#pragma unroll 1
     for (int i = threadIdx.x; i < map_words * 2; i += threads) map[i] = 0; /* equal too */
     if (threadIdx.x == 0) s.n = 0, s.most = 0, s.earlier = 0, s.same = 0;
     __syncthreads();
 
     /* the greatest of each group of loads: IN_REGISTERS is a multiple of GROUP, or all of them are there */
     auto most_of = [](const float4 &v) { return fmaxf(fmaxf(v.x, v.y), fmaxf(v.z, v.w)); };
-    constexpr int GROUPS = (PIECES_MOST + GROUP - 1) / GROUP, HELD_GROUPS = (IN_REGISTERS + GROUP - 1) / GROUP;
+    constexpr int HELD_GROUPS = (IN_REGISTERS + GROUP - 1) / GROUP, GROUPS = REST ? PIECES_MOST / GROUP : HELD_GROUPS;
     int n_group = (n_piece + GROUP - 1) / GROUP;
     float greatest[GROUPS];
 #pragma unroll
@@ -337,6 +353,7 @@ static __global__ void __launch_bounds__(1024) topk_held(const v32_topk a, int n
     for (int j = HELD_GROUPS; j < GROUPS; j++) {
         greatest[j] = none;
         if (j >= n_group) continue;
+#pragma unroll 1
         for (int i = j * GROUP; i < (j + 1) * GROUP && i < n_piece; i++) greatest[j] = fmaxf(greatest[j], most_of(there(i)));
     }
     uint32_t most = 0, bound = 0;
@@ -355,6 +372,7 @@ static __global__ void __launch_bounds__(1024) topk_held(const v32_topk a, int n
     if (s.above + s.in > rank + rank / 2 && bound) { /* their next eleven bits too */
         int left = rank - s.above;
         __syncthreads();
+#pragma unroll 1
         for (int i = threadIdx.x; i < BINS; i += threads) bins[i] = 0;
         __syncthreads();
 #pragma unroll
@@ -367,7 +385,7 @@ static __global__ void __launch_bounds__(1024) topk_held(const v32_topk a, int n
         bound |= (uint32_t)s.bin << 10;
     }
     if (threadIdx.x == 0) s.bound = bound;
-    cluster_arrive();
+    arrive_after_block();
     cluster_wait();
     bound = cluster_load(&s.bound, lane < n_part ? lane : 0);
     most = cluster_load(&s.most, lane < n_part ? lane : 0);
@@ -383,7 +401,8 @@ static __global__ void __launch_bounds__(1024) topk_held(const v32_topk a, int n
         int mine = 0;
 #pragma unroll
         for (int i = 0; i < IN_REGISTERS; i++) mine += count(x[i]);
-        for (int i = IN_REGISTERS; i < n_piece; i++) mine += count(there(i));
+#pragma unroll 1
+        for (int i = IN_REGISTERS; REST && i < n_piece; i++) mine += count(there(i));
         int sum = warp_scan(mine), to = 0;
         if (lane == 31 && sum > 0) to = atomicAdd(&s.n, sum);
         to = __shfl_sync(0xffffffffu, to, 31) + sum - mine;
@@ -398,15 +417,16 @@ static __global__ void __launch_bounds__(1024) topk_held(const v32_topk a, int n
         };
 #pragma unroll
         for (int i = 0; i < IN_REGISTERS; i++) keep(x[i], i);
-        for (int i = IN_REGISTERS; i < n_piece; i++) keep(there(i), i);
+#pragma unroll 1
+        for (int i = IN_REGISTERS; REST && i < n_piece; i++) keep(there(i), i);
     } else if (threadIdx.x == 0)
         s.n = OWN_MOST + 1; /* equals without number, or NaN: the same for all of the cluster */
-    cluster_arrive();
+    arrive_after_block();
     cluster_wait();
     if (!select_of_cluster(a, row, {part, n_part, begin, map_words, orders, places, list, map, equal, bins}, OWN_MOST, bound,
                            most, s) &&
         part == 0)
-        select_stretch<false>(a, row, 0, 1, memory, capacity, whole_words);
+        select_alone(a, row, memory, capacity, whole_words);
 }
 
 cudaError_t v32_topk_launch(const v32_topk *a, cudaStream_t stream) {
@@ -439,11 +459,11 @@ cudaError_t v32_topk_launch(const v32_topk *a, cudaStream_t stream) {
     }
     if (held) {
         bool four = n_piece <= 4, five = n_piece == 5;
-        int in_registers = four ? 4 : five ? 5 : 8, in_memory = n_piece > in_registers ? n_piece - in_registers : 0;
+        int in_registers = four ? 4 : five ? 5 : MOST_IN_REGISTERS, in_memory = n_piece > in_registers ? n_piece - in_registers : 0;
         size_t room = STATE_BYTES + (size_t)(BINS + 2 * OWN_MOST + LIST_MOST + 2 * map_words) * 4 +
                       (size_t)in_memory * threads * 16;
         if (shared < room) shared = room;
-        auto kernel = four ? topk_held<4> : five ? topk_held<5> : topk_held<8>;
+        auto kernel = four ? topk_held<4> : five ? topk_held<5> : topk_held<MOST_IN_REGISTERS>;
         error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
         if (error != cudaSuccess) return error;
         return V32_LAUNCH_CLUSTER(kernel, a->n_row * parts, parts, threads, shared, stream, *a, parts, n_piece, capacity,

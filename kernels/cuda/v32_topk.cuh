@@ -15,7 +15,8 @@ enum {
     STATE_BYTES = 512,
     LAST_FEW = 32,    /* among so many the wanted rank is found at once */
     GROUP = 4,        /* loads of a thread whose greatest score counts for the bound */
-    PIECES_MOST = 16, /* loads of a thread that holds its part of a row */
+    PIECES_MOST = 16, /* loads of a thread that holds its part of a row, ... */
+    MOST_IN_REGISTERS = 8, /* ... and what of them is not in shared memory */
     OWN_MOST = 4096,  /* that pass the bound, of a block */
     LIST_MOST = 8192, /* of a row */
 };
@@ -23,7 +24,7 @@ enum {
 /* So many blocks to a row, a cluster, that all rows' find room at once on 132 multiprocessors, which lie in groups of
  * about sixteen. */
 static inline int parts_for(int n_row) {
-    return n_row <= 8 ? 8 : n_row <= 16 ? 7 : n_row <= 24 ? 4 : n_row <= 40 ? 3 : n_row <= 64 ? 2 : 1;
+    return n_row <= 15 ? 8 : n_row <= 30 ? 4 : n_row <= 36 ? 3 : n_row <= 66 ? 2 : 1;
 }
 
 /* Of a warp. */
@@ -58,6 +59,17 @@ static __device__ __forceinline__ float score_of(uint32_t order) {
     return __uint_as_float(order & 0x80000000u ? order & 0x7fffffffu : ~order);
 }
 
+/* The barrier of a cluster where what is handed over stands in shared memory, or has been read there: a barrier of the
+ * block, after which it is there for whoever asks, and an arrival without the fence for all of memory (a thousand cycles). */
+static __device__ __forceinline__ void arrive_after_block() {
+    __syncthreads();
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+#else
+    cluster_arrive();
+#endif
+}
+
 struct row_state {
     int warp_sum[32];
     int bin, above, in, n, n_few, earlier, same;
@@ -76,15 +88,9 @@ static __device__ int block_scan(int mine, row_state &s, int *all) {
     __syncthreads(); /* warp_sum may still be read */
     if (lane == 31) s.warp_sum[warp] = sum;
     __syncthreads();
-    int part = lane < warps ? s.warp_sum[lane] : 0, total = part;
-#pragma unroll
-    for (int d = 1; d < 32; d <<= 1) {
-        int v = __shfl_up_sync(0xffffffffu, part, d);
-        if (lane >= d) part += v;
-    }
-    *all = __shfl_sync(0xffffffffu, part, 31);
-    int before = __shfl_sync(0xffffffffu, part - total, warp);
-    return before + sum - mine;
+    int part = lane < warps ? s.warp_sum[lane] : 0;
+    *all = warp_total(part);
+    return warp_total(lane < warp ? part : 0) + sum - mine;
 }
 
 /* Of n_bin counts the bin, from the greatest on, in which the rank-th is: s.bin, how many are above it and in it. */
@@ -92,10 +98,12 @@ static __device__ void find_bin(const int *bins, int n_bin, int rank, row_state 
     /* a thread has `each` neighbouring bins, the greatest bins first */
     int each = n_bin / (int)blockDim.x > 0 ? n_bin / (int)blockDim.x : 1;
     int first = n_bin - 1 - (int)threadIdx.x * each, sum = 0, all;
+#pragma unroll 2
     for (int i = 0; i < each; i++)
         if (first - i >= 0) sum += bins[first - i];
     int before = block_scan(sum, s, &all);
     if (before < rank && before + sum >= rank) {
+#pragma unroll 1
         for (int i = 0; i < each; i++) {
             int in = bins[first - i];
             if (before + in >= rank) {
@@ -120,8 +128,10 @@ static __device__ uint32_t kth_greatest(reader value, int n, int rank, int skip,
     for (int pass = 0; pass < 3 - skip; pass++) {
         int shift = pass == 0 ? 21 : pass == 1 ? 10 : 0, high = pass == 0 ? 32 : pass == 1 ? 21 : 10;
         int n_bin = pass == 2 ? 1024 : 2048;
+#pragma unroll 1
         for (int i = threadIdx.x; i < n_bin; i += blockDim.x) bins[i] = 0;
         __syncthreads();
+#pragma unroll 1
         for (int i = threadIdx.x; i < n; i += blockDim.x) {
             uint32_t v = value(i);
             if (pass == 0 || v >> high == prefix >> high) atomicAdd(&bins[v >> shift & (n_bin - 1)], 1);
@@ -145,9 +155,11 @@ static __device__ uint32_t kth_of_list(const uint32_t *list, int n, int rank, ui
     for (;;) {
         uint32_t range = high - low;
         int shift = range < BINS ? 0 : 21 - __clz(range); /* 2^11 bins */
+#pragma unroll 1
         for (int i = threadIdx.x; i < BINS; i += blockDim.x) bins[i] = 0;
         if (threadIdx.x == 0) s.n_few = 0;
         __syncthreads();
+#pragma unroll 1
         for (int i = threadIdx.x; i < n; i += blockDim.x) {
             uint32_t v = list[i];
             if (v >= low && v <= high) atomicAdd(&bins[(v - low) >> shift], 1);
@@ -166,6 +178,7 @@ static __device__ uint32_t kth_of_list(const uint32_t *list, int n, int rank, ui
         high = last < high ? last : high;
         __syncthreads();
         if (in > LAST_FEW) continue;
+#pragma unroll 1
         for (int i = threadIdx.x; i < n; i += blockDim.x) {
             uint32_t v = list[i];
             if (v >= low && v <= high) s.few[atomicAdd(&s.n_few, 1)] = v;
@@ -173,6 +186,7 @@ static __device__ uint32_t kth_of_list(const uint32_t *list, int n, int rank, ui
         __syncthreads();
         int lane = threadIdx.x & 31, greater = 0, equal = 0;
         uint32_t mine = lane < in ? s.few[lane] : 0;
+#pragma unroll 1
         for (int i = 0; i < in; i++) {
             uint32_t v = s.few[i];
             greater += v > mine;
@@ -216,21 +230,30 @@ static __device__ cluster_lists sizes_of(row_state &s, int n_part, int most) {
     l.fits = !__any_sync(0xffffffffu, l.have > most) && l.total <= LIST_MOST;
     return l;
 }
-/* All of them into `list`, in the blocks' order; a warp has every n_part-th 32 of a block's. */
+/* All of them into `list`, in the blocks' order; a warp has some 32 of each block's. */
 static __device__ void read_lists(const cluster_lists &l, const uint32_t *own, uint32_t *list, int n_part) {
+    enum { AT_ONCE = 4 };
     int warps = (int)blockDim.x >> 5, warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
-    int part = warp % n_part, turns = (warps - part + n_part - 1) / n_part;
-    for (int p = part; p < n_part; p += warps) { /* once, unless there are fewer warps than blocks */
+#pragma unroll 1
+    for (int p = warp % n_part; p < n_part; p += warps) { /* once, unless there are fewer warps than blocks */
+        int turns = warps > n_part ? (warps - p + n_part - 1) / n_part : 1, step = turns * 32;
         int have = __shfl_sync(0xffffffffu, l.have, p), before = __shfl_sync(0xffffffffu, l.up_to, p) - have;
-        int step = p == part ? turns * 32 : 32;
-#pragma unroll 4
-        for (int i = (p == part ? warp / n_part * 32 : 0) + lane; i < have; i += step) list[before + i] = cluster_load(own + i, p);
+#pragma unroll 1
+        for (int first = (warps > n_part ? warp / n_part * 32 : 0) + lane; first < have; first += step * AT_ONCE) {
+            uint32_t v[AT_ONCE];
+#pragma unroll
+            for (int i = 0; i < AT_ONCE; i++) v[i] = first + i * step < have ? cluster_load(own + first + i * step, p) : 0;
+#pragma unroll
+            for (int i = 0; i < AT_ONCE; i++)
+                if (first + i * step < have) list[before + first + i * step] = v[i];
+        }
     }
 }
 /* Into s.earlier: how many of the first n entries are above the cut, and equal to it in the upper half of the number;
  * into s.same: how many of the `own` after them are equal to it. Both were 0; there after the next barrier. */
 static __device__ void count_sides(const uint32_t *list, int n, int own, uint32_t cut, row_state &s) {
     int mine = 0, same = 0;
+#pragma unroll 1
     for (int i = threadIdx.x; i < n + own; i += (int)blockDim.x) {
         uint32_t v = list[i];
         if (i < n) mine += (v > cut) + ((v == cut) << 16);
