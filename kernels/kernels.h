@@ -350,8 +350,8 @@ struct kern {
     int (*status)(kern *k, ph_error *err);
 
     /* Makes a matrix of `keep` numbers (F32 or BF16, rounded). Where holds_fp8, a matrix of BF16 numbers holds
-     * the codes of its FP8 source instead: products are the same to the bit. Owned by the caller until
-     * matrix_free. */
+     * the codes of its FP8 source instead, and products use codes and factors as they are, without rounding them to
+     * BF16: nearer to the source, and other bits. Owned by the caller until matrix_free. */
     int (*matrix_make)(kern *k, kern_matrix **out, const kern_matrix_source *source, kern_type keep, ph_error *err);
     void (*matrix_free)(kern *k, kern_matrix *w);
 

@@ -13,12 +13,14 @@
 
 /* Working memory of the operations, reserved when the device is opened: each cuts its work into pieces that fit. */
 #define CUDA_WORK_BYTES ((size_t)768 << 20)
-#define CUDA_MANY_BYTES ((size_t)64 << 20)   /* the last of them for sums of products of many rows */
+#define CUDA_WORK_MOST ((size_t)2304 << 20)
+#define CUDA_MANY_BYTES ((size_t)64 << 20) /* the last of all working memory, for sums of products of many rows */
 #define CUDA_STRIP_BYTES ((size_t)512 << 20) /* of them for index scores, from the beginning on */
 
 /* Part of the cache layout's name, and so of a snapshot's key: raise it whenever the numbers that this backend's kernels
- * write into a cache change. 2: sums over more than 2,048 columns in segments, V3.2's kernels behind the table. */
-enum { CUDA_NUMERICS = 2 };
+ * write into a cache change. 2: sums over more than 2,048 columns in segments, V3.2's kernels behind the table. 3: FP8
+ * products by the formula of product.cuh. */
+enum { CUDA_NUMERICS = 3 };
 
 /* Lanes of a step that is recorded; and how far positions may go on before a recording is made anew. */
 enum { CUDA_LANES = 4, CUDA_STRETCH = 8192 };
@@ -38,7 +40,8 @@ struct cuda_state {
     int lane;                 /* that operations go into while recording */
     cudaStream_t lanes[CUDA_LANES]; /* [0] is `stream` */
     int64_t *moved;           /* in the device's memory: how far a recorded step's positions are from the recording's */
-    unsigned char *work; /* [CUDA_WORK_BYTES] */
+    unsigned char *work; /* [work_bytes] */
+    size_t work_bytes;   /* CUDA_WORK_BYTES, and more on a device with much memory: for experts of many tokens */
     unsigned char *pinned; /* host memory that the device reads and writes at full speed */
     size_t pinned_bytes;
     cudaError_t failed;
@@ -46,8 +49,8 @@ struct cuda_state {
 };
 
 /* A weight matrix: rows of `stride` elements, what is beyond cols is 0. FP8: codes, with a factor for each 128 x 128
- * block of them; element (0, 0) stands at (row0, col0) of its block. An FP8 element is used as the bf16 number that
- * code times factor rounds to, so that products are those of a BF16 matrix from the same source, to the bit. */
+ * block of them; element (0, 0) stands at (row0, col0) of its block. Products multiply
+ * codes and apply factors to sums (product.cuh): nothing of the weights is rounded. */
 struct kern_matrix {
     int64_t rows, cols, stride;
     kern_type type; /* F32, BF16 or FP8 */

@@ -210,7 +210,7 @@ static void run_tokens(kern *k, const kern_experts *a) {
 
 void cuda_experts(kern *k, const kern_experts *a) {
     size_t each = (size_t)(a->n_pick + a->n_shared) * ((size_t)(2 * a->width + a->hidden) * 4 + 1024);
-    int most = (int)((CUDA_WORK_BYTES - CUDA_MANY_BYTES - ((size_t)1 << 20)) / each);
+    int most = (int)((cuda_state_of(k)->work_bytes - CUDA_MANY_BYTES - ((size_t)1 << 20)) / each);
     if (most > 16384) most = 16384;
     if (most < 1 || a->n_expert + a->n_shared > MOST_EXPERTS || a->n_pick + a->n_shared > MOST_PICKS) { /* told by status */
         cuda_state *s = cuda_state_of(k);

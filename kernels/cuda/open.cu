@@ -314,6 +314,10 @@ int kern_open_cuda(kern **out, int device, ph_error *err) {
     s->device = device;
     s->n_sm = found[device].n_sm;
     s->major = found[device].major;
+    s->work_bytes = found[device].memory / 64;
+    if (s->work_bytes < CUDA_WORK_BYTES) s->work_bytes = CUDA_WORK_BYTES;
+    if (s->work_bytes > CUDA_WORK_MOST) s->work_bytes = CUDA_WORK_MOST;
+    s->work_bytes &= ~(size_t)255;
     /* Another generation's tensor cores sum in another order: its snapshots are not taken for this one's. */
     snprintf(s->layout, sizeof s->layout, "i8x32 sm_%d%d n%d", found[device].major, found[device].minor, CUDA_NUMERICS);
     k->cache_layout = s->layout;
@@ -332,7 +336,7 @@ int kern_open_cuda(kern **out, int device, ph_error *err) {
         cudaGetLastError();
         code = failed(err, e, "opening the device");
     } else
-        code = cuda_allocate(k, reinterpret_cast<void **>(&s->work), CUDA_WORK_BYTES, "working memory", err);
+        code = cuda_allocate(k, reinterpret_cast<void **>(&s->work), s->work_bytes, "working memory", err);
     if (!code) code = cuda_steps_open(k, err);
     if (!code) code = cuda_pages_open(k, err);
     if (code) {

@@ -326,7 +326,7 @@ static void launch_many(const kern *k, product p, const pointers &w, int n_exper
     if (p.segment == 0) p.segment = FP8_SEGMENT;
     size_t each = many_partial_bytes(1, p.cols, p.segment);
     int n_block = each * (size_t)s->n_sm <= CUDA_MANY_BYTES ? s->n_sm : (int)(CUDA_MANY_BYTES / each) & ~1;
-    float *partial = reinterpret_cast<float *>(s->work + CUDA_WORK_BYTES - CUDA_MANY_BYTES);
+    float *partial = reinterpret_cast<float *>(s->work + s->work_bytes - CUDA_MANY_BYTES);
     bool hopper = s->major == 9 && !k->plain && !p.shifted && p.cols % MANY_BLOCK == 0;
     cudaError_t e = ready ? cudaSuccess : many_prepare(p, n_expert, x, stream);
     if (e == cudaSuccess)
@@ -337,7 +337,7 @@ static void launch_many(const kern *k, product p, const pointers &w, int n_exper
 
 /* Few rows go 16 to a block, many 128; fp32 always 16. A grid has at most 65535 blocks in y. */
 static void launch_rows(const kern *k, product p, const head_pointers &w, kern_type type, int n_z) {
-    const size_t room = CUDA_WORK_BYTES - CUDA_MANY_BYTES; /* for x of FP8 products */
+    const size_t room = cuda_state_of(k)->work_bytes - CUDA_MANY_BYTES; /* for x of FP8 products */
     if (type == KERN_FP8 && !p.segment) p.segment = FP8_SEGMENT;
     bool few = type == KERN_F32 || p.n_tok <= 48;
     if (type == KERN_FP8 && many_rows_bytes((int64_t)n_z * TILE, p.cols, p.segment) > room) few = true;
