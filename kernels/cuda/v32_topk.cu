@@ -303,7 +303,9 @@ static __global__ void __launch_bounds__(1024) topk_held(const v32_topk a, int n
 
     const float none = __uint_as_float(0x7fc00000u);
     float4 x[IN_REGISTERS];
+    bool whole = len >= n_piece * threads * 4;
     auto ended = [&](float4 &v, int p) { /* what stands beyond the stretch is no score */
+        if (whole) return;
         int left = len - p;
         if (left < 4) v.w = none;
         if (left < 3) v.z = none;
@@ -411,14 +413,16 @@ static __global__ void __launch_bounds__(1024) topk_held(const v32_topk a, int n
 #pragma unroll
             for (int e = 0; e < 4; e++)
                 if (of[e] >= least) {
-                    if (to < OWN_MOST) orders[to] = order_of(of[e]), places[to] = (uint32_t)((i * threads + (int)threadIdx.x) * 4 + e);
-                    to++;
+                    orders[to] = order_of_number(of[e]);
+                    places[to++] = (uint32_t)((i * threads + (int)threadIdx.x) * 4 + e);
                 }
         };
+        if (to + mine <= OWN_MOST) { /* otherwise s.n says so */
 #pragma unroll
-        for (int i = 0; i < IN_REGISTERS; i++) keep(x[i], i);
+            for (int i = 0; i < IN_REGISTERS; i++) keep(x[i], i);
 #pragma unroll 1
-        for (int i = IN_REGISTERS; REST && i < n_piece; i++) keep(there(i), i);
+            for (int i = IN_REGISTERS; REST && i < n_piece; i++) keep(there(i), i);
+        }
     } else if (threadIdx.x == 0)
         s.n = OWN_MOST + 1; /* equals without number, or NaN: the same for all of the cluster */
     arrive_after_block();

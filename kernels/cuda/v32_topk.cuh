@@ -54,6 +54,11 @@ static __device__ __forceinline__ uint32_t order_of(float x) {
     uint32_t u = __float_as_uint(__fadd_rn(x, 0.0f));
     return u & 0x80000000u ? ~u : u | 0x80000000u;
 }
+/* The same of what is no NaN. */
+static __device__ __forceinline__ uint32_t order_of_number(float x) {
+    uint32_t u = __float_as_uint(__fadd_rn(x, 0.0f));
+    return u ^ ((uint32_t)((int32_t)u >> 31) | 0x80000000u);
+}
 /* The score of an order above 0. */
 static __device__ __forceinline__ float score_of(uint32_t order) {
     return __uint_as_float(order & 0x80000000u ? order & 0x7fffffffu : ~order);
