@@ -1,8 +1,10 @@
 /* v32_index.cu - index scores over FP8 keys: score[t, s] = k_scale[s] sum_h w[t, h] relu(q[t, h] . k[s]).
  *
- * A block keeps 192 keys in registers and reads the queries of its tokens past them, so that a key is loaded once for
+ * A block keeps 384 keys in registers and reads the queries of its tokens past them, so that a key is loaded once for
  * many tokens and the sum over the heads stays within four lanes. Of two operations a (pair, head) - the greater of
- * the dot product and 0, and its weighted sum - none can be saved; warpgroups take turns between them and the products.
+ * the dot product and 0, and its weighted sum - none can be saved; a warpgroup has two times 64 keys, and weighs the
+ * products of the one while those of the other are made. That a weight is read from shared memory once for both matters:
+ * shared memory also feeds the products, and has hardly time for more.
  *
  * With few tokens, or keys of their own for each, the time is that of reading keys: a block keeps a token's queries and
  * every warp streams sixteen keys at a time through a ring of its own in shared memory, waiting for no other warp.
@@ -14,13 +16,14 @@
 enum {
     HEADS = V32_INDEX_HEADS,
     DIM = V32_INDEX_DIM,
-    KEYS = 192,                              /* of a block: 64 for each warpgroup */
+    SETS = 2,                                /* of 64 keys, of a warpgroup */
+    KEYS = 3 * SETS * 64,                    /* of a block */
     PAIR = 2,                                /* tokens in a stage */
     QUERY_BYTES = PAIR * HEADS * DIM,
     STAGE_BYTES = QUERY_BYTES + 1024,        /* and weights */
     STAGES = 4,
     LAG = 2,                                 /* stages under way */
-    MATH_WARPS = KEYS / 16,
+    MATH_WARPS = KEYS / SETS / 16,
     LOAD_WARPS = 4,
     HOPPER_THREADS = (MATH_WARPS + LOAD_WARPS) * 32,
     HOPPER_SHARED = STAGES * STAGE_BYTES + STAGES * 16,
@@ -59,6 +62,12 @@ static __device__ __forceinline__ uint32_t key_word(const v32_index &a, int64_t 
 }
 
 #ifdef V32_HOPPER
+/* Where a stage has four weights of a token, those of heads qq * 16 + j * 4 on: what the four lanes of a row read at once
+ * stands side by side. */
+static __device__ __forceinline__ uint32_t weights_at(uint32_t stage, int token, int qq, int j) {
+    return stage + QUERY_BYTES + (uint32_t)(token * 256 + (j * 4 + qq) * 16);
+}
+
 /* A stage's queries: row `nn * 8 + 2 * qq + e` of a token's 64 holds head qq * 16 + nn * 2 + e, so that the columns of
  * lane qq are sixteen heads in a row and their weights four 16-byte loads. Warp `warp` of four has heads 16 * warp on. */
 static __device__ __forceinline__ void load_stage(const v32_index &a, uint32_t to, int token, int end, int warp) {
@@ -75,7 +84,8 @@ static __device__ __forceinline__ void load_stage(const v32_index &a, uint32_t t
                             valid[t] ? from + (t * HEADS + i * 4) * DIM : a.q, valid[t]);
     if (warp) return;
     bool have = valid[lane >> 4];
-    copy_async16_to(to + QUERY_BYTES + lane * 16, have ? a.w + (int64_t)token * HEADS + lane * 4 : a.w, have);
+    copy_async16_to(weights_at(to, lane >> 4, lane >> 2 & 3, lane & 3),
+                    have ? a.w + (int64_t)token * HEADS + lane * 4 : a.w, have);
 }
 #endif
 
@@ -98,7 +108,7 @@ static __global__ void __launch_bounds__(HOPPER_THREADS, 1) index_wgmma(const v3
     __syncthreads();
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, n = (end - start + PAIR - 1) / PAIR;
     if (warp >= MATH_WARPS) {
-        registers_fewer<32>();
+        registers_fewer<56>();
         for (int i = 0; i < n + LAG; i++) {
             if (i < n) {
                 barrier_wait(empty + i % STAGES * 8, (i / STAGES & 1) ^ 1);
@@ -113,66 +123,83 @@ static __global__ void __launch_bounds__(HOPPER_THREADS, 1) index_wgmma(const v3
     } else {
         registers_more<152>();
         int g = lane >> 2, q = lane & 3;
-        int64_t key = block_key + warp * 16 + g; /* and key + 8 */
-        uint32_t k[4][4];
+        int64_t key = block_key + (warp >> 2) * (SETS * 64) + (warp & 3) * 16 + g; /* and key + 8; the second set's are 64 on */
+        uint32_t k[SETS][4][4];
+        float scale[SETS];
+        int sees[SETS], token = start + (q >> 1); /* the first token that sees a key, the lane's token of a stage */
+        int64_t own = key + (q & 1) * 8;          /* that this lane writes */
 #pragma unroll
-        for (int s = 0; s < 4; s++)
+        for (int m = 0; m < SETS; m++) {
 #pragma unroll
-            for (int i = 0; i < 4; i++) k[s][i] = key_word(a, key + (i & 1) * 8, s * 32 + (i >> 1) * 16 + q * 4);
-        int64_t own = key + (q & 1) * 8; /* that this lane writes */
-        float scale = own < a.n_key ? __ldg(a.k_scale + own) : 0.0f;
+            for (int s = 0; s < 4; s++)
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    k[m][s][i] = key_word(a, key + m * 64 + (i & 1) * 8, s * 32 + (i >> 1) * 16 + q * 4);
+            int64_t at = own + m * 64;
+            scale[m] = at < a.n_key ? __ldg(a.k_scale + at) : 0.0f;
+            sees[m] = at >= a.n_key ? 0x7fffffff : at > a.pos0 ? (int)(at - a.pos0) : 0;
+        }
+        float *to = a.score + token * a.score_stride + own;
         uint64_t queries = tile_descriptor(shared, 16, 1024);
-        /* While one token's products are weighed, the next one's are made. */
-        float d[PAIR][32], v[2][2];
-        auto ask = [&](int i, float (&to)[32], int t) {
+        /* While one set's products are weighed, the other's are made. */
+        float d[SETS][32], v[SETS][PAIR][2], w[16];
+        auto ask = [&](int i, int t, float (&sums)[32], const uint32_t (&keys)[4][4]) {
             uint64_t tile = queries + (uint64_t)(i % STAGES * (STAGE_BYTES >> 4) + t * (HEADS * DIM >> 4));
             wgmma_fence();
 #pragma unroll
-            for (int s = 0; s < 4; s++) wgmma_fp8_n64(to, k[s], tile + (uint64_t)(s * 2), s > 0);
+            for (int s = 0; s < 4; s++) wgmma_fp8_n64(sums, keys[s], tile + (uint64_t)(s * 2), s > 0);
             wgmma_commit();
         };
-        auto weigh = [&](int stage, const float (&of)[32], int t) {
-            const float4 *w = reinterpret_cast<const float4 *>(memory + stage * STAGE_BYTES + QUERY_BYTES) + t * 16 + q * 4;
-            float sum[2][2] = {};
+        auto load_weights = [&](int i, int t) {
+            const unsigned char *at = memory + i % STAGES * STAGE_BYTES + weights_at(0, t, q, 0);
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                float4 w4 = w[j];
-                const float by[4] = {w4.x, w4.y, w4.z, w4.w};
-#pragma unroll
-                for (int e = 0; e < 4; e++)
-#pragma unroll
-                    for (int r = 0; r < 2; r++) {
-                        float x = of[(j * 2 + (e >> 1)) * 4 + r * 2 + (e & 1)];
-                        sum[r][e & 1] = __fmaf_rn(by[e], fmaxf(x, 0.0f), sum[r][e & 1]);
-                    }
+                float4 w4 = *reinterpret_cast<const float4 *>(at + j * 64);
+                w[j * 4] = w4.x, w[j * 4 + 1] = w4.y, w[j * 4 + 2] = w4.z, w[j * 4 + 3] = w4.w;
             }
-            v[t][0] = sum[0][0] + sum[0][1];
-            v[t][1] = sum[1][0] + sum[1][1];
+        };
+        auto weigh = [&](const float (&of)[32], float (&sums)[2]) {
+#pragma unroll
+            for (int r = 0; r < 2; r++) {
+                float sum[2] = {};
+#pragma unroll
+                for (int i = 0; i < 16; i++)
+                    sum[i & 1] = __fmaf_rn(w[i], fmaxf(of[(i >> 1) * 4 + r * 2 + (i & 1)], 0.0f), sum[i & 1]);
+                sums[r] = sum[0] + sum[1];
+            }
         };
         auto finish = [&](int i) {
             barrier_arrive_warp(empty + i % STAGES * 8);
-            float x = sum_quad(v, q) * scale;
-            int token = start + i * PAIR + (q >> 1);
-            if (token < end && own < a.n_key && own <= a.pos0 + token) a.score[token * a.score_stride + own] = x;
+#pragma unroll
+            for (int m = 0; m < SETS; m++) {
+                float x = sum_quad(v[m], q) * scale[m];
+                if (token >= sees[m] && token < end) to[m * 64] = x;
+            }
+            token += PAIR;
+            to += PAIR * a.score_stride;
         };
         barrier_wait(full, 0);
-        ask(0, d[0], 0);
-        for (int i = 0; i + 1 < n; i++) { /* the last stage by itself: a choice in here would stop the overlap */
-            ask(i, d[1], 1);
+        ask(0, 0, d[0], k[0]);
+        for (int i = 0; i < n; i++) { /* the last turn asks for a product of what stands there: a choice would stop the overlap */
+            ask(i, 0, d[1], k[1]);
+            load_weights(i, 0);
             wgmma_wait<1>();
-            weigh(i % STAGES, d[0], 0);
-            barrier_wait(full + (i + 1) % STAGES * 8, (i + 1) / STAGES & 1);
-            ask(i + 1, d[0], 0);
+            weigh(d[0], v[0][0]);
+            ask(i, 1, d[0], k[0]);
             wgmma_wait<1>();
-            weigh(i % STAGES, d[1], 1);
+            weigh(d[1], v[1][0]);
+            ask(i, 1, d[1], k[1]);
+            load_weights(i, 1);
+            wgmma_wait<1>();
+            weigh(d[0], v[0][1]);
+            int next = i + 1 < n ? i + 1 : i;
+            barrier_wait(full + next % STAGES * 8, next / STAGES & 1);
+            ask(next, 0, d[0], k[0]);
+            wgmma_wait<1>();
+            weigh(d[1], v[1][1]);
             finish(i);
         }
-        ask(n - 1, d[1], 1);
-        wgmma_wait<1>();
-        weigh((n - 1) % STAGES, d[0], 0);
         wgmma_wait<0>();
-        weigh((n - 1) % STAGES, d[1], 1);
-        finish(n - 1);
     }
 #else
     __trap();
@@ -229,7 +256,7 @@ static __global__ void __launch_bounds__(FEW_WARPS * 32, 1) index_few(v32_index 
     float w[16];
 #pragma unroll
     for (int j = 0; j < 4; j++) {
-        float4 w4 = reinterpret_cast<const float4 *>(memory + QUERY_BYTES)[q * 4 + j];
+        float4 w4 = *reinterpret_cast<const float4 *>(memory + weights_at(0, 0, q, j));
         w[j * 4] = w4.x, w[j * 4 + 1] = w4.y, w[j * 4 + 2] = w4.z, w[j * 4 + 3] = w4.w;
     }
     uint64_t queries = tile_descriptor(shared, 16, 1024);

@@ -1,586 +1,617 @@
 /* v32_mla.cu - sparse latent attention at V3.2's dimensions with warpgroup products.
  *
- * A block of 512 threads walks work items: 64 heads of a token over its list of keys, 64 keys at a time. Four
- * warpgroups: one gathers keys into two tiles of 64 x 576 (and converts FP8 to fp16), one makes scores and
- * probabilities, two sum a half of the 512 values each, so that the scores of a block are made while the values of the
- * one before are summed. A tile is read twice, with rows along the sum for scores and across it for values, so keys
- * are never transposed. Items follow each other without a pause: the next item's first keys come while the last values
- * of this one are summed and written.
- *
- * In pairs (v32_mla.pair) the two items of a token go to the two blocks of a cluster: each gathers (and converts) half of
- * the keys and copies them into the other's tile, so that a key leaves the L2 once for 128 heads.
+ * A block of 384 threads walks work items: 64 heads of a token over its list of keys, 64 keys at a time, in two tiles of
+ * 64 x 576. Two warpgroups make scores and probabilities of every other tile, each of its own slot, and sum 256 of the
+ * 512 values each, of all tiles: what a warpgroup has of probabilities it multiplies from its registers, and leaves in
+ * shared memory for the other. So one's softmax stands beside the other's products. A third warpgroup gathers keys (and
+ * converts FP8 to fp16). A tile is read with rows along the sum for scores and across it for values, so keys are never
+ * transposed. Items follow each other without a pause: the next item's first keys come while the last values of this
+ * one are summed and written.
  */
 #include "kernels/cuda/v32_mla.cuh"
 #include "kernels/cuda/v32_wgmma.cuh"
 
 enum {
-    THREADS = 512,
+    THREADS = 384,
+    MORE_REGISTERS = 208,           /* for sums: 128, 32 scores, 16 of probabilities */
+    FEWER_REGISTERS = 88,
     Q_AT = 0,
     K_AT = V32_TILE,
-    P_AT = 3 * V32_TILE,
-    FACTOR_AT = P_AT + V32_CHUNK,  /* [64] for sums so far */
-    INVERSE_AT = FACTOR_AT + 256,  /* [64] 1 / total of the item */
-    BARRIER_AT = INVERSE_AT + 256, /* nine */
-    SHARED_BYTES = BARRIER_AT + 72,
+    P_AT = 3 * V32_TILE,            /* probabilities of slot 0; slot 1's are where its rotated parts were */
+    TOLD_AT = P_AT + V32_CHUNK,     /* [2][64] float4: factor for sums so far, base of powers, total of the warpgroup */
+    BARRIER_AT = TOLD_AT + 2048,    /* eighteen */
+    SHARED_BYTES = BARRIER_AT + 144,
 };
 
 #ifdef V32_HOPPER
 
-/* The barriers. full: keys of a slot, in two parts (chunks 0-3; the rest and the query); empty: values summed, in both
- * blocks of a pair; p_full: probabilities there; p_empty: they have been taken; q_empty: the item's last scores made. */
+/* The barriers. full: keys of a slot, in three parts (chunks 0 and 1; 2 and 3 and
+ * the rotated part; the rest); empty: a half of a slot's values summed, the
+ * first with all else that is read of the slot but the other half's values; told: a slot's probabilities and what goes
+ * with them are there; q_full, q_empty: the query is there, the item's last scores made. */
 struct mla_barriers {
     uint32_t at;
-    __device__ uint32_t full(int slot, int part) const { return at + (uint32_t)(slot * 2 + part) * 8; }
-    __device__ uint32_t empty(int slot) const { return at + 32 + (uint32_t)slot * 8; }
-    __device__ uint32_t p_full() const { return at + 48; }
-    __device__ uint32_t p_empty() const { return at + 56; }
-    __device__ uint32_t q_empty() const { return at + 64; }
+    __device__ uint32_t full(int slot, int part) const { return at + (uint32_t)(slot * 3 + part) * 8; }
+    __device__ uint32_t empty(int slot, int quarter) const { return at + 48 + (uint32_t)(slot * 4 + quarter) * 8; }
+    __device__ uint32_t told(int slot) const { return at + 112 + (uint32_t)slot * 8; }
+    __device__ uint32_t q_full() const { return at + 128; }
+    __device__ uint32_t q_empty() const { return at + 136; }
 };
 
 /* ---- loading ---- */
 
-/* Chunks [FROM, TO) of some rows, one 16-byte part of each chunk by this thread. */
+/* The query of an item, when the last scores of the one before are made; 128 threads. */
+static __device__ __forceinline__ void ask_query(const v32_mla &a, const v32_item &item, uint32_t shared, mla_barriers bar,
+                                                 int seen) {
+    int part = threadIdx.x & 7, row = threadIdx.x >> 3 & 15;
+    const char *from =
+        reinterpret_cast<const char *>(a.q + ((int64_t)item.token * a.n_head + item.head + row) * V32_KEY) + part * 16;
+    uint32_t to = shared + Q_AT + (uint32_t)(row * 128 + ((part ^ (row & 7)) << 4));
+    barrier_wait(bar.q_empty(), (seen & 1) ^ 1);
+    for (int p = 0; p < 4; p++)
+#pragma unroll
+        for (int c = 0; c < 9; c++)
+            copy_async16_to(to + c * V32_CHUNK + p * 16 * 128, from + p * 16 * (V32_KEY * 2) + c * 128, true);
+    copy_commit();
+}
+
+/* The cache's row for key `i` of block `block`; where there is none the item's last, whose probability will be 0 there:
+ * looking whether there is one, and reading zeros where not, would cost more than a row too many. */
+static __device__ __forceinline__ int32_t row_of(const v32_mla &a, const v32_item &item, int block, int i) {
+    int at = (item.first + block) * V32_BLOCK + i, end = (item.first + item.n_block) * V32_BLOCK;
+    end = (end < item.n_key ? end : item.n_key) - 1;
+    return __ldg(a.position + item.token * a.position_stride + (at < end ? at : end));
+}
+
+/* Chunks [FROM, TO) of every eighth row, one 16-byte part of each chunk by this thread. */
 template <int FROM, int TO, int ROWS>
-static __device__ __forceinline__ void copy_rows(const uint32_t (&to)[ROWS], const char *const (&from)[ROWS],
-                                                 const bool (&valid)[ROWS]) {
+static __device__ __forceinline__ void copy_rows(uint32_t to, const char *const (&from)[ROWS]) {
 #pragma unroll
-    for (int c = FROM; c < TO; c++)
+    for (int p = 0; p < ROWS; p++)
 #pragma unroll
-        for (int p = 0; p < ROWS; p++) copy_async16_to(to[p] + c * V32_CHUNK, from[p] + c * 128, valid[p]);
+        for (int c = FROM; c < TO; c++) copy_async16_to(to + c * V32_CHUNK + p * 8 * 128, from[p] + c * 128, true);
 }
 
-/* The warp's part of chunks [FROM, TO) of a slot is written: tells the barrier, and in a pair copies the warp's eight
- * rows to the other block and waits for as much from there. */
-template <int FROM, int TO, bool PAIR>
-static __device__ __forceinline__ void hand_over(uint32_t shared, mla_barriers bar, int slot) {
-    uint32_t full = bar.full(slot, FROM > 0);
-    fence_async_proxy();
-    if (!PAIR) {
-        barrier_arrive_warp(full);
-        return;
-    }
-    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3, rank = blockIdx.x & 1;
-    __syncwarp();
-    if (lane < TO - FROM) {
-        uint32_t rows = shared + K_AT + slot * V32_TILE + (FROM + lane) * V32_CHUNK + (rank * 32 + warp * 8) * 128;
-        copy_bulk(cluster_address(rows, rank ^ 1), rows, 8 * 128, cluster_address(full, rank ^ 1));
-    }
-    if (lane == 0) barrier_arrive_expect(full, (TO - FROM) * 8 * 128);
-    else if (lane_arrives()) barrier_arrive(full);
-}
-
-/* bf16: eight lanes have a row's 128 bytes of a chunk, a thread four rows; in a pair two, of the block's half of the
- * keys. */
-template <bool PREFETCH, bool PAIR>
+/* bf16: two warps have a slot. Eight lanes have a row's 128 bytes of a chunk, a thread eight rows. */
 static __device__ __forceinline__ void load_bf16(const v32_mla &a, uint32_t shared, mla_barriers bar, int n_item) {
-    constexpr int ROWS = PAIR ? 2 : 4;
-    int thread = threadIdx.x & 127, part = thread & 7, row[ROWS];
-    uint32_t place[ROWS];
-#pragma unroll
-    for (int p = 0; p < ROWS; p++) {
-        row[p] = PAIR ? (int)(blockIdx.x & 1) * 32 + (thread >> 5) * 8 + p * 4 + (thread >> 3 & 3) : p * 16 + (thread >> 3);
-        place[p] = shared + K_AT + (uint32_t)(row[p] * 128 + ((part ^ (row[p] & 7)) << 4));
-    }
+    constexpr int ROWS = 8;
+    int slot = threadIdx.x >> 6 & 1, part = threadIdx.x & 7, row = threadIdx.x >> 3 & 7; /* and every eighth from it */
+    uint32_t to = shared + K_AT + slot * V32_TILE + (uint32_t)(row * 128 + ((part ^ row) << 4));
     const char *cache = static_cast<const char *>(a.cache) + part * 16;
-    int n = 0, seen = 0; /* blocks and items so far */
+    int n = 0, seen = 0; /* blocks of this slot and items so far */
     for (int number = blockIdx.x; number < n_item; number += gridDim.x) {
         v32_item item = v32_item_of(a, number);
         if (item.n_block == 0) continue;
-        int32_t now[ROWS], next[ROWS], later[ROWS]; /* rows of this block and of the two after it: asked for long before use */
+        int32_t next[ROWS]; /* rows of the slot's next block: asked for long before use */
 #pragma unroll
-        for (int p = 0; p < ROWS; p++) {
-            now[p] = v32_place(a, item, 0, row[p]);
-            next[p] = v32_place(a, item, 1, row[p]);
-        }
-        barrier_wait(bar.q_empty(), (seen & 1) ^ 1);
-        seen++;
-        {
-            int q_row = thread >> 3;
-            const char *q = reinterpret_cast<const char *>(
-                                a.q + ((int64_t)item.token * a.n_head + item.head + q_row) * V32_KEY) + part * 16;
-            uint32_t to = shared + Q_AT + (uint32_t)(q_row * 128 + ((part ^ (q_row & 7)) << 4));
-            for (int p = 0; p < 4; p++)
-#pragma unroll
-                for (int c = 0; c < 9; c++)
-                    copy_async16_to(to + c * V32_CHUNK + p * 16 * 128, q + p * 16 * (V32_KEY * 2) + c * 128, true);
-        }
-        for (int b = 0; b < item.n_block; b++, n++) {
-            int slot = n & 1;
-            uint32_t to[ROWS];
-            const char *from[ROWS];
-            bool valid[ROWS];
-#pragma unroll
-            for (int p = 0; p < ROWS; p++) {
-                to[p] = place[p] + slot * V32_TILE;
-                valid[p] = now[p] >= 0;
-                from[p] = cache + (int64_t)(valid[p] ? now[p] : 0) * (V32_KEY * 2);
-                later[p] = v32_place(a, item, b + 2, row[p]);
-            }
-            barrier_wait(bar.empty(slot), (n >> 1 & 1) ^ 1);
-            copy_rows<0, 4, ROWS>(to, from, valid);
-            copy_commit();
-            copy_rows<4, 9, ROWS>(to, from, valid);
-            copy_commit();
-            copy_wait<1>();
-            hand_over<0, 4, PAIR>(shared, bar, slot);
-            if (PREFETCH) {
-#pragma unroll
-                for (int p = 0; p < ROWS; p++) {
-                    if (next[p] < 0) continue;
-                    const char *line = static_cast<const char *>(a.cache) + (int64_t)next[p] * (V32_KEY * 2);
-                    prefetch_l2(line + part * 128);
-                    if (part == 0) prefetch_l2(line + 8 * 128);
-                }
-            }
+        for (int p = 0; p < ROWS; p++) next[p] = row_of(a, item, slot, p * 8 + row);
+        ask_query(a, item, shared, bar, seen++);
+        if (slot >= item.n_block) {
             copy_wait<0>();
-            hand_over<4, 9, PAIR>(shared, bar, slot);
+            fence_async_proxy();
+            barrier_arrive_warp(bar.q_full());
+        }
+        for (int b = slot; b < item.n_block; b += 2, n++) {
+            const char *from[ROWS];
+#pragma unroll
+            for (int p = 0; p < ROWS; p++) from[p] = made_here(cache + (int64_t)next[p] * (V32_KEY * 2));
+#pragma unroll
+            for (int p = 0; p < ROWS; p++) next[p] = row_of(a, item, b + 2, p * 8 + row);
+            barrier_wait(bar.empty(slot, 0), (n & 1) ^ 1);
+            copy_rows<0, 2, ROWS>(to, from);
+            copy_commit();
+            barrier_wait(bar.empty(slot, 1), (n & 1) ^ 1);
+            copy_rows<2, 4, ROWS>(to, from);
+            copy_rows<8, 9, ROWS>(to, from);
+            copy_commit();
+            barrier_wait(bar.empty(slot, 2), (n & 1) ^ 1);
+            copy_rows<4, 6, ROWS>(to, from);
+            barrier_wait(bar.empty(slot, 3), (n & 1) ^ 1);
+            copy_rows<6, 8, ROWS>(to, from);
+            copy_commit();
+            if (b == slot) {
+                copy_wait<3>();
+                fence_async_proxy();
+                barrier_arrive_warp(bar.q_full());
+            }
+            copy_wait<2>();
+            fence_async_proxy();
+            barrier_arrive_warp(bar.full(slot, 0));
+            copy_wait<1>();
+            fence_async_proxy();
+            barrier_arrive_warp(bar.full(slot, 1));
+            copy_wait<0>();
+            fence_async_proxy();
+            barrier_arrive_warp(bar.full(slot, 2));
+            if (b + 2 >= item.n_block) continue;
 #pragma unroll
             for (int p = 0; p < ROWS; p++) {
-                now[p] = next[p];
-                next[p] = later[p];
+                const char *line = static_cast<const char *>(a.cache) + (int64_t)next[p] * (V32_KEY * 2);
+                prefetch_l2(line + part * 128);
+                if (part == 0) prefetch_l2(line + 8 * 128);
             }
         }
     }
 }
 
-static __device__ __forceinline__ uint4 load16(const uint8_t *from, bool valid) {
-    return valid ? __ldg(reinterpret_cast<const uint4 *>(from)) : make_uint4(0, 0, 0, 0);
+static __device__ __forceinline__ uint4 load16(const uint8_t *from) {
+    return __ldg(reinterpret_cast<const uint4 *>(from));
 }
 
-/* The query of an item: latent part to fp16, rotated part as it is. */
-static __device__ __forceinline__ void load_query_f16(const v32_mla &a, const v32_item &item, uint32_t shared) {
-    int thread = threadIdx.x & 127, q_part = thread & 7, q_row = thread >> 3;
-    uint32_t place = shared + Q_AT + (uint32_t)(q_row * 128 + ((q_part ^ (q_row & 7)) << 4));
-    const __nv_bfloat16 *q = a.q + ((int64_t)item.token * a.n_head + item.head + q_row) * V32_KEY + q_part * 8;
-    for (int p = 0; p < 4; p++) {
-        const uint4 *at = reinterpret_cast<const uint4 *>(q + p * 16 * V32_KEY);
-        copy_async16_to(place + V32_VALUE_CHUNKS * V32_CHUNK + p * 16 * 128, at + V32_VALUE_CHUNKS * 8, true);
-#pragma unroll
-        for (int c = 0; c < V32_VALUE_CHUNKS; c += 4) {
-            uint4 v[4];
-#pragma unroll
-            for (int i = 0; i < 4; i++) v[i] = __ldg(at + (c + i) * 8);
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                v[i].x = f16_of_bf16(v[i].x);
-                v[i].y = f16_of_bf16(v[i].y);
-                v[i].z = f16_of_bf16(v[i].z);
-                v[i].w = f16_of_bf16(v[i].w);
-                store_shared16(place + (c + i) * V32_CHUNK + p * 16 * 128, v[i]);
-            }
-        }
-    }
-}
-
-/* FP8: four lanes have 64 codes of a row, a thread two rows. Eight loads are always under way; a row's lines are asked
- * into the L2 two blocks ahead. The converted 32 bytes of a lane are two parts of a tile's row, which neighbouring rows
- * exchange differently, so that stores meet no bank twice. */
+/* FP8: four lanes have 64 codes of a row, a thread two rows, of which it holds all codes a block ahead; a row's lines are
+ * asked into the L2 before that. The converted 32 bytes of a lane are two parts of a tile's row, which neighbouring rows
+ * exchange differently, so that stores meet no bank twice.
+ *
+ * In a pair of blocks, which have the two halves of a token's 128 heads, each converts 32 of the keys, one row a thread,
+ * and writes them into its own tile and, without waiting, into the other's, whose barriers hear of the bytes. */
+template <bool PAIR>
 static __device__ __forceinline__ void load_fp8(const v32_mla &a, uint32_t shared, mla_barriers bar, int n_item) {
-    int thread = threadIdx.x & 127, quarter = thread & 3, low_row = (thread & 31) >> 2;
-    int row = (thread >> 5) * 16 + low_row; /* and row + 8 */
-    uint32_t part[2];
+    constexpr int ROWS = PAIR ? 1 : 2;
+    int thread = threadIdx.x & 127, quarter = thread & 3, low_row = (thread & 31) >> 2, rank = blockIdx.x & 1;
+    int row = PAIR ? rank * 32 + (thread >> 5) * 8 + low_row : (thread >> 5) * 16 + low_row; /* and row + 8 */
+    uint32_t part[2], there = PAIR ? cluster_address(shared, rank ^ 1) - shared : 0;
 #pragma unroll
     for (int e = 0; e < 2; e++) part[e] = (uint32_t)(row * 128 + (((quarter * 2 + e) ^ low_row) << 4));
     const uint8_t *cache = static_cast<const uint8_t *>(a.cache);
-    int n = 0, seen = 0;
+    int seen = 0, used = 0; /* items so far; a bit for each slot, whether it had an odd number of blocks */
     for (int number = blockIdx.x; number < n_item; number += gridDim.x) {
         v32_item item = v32_item_of(a, number);
         if (item.n_block == 0) continue;
-        const uint8_t *from[2];
-        bool valid[2];
-        int32_t next[2], later[2];
-        uint4 codes[8];
-        float2 factor[2];
+        const uint8_t *from[ROWS];
+        int32_t next[ROWS], later[ROWS];
+        uint4 codes[ROWS][8], factors[ROWS], rotated[2];
 #pragma unroll
-        for (int r = 0; r < 2; r++) {
-            int32_t place = v32_place(a, item, 0, row + r * 8);
-            valid[r] = place >= 0;
-            from[r] = cache + (int64_t)(valid[r] ? place : 0) * V32_FP8_ROW;
-            next[r] = v32_place(a, item, 1, row + r * 8);
-            later[r] = v32_place(a, item, 2, row + r * 8);
+        for (int r = 0; r < ROWS; r++) {
+            int32_t now = row_of(a, item, 0, row + r * 8);
+            next[r] = row_of(a, item, 1, row + r * 8);
+            later[r] = row_of(a, item, 2, row + r * 8);
+            from[r] = cache + (int64_t)now * V32_FP8_ROW;
+            factors[r] = load16(from[r] + V32_LATENT);
 #pragma unroll
-            for (int c = 0; c < 4; c++) codes[r * 4 + c] = load16(from[r] + c * 64 + quarter * 16, valid[r]);
-            factor[r] = valid[r] ? __ldg(reinterpret_cast<const float2 *>(from[r] + V32_LATENT)) : make_float2(0, 0);
+            for (int c = 0; c < 8; c++) codes[r][c] = load16(from[r] + c * 64 + quarter * 16);
         }
-
-        barrier_wait(bar.q_empty(), (seen & 1) ^ 1);
-        seen++;
-        load_query_f16(a, item, shared);
-
-        for (int b = 0; b < item.n_block; b++, n++) {
-            int slot = n & 1;
-            uint32_t to = shared + K_AT + slot * V32_TILE;
 #pragma unroll
-            for (int r = 0; r < 2; r++) {
-                if (later[r] < 0) continue;
+        for (int e = 0; e < 2 && PAIR; e++)
+            rotated[e] = load16(from[0] + V32_LATENT + 16 + (quarter * 2 + e) * 16);
+        ask_query(a, item, shared, bar, seen++);
+        for (int b = 0; b < item.n_block; b++) {
+            int slot = b & 1, parity = (used >> slot & 1) ^ 1;
+            used ^= 1 << slot;
+            uint32_t to = shared + K_AT + slot * V32_TILE;
+            __half2 factor[ROWS][4];
+            const uint8_t *old[ROWS];
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) {
                 const uint8_t *line = cache + (int64_t)later[r] * V32_FP8_ROW + quarter * 128;
                 prefetch_l2(line);
                 if (quarter < 2) prefetch_l2(quarter ? line + V32_FP8_ROW - 1 - 128 : line + 512);
-            }
-            int32_t last[2];
-#pragma unroll
-            for (int r = 0; r < 2; r++) last[r] = v32_place(a, item, b + 3, row + r * 8);
-            barrier_wait(bar.empty(slot), (n >> 1 & 1) ^ 1);
-#pragma unroll
-            for (int r = 0; r < 2; r++)
-#pragma unroll
-                for (int e = 0; e < 2; e++)
-                    copy_async16_to(to + V32_VALUE_CHUNKS * V32_CHUNK + r * 8 * 128 + part[e],
-                                    from[r] + V32_LATENT + 16 + (quarter * 2 + e) * 16, valid[r]);
-#pragma unroll
-            for (int half = 0; half < 2; half++) {
-                float2 factor_next[2];
-                if (half) {
-#pragma unroll
-                    for (int r = 0; r < 2; r++) {
-                        valid[r] = next[r] >= 0;
-                        from[r] = cache + (int64_t)(valid[r] ? next[r] : 0) * V32_FP8_ROW;
-                    }
-                }
-#pragma unroll
-                for (int r = 0; r < 2; r++) {
-                    factor_next[r] = make_float2(0, 0);
-                    if (valid[r])
-                        factor_next[r] =
-                            __ldg(reinterpret_cast<const float2 *>(from[r] + V32_LATENT + (half ? 0 : 8)));
-                }
-#pragma unroll
-                for (int r = 0; r < 2; r++)
-#pragma unroll
-                    for (int c = 0; c < 4; c++) {
-                        uint4 low, high;
-                        f16_of_row(codes[r * 4 + c], __float2half2_rn(c < 2 ? factor[r].x : factor[r].y), low, high);
-                        uint32_t at = to + (half * 4 + c) * V32_CHUNK + r * 8 * 128;
-                        store_shared16(at + part[0], low);
-                        store_shared16(at + part[1], high);
-                        codes[r * 4 + c] = load16(from[r] + ((half ? 0 : 4) + c) * 64 + quarter * 16, valid[r]);
-                    }
-#pragma unroll
-                for (int r = 0; r < 2; r++) factor[r] = factor_next[r];
-                if (half || b == 0) { /* the rotated parts; with the first block also the query's */
-                    copy_commit();
-                    copy_wait<0>();
-                }
-                fence_async_proxy();
-                barrier_arrive_warp(bar.full(slot, half));
-            }
-#pragma unroll
-            for (int r = 0; r < 2; r++) {
+                old[r] = from[r];
+                from[r] = cache + (int64_t)next[r] * V32_FP8_ROW;
                 next[r] = later[r];
-                later[r] = last[r];
+                later[r] = row_of(a, item, b + 3, row + r * 8);
+                const uint32_t bits[4] = {factors[r].x, factors[r].y, factors[r].z, factors[r].w};
+#pragma unroll
+                for (int i = 0; i < 4; i++) factor[r][i] = __float2half2_rn(__uint_as_float(bits[i]));
+                factors[r] = load16(from[r] + V32_LATENT);
             }
-        }
-    }
-}
-
-/* The same for a pair: the block's 32 of the keys, a thread one row, so that all of a row's codes are held. */
-static __device__ __forceinline__ void load_fp8_pair(const v32_mla &a, uint32_t shared, mla_barriers bar, int n_item) {
-    int thread = threadIdx.x & 127, quarter = thread & 3, low_row = (thread & 31) >> 2;
-    int row = (int)(blockIdx.x & 1) * 32 + (thread >> 5) * 8 + low_row;
-    uint32_t part[2];
+            auto put = [&](uint32_t at, const uint4 &v, int full) {
+                store_shared16(at, v);
+                if (PAIR) store_async16(at + there, v, bar.full(slot, full) + there);
+            };
+            auto convert = [&](int c, int full) {
 #pragma unroll
-    for (int e = 0; e < 2; e++) part[e] = (uint32_t)(row * 128 + (((quarter * 2 + e) ^ low_row) << 4));
-    const uint8_t *cache = static_cast<const uint8_t *>(a.cache);
-    int n = 0, seen = 0;
-    for (int number = blockIdx.x; number < n_item; number += gridDim.x) {
-        v32_item item = v32_item_of(a, number);
-        if (item.n_block == 0) continue;
-        int32_t now = v32_place(a, item, 0, row), next = v32_place(a, item, 1, row), later = v32_place(a, item, 2, row);
-        bool valid = now >= 0;
-        const uint8_t *from = cache + (int64_t)(valid ? now : 0) * V32_FP8_ROW;
-        uint4 codes[8];
-#pragma unroll
-        for (int c = 0; c < 8; c++) codes[c] = load16(from + c * 64 + quarter * 16, valid);
-        uint4 factors = load16(from + V32_LATENT, valid);
-        barrier_wait(bar.q_empty(), (seen & 1) ^ 1);
-        seen++;
-        load_query_f16(a, item, shared);
-        for (int b = 0; b < item.n_block; b++, n++) {
-            int slot = n & 1;
-            uint32_t to = shared + K_AT + slot * V32_TILE;
-            if (later >= 0) {
-                const uint8_t *line = cache + (int64_t)later * V32_FP8_ROW + quarter * 128;
-                prefetch_l2(line);
-                if (quarter < 2) prefetch_l2(quarter ? line + V32_FP8_ROW - 1 - 128 : line + 512);
-            }
-            int32_t last = v32_place(a, item, b + 3, row);
-            const uint8_t *rotated = from + V32_LATENT + 16;
-            bool have = valid;
-            valid = next >= 0;
-            from = cache + (int64_t)(valid ? next : 0) * V32_FP8_ROW;
-            const uint32_t bits[4] = {factors.x, factors.y, factors.z, factors.w};
-            __half2 factor[4];
-#pragma unroll
-            for (int i = 0; i < 4; i++) factor[i] = __float2half2_rn(__uint_as_float(bits[i]));
-            factors = load16(from + V32_LATENT, valid);
-            barrier_wait(bar.empty(slot), (n >> 1 & 1) ^ 1);
-#pragma unroll
-            for (int e = 0; e < 2; e++)
-                copy_async16_to(to + V32_VALUE_CHUNKS * V32_CHUNK + part[e], rotated + (quarter * 2 + e) * 16, have);
-            copy_commit();
-#pragma unroll
-            for (int half = 0; half < 2; half++) {
-#pragma unroll
-                for (int c = half * 4; c < half * 4 + 4; c++) {
+                for (int r = 0; r < ROWS; r++) {
                     uint4 low, high;
-                    f16_of_row(codes[c], factor[c >> 1], low, high);
-                    store_shared16(to + c * V32_CHUNK + part[0], low);
-                    store_shared16(to + c * V32_CHUNK + part[1], high);
-                    codes[c] = load16(from + c * 64 + quarter * 16, valid);
+                    f16_of_row(codes[r][c], factor[r][c >> 1], low, high);
+                    put(to + c * V32_CHUNK + r * 8 * 128 + part[0], low, full);
+                    put(to + c * V32_CHUNK + r * 8 * 128 + part[1], high, full);
+                    codes[r][c] = load16(from[r] + c * 64 + quarter * 16);
                 }
-                if (half == 0) {
-                    if (b == 0) copy_wait<0>(); /* the query's rotated part */
-                    hand_over<0, 4, true>(shared, bar, slot);
+            };
+            auto hand_over = [&](int full, uint32_t chunks) {
+                fence_async_proxy();
+                if (!PAIR) {
+                    barrier_arrive_warp(bar.full(slot, full));
+                    return;
+                }
+                __syncwarp();
+                if ((threadIdx.x & 31) == 0) barrier_arrive_expect(bar.full(slot, full), chunks * 8 * 128);
+                else if (lane_arrives()) barrier_arrive(bar.full(slot, full));
+            };
+            barrier_wait(bar.empty(slot, 0), parity);
+            convert(0, 0);
+            convert(1, 0);
+            if (b == 0) copy_wait<0>(); /* the query */
+            hand_over(0, 2);
+            if (b == 0) barrier_arrive_warp(bar.q_full());
+            barrier_wait(bar.empty(slot, 1), parity);
+            uint32_t place = to + V32_VALUE_CHUNKS * V32_CHUNK;
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                if constexpr (PAIR) {
+                    put(place + part[e], rotated[e], 1);
+                    rotated[e] = load16(from[0] + V32_LATENT + 16 + (quarter * 2 + e) * 16);
                 } else {
-                    copy_wait<0>();
-                    hand_over<4, 9, true>(shared, bar, slot);
+#pragma unroll
+                    for (int r = 0; r < ROWS; r++)
+                        copy_async16_to(place + r * 8 * 128 + part[e], old[r] + V32_LATENT + 16 + (quarter * 2 + e) * 16,
+                                        true);
                 }
             }
-            next = later;
-            later = last;
+            copy_commit();
+            convert(2, 1);
+            convert(3, 1);
+            hand_over(1, 3);
+            barrier_wait(bar.empty(slot, 2), parity);
+            convert(4, 2);
+            convert(5, 2);
+            barrier_wait(bar.empty(slot, 3), parity);
+            convert(6, 2);
+            convert(7, 2);
+            copy_wait<0>();
+            hand_over(2, 4);
         }
     }
 }
 
 /* ---- scores and probabilities ---- */
 
-template <bool FP8>
-static __device__ __forceinline__ void make_scores(const v32_mla &a, uint32_t shared, unsigned char *memory,
-                                                   mla_barriers bar, int n_item) {
-    int lane = threadIdx.x & 31, g = lane >> 2, q = lane & 3;
-    int row = (threadIdx.x >> 5 & 3) * 16 + g; /* and row + 8 */
-    float *factor_of = reinterpret_cast<float *>(memory + FACTOR_AT);
-    float *inverse_of = reinterpret_cast<float *>(memory + INVERSE_AT);
-    uint64_t query = tile_descriptor(shared + Q_AT, 16, 1024), keys = tile_descriptor(shared + K_AT, 16, 1024);
-    float scale = a.scale * 1.4426950408889634f;
-    int n = 0;
-    for (int number = blockIdx.x; number < n_item; number += gridDim.x) {
-        v32_item item = v32_item_of(a, number);
-        v32_row_sum sums[2] = {{-INFINITY, 0.0f}, {-INFINITY, 0.0f}};
-        for (int b = 0; b < item.n_block; b++, n++) {
-            int slot = n & 1;
-            uint64_t slot_keys = keys + (uint64_t)(slot * (V32_TILE >> 4));
-            float s[32];
-            barrier_wait(bar.full(slot, 0), n >> 1 & 1);
-            wgmma_fence();
-#pragma unroll
-            for (int c = 0; c < 4; c++)
-#pragma unroll
-                for (int k = 0; k < 4; k++) {
-                    uint64_t at = (uint64_t)(c * (V32_CHUNK >> 4) + k * 2);
-                    if (FP8) wgmma_f16_n64(s, query + at, slot_keys + at, c + k > 0);
-                    else wgmma_bf16_n64(s, query + at, slot_keys + at, c + k > 0);
-                }
-            barrier_wait(bar.full(slot, 1), n >> 1 & 1);
-#pragma unroll
-            for (int c = 4; c < 9; c++)
-#pragma unroll
-                for (int k = 0; k < 4; k++) {
-                    uint64_t at = (uint64_t)(c * (V32_CHUNK >> 4) + k * 2);
-                    if (FP8 && c < V32_VALUE_CHUNKS) wgmma_f16_n64(s, query + at, slot_keys + at, 1);
-                    else wgmma_bf16_n64(s, query + at, slot_keys + at, 1);
-                }
-            wgmma_commit();
-            wgmma_wait<0>();
-            bool last = b + 1 == item.n_block;
-            if (last) barrier_arrive_warp(bar.q_empty());
+/* A warpgroup's thread has rows `row` and `row` + 8 of the 64 heads: element r of pairs here. */
+struct mla_rows {
+    float base[2], total[2]; /* total: of the tiles of this warpgroup, over the base */
+};
 
-            int left = item.n_key - (item.first + b) * V32_BLOCK;
-            if (left < V32_BLOCK) {
+template <bool FP8> static __device__ __forceinline__ void ask_scores(float (&s)[32], uint64_t query, uint64_t keys,
+                                                                      mla_barriers bar, int slot, int parity) {
 #pragma unroll
-                for (int i = 0; i < 32; i++)
-                    if ((i >> 2) * 8 + q * 2 + (i & 1) >= left) s[i] = -INFINITY;
-            }
-            /* two rows at a time, sums in four parts: each step alone is shorter than the wait for its result */
-            float factor[2], greatest[2], total[2][4] = {};
-#pragma unroll
-            for (int r = 0; r < 2; r++) {
-                float m[4];
-#pragma unroll
-                for (int j = 0; j < 4; j++) m[j] = fmaxf(s[j * 4 + r * 2], s[j * 4 + r * 2 + 1]);
-#pragma unroll
-                for (int j = 4; j < 8; j++) m[j - 4] = fmaxf(m[j - 4], fmaxf(s[j * 4 + r * 2], s[j * 4 + r * 2 + 1]));
-                greatest[r] = fmaxf(fmaxf(m[0], m[1]), fmaxf(m[2], m[3]));
-            }
-#pragma unroll
-            for (int d = 1; d < 4; d <<= 1) {
-                float other[2];
-#pragma unroll
-                for (int r = 0; r < 2; r++) other[r] = __shfl_xor_sync(0xffffffffu, greatest[r], d);
-#pragma unroll
-                for (int r = 0; r < 2; r++) greatest[r] = fmaxf(greatest[r], other[r]);
-            }
-#pragma unroll
-            for (int r = 0; r < 2; r++) factor[r] = v32_move_base(sums[r], greatest[r] * scale);
-#pragma unroll
-            for (int j = 0; j < 8; j++)
-#pragma unroll
-                for (int r = 0; r < 2; r++)
-#pragma unroll
-                    for (int e = 0; e < 2; e++) {
-                        float &x = s[j * 4 + r * 2 + e];
-                        x = exp2_fast(__fmaf_rn(x, scale, -sums[r].base));
-                        total[r][(j & 1) * 2 + e] += x;
-                    }
-#pragma unroll
-            for (int r = 0; r < 2; r++) sums[r].total += (total[r][0] + total[r][1]) + (total[r][2] + total[r][3]);
-            float inverse[2];
-            if (last) {
-#pragma unroll
-                for (int r = 0; r < 2; r++) {
-                    float total = sums[r].total;
-                    total += __shfl_xor_sync(0xffffffffu, total, 1);
-                    total += __shfl_xor_sync(0xffffffffu, total, 2);
-                    inverse[r] = 1.0f / total;
-                    if (q == 0 && (a.lse || a.n_split > 1)) {
-                        int64_t at = (int64_t)item.token * a.n_head + item.head + row + r * 8;
-                        float lse = (sums[r].base + log2f(total)) * 0.6931471805599453f;
-                        if (a.n_split > 1) a.part_lse[(int64_t)item.split * a.n_tok * a.n_head + at] = lse;
-                        else a.lse[at] = lse;
-                    }
-                }
-            }
-            barrier_wait(bar.p_empty(), (n & 1) ^ 1);
-            uint32_t to = shared + P_AT + (uint32_t)(row * 128 + q * 4);
-#pragma unroll
-            for (int j = 0; j < 8; j++)
-#pragma unroll
-                for (int r = 0; r < 2; r++) {
-                    float low = s[j * 4 + r * 2], high = s[j * 4 + r * 2 + 1];
-                    store_shared4(to + r * 8 * 128 + ((j ^ g) << 4), FP8 ? pack_f16(low, high) : pack_bf16(low, high));
-                }
-            if (q == 0) {
-#pragma unroll
-                for (int r = 0; r < 2; r++) {
-                    factor_of[row + r * 8] = factor[r];
-                    if (last) inverse_of[row + r * 8] = inverse[r];
-                }
-            }
-            barrier_arrive_warp(bar.p_full());
+    for (int c = 0; c < 9; c++) {
+        if (c < 6 && c % 2 == 0) {
+            barrier_wait(bar.full(slot, c / 2), parity);
+            wgmma_fence();
         }
-        if (item.n_block == 0 && q == 0 && (a.lse || a.n_split > 1)) {
 #pragma unroll
-            for (int r = 0; r < 2; r++) {
-                int64_t at = (int64_t)item.token * a.n_head + item.head + row + r * 8;
-                if (a.n_split > 1) a.part_lse[(int64_t)item.split * a.n_tok * a.n_head + at] = -INFINITY;
-                else a.lse[at] = -INFINITY;
-            }
+        for (int k = 0; k < 4; k++) {
+            uint64_t at = (uint64_t)(c * (V32_CHUNK >> 4) + k * 2);
+            if (FP8 && c < V32_VALUE_CHUNKS) wgmma_f16_n64(s, query + at, keys + at, c + k > 0);
+            else wgmma_bf16_n64(s, query + at, keys + at, c + k > 0);
         }
+    }
+    wgmma_commit();
+}
+
+/* Scores to probabilities, two rows at a time and sums in four parts: each step alone is shorter than the wait for its
+ * result. The base moves only when a score is above it by more than V32_SLACK (v32_move_base, without a branch). */
+static __device__ __forceinline__ void make_probabilities(float (&s)[32], int left, float scale, mla_rows &rows,
+                                                          float (&factor)[2]) {
+    int q = threadIdx.x & 3;
+    if (left < V32_BLOCK) {
+#pragma unroll
+        for (int i = 0; i < 32; i++)
+            if ((i >> 2) * 8 + q * 2 + (i & 1) >= left) s[i] = -INFINITY;
+    }
+    float greatest[2], total[2][4] = {};
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float m[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++) m[j] = fmaxf(s[j * 4 + r * 2], s[j * 4 + r * 2 + 1]);
+#pragma unroll
+        for (int j = 4; j < 8; j++) m[j - 4] = fmaxf(m[j - 4], fmaxf(s[j * 4 + r * 2], s[j * 4 + r * 2 + 1]));
+        greatest[r] = fmaxf(fmaxf(m[0], m[1]), fmaxf(m[2], m[3]));
+    }
+#pragma unroll
+    for (int d = 1; d < 4; d <<= 1) {
+        float other[2];
+#pragma unroll
+        for (int r = 0; r < 2; r++) other[r] = __shfl_xor_sync(0xffffffffu, greatest[r], d);
+#pragma unroll
+        for (int r = 0; r < 2; r++) greatest[r] = fmaxf(greatest[r], other[r]);
+    }
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float g = greatest[r] * scale;
+        bool move = g > rows.base[r] + V32_SLACK;
+        factor[r] = move ? exp2_fast(rows.base[r] - g) : 1.0f;
+        rows.base[r] = move ? g : rows.base[r];
+    }
+#pragma unroll
+    for (int j = 0; j < 8; j++)
+#pragma unroll
+        for (int r = 0; r < 2; r++)
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                float &x = s[j * 4 + r * 2 + e];
+                x = exp2_fast(__fmaf_rn(x, scale, -rows.base[r]));
+                total[r][(j & 1) * 2 + e] += x;
+            }
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float sum = (total[r][0] + total[r][1]) + (total[r][2] + total[r][3]);
+        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+        sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+        rows.total[r] = __fmaf_rn(rows.total[r], factor[r], sum);
+    }
+}
+
+/* In the form of a product's left operand: four steps of 16 keys. */
+template <bool FP8> static __device__ __forceinline__ void pack_probabilities(uint32_t (&p)[4][4], const float (&s)[32]) {
+#pragma unroll
+    for (int j = 0; j < 8; j++)
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            float low = s[j * 4 + r * 2], high = s[j * 4 + r * 2 + 1];
+            p[j >> 1][(j & 1) * 2 + r] = FP8 ? pack_f16(low, high) : pack_bf16(low, high);
+        }
+}
+
+/* Probabilities of slot G and what goes with them, for the other warpgroup. */
+template <int G>
+static __device__ __forceinline__ void tell(uint32_t shared, unsigned char *memory, mla_barriers bar,
+                                            uint32_t (&p)[4][4], const mla_rows &rows, const float (&factor)[2]) {
+    int lane = threadIdx.x & 31, g = lane >> 2, q = lane & 3, row = (threadIdx.x >> 5 & 3) * 16 + g;
+    if (G) named_barrier<1, 128>(p[0][0]); /* other warps' scores may still read the rotated parts */
+    uint32_t to = shared + (G ? K_AT + V32_TILE + 8 * V32_CHUNK : P_AT) + (uint32_t)(row * 128 + q * 4);
+#pragma unroll
+    for (int j = 0; j < 8; j++)
+#pragma unroll
+        for (int r = 0; r < 2; r++) store_shared4(to + r * 8 * 128 + ((j ^ g) << 4), p[j >> 1][(j & 1) * 2 + r]);
+    float4 *told = reinterpret_cast<float4 *>(memory + TOLD_AT) + G * 64;
+    if (q == 0) {
+#pragma unroll
+        for (int r = 0; r < 2; r++) told[row + r * 8] = make_float4(factor[r], rows.base[r], rows.total[r], 0.0f);
+    }
+    fence_async_proxy();
+    barrier_arrive_warp(bar.told(G));
+}
+
+/* What the other warpgroup, whose slot is G, told: its total in `other`. Returns the factors. */
+template <int G>
+static __device__ __forceinline__ void hear(const unsigned char *memory, mla_rows &rows, float (&other)[2],
+                                            float (&factor)[2]) {
+    int row = (threadIdx.x >> 5 & 3) * 16 + (threadIdx.x >> 2 & 7);
+    const float4 *told = reinterpret_cast<const float4 *>(memory + TOLD_AT) + G * 64;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float4 v = told[row + r * 8];
+        factor[r] = v.x;
+        rows.base[r] = v.y;
+        rows.total[r] *= v.x;
+        other[r] = v.z;
     }
 }
 
 /* ---- values ---- */
 
-/* The warpgroup's 256 of the 512 values: columns from half * 256. */
-template <bool FP8, bool PAIR>
-static __device__ __forceinline__ void sum_values(const v32_mla &a, uint32_t shared, const unsigned char *memory,
-                                                  mla_barriers bar, int n_item, int half) {
-    int lane = threadIdx.x & 31, g = lane >> 2, q = lane & 3;
-    int row = (threadIdx.x >> 5 & 3) * 16 + g;
-    const float *factor_of = reinterpret_cast<const float *>(memory + FACTOR_AT);
-    const float *inverse_of = reinterpret_cast<const float *>(memory + INVERSE_AT);
-    uint64_t values = tile_descriptor(shared + K_AT + half * 4 * V32_CHUNK, V32_CHUNK, 1024);
-    /* what this lane reads of the warp's 16 rows of probabilities: row lane % 16, of 16 columns the lower or upper 8 */
-    int p_row = (threadIdx.x >> 5 & 3) * 16 + (lane & 15);
-    const unsigned char *p_at = memory + P_AT + p_row * 128;
-    int n = 0;
-    for (int number = blockIdx.x; number < n_item; number += gridDim.x) {
-        v32_item item = v32_item_of(a, number);
-        float o[2][64], inverse[2] = {0.0f, 0.0f};
-        if (item.n_block == 0) {
+static __device__ __forceinline__ void correct(float (&o)[2][64], const float (&factor)[2]) {
+    if (!__any_sync(0xffffffffu, factor[0] != 1.0f || factor[1] != 1.0f)) return;
 #pragma unroll
-            for (int i = 0; i < 128; i++) o[i >> 6][i & 63] = 0.0f;
+    for (int i = 0; i < 128; i++) o[i >> 6][i & 63] *= factor[i >> 1 & 1];
+}
+
+static __device__ __forceinline__ const uint32_t (&step_of(const uint32_t (&p)[4][4], int k))[4] {
+    return p[k];
+}
+static __device__ __forceinline__ uint64_t step_of(uint64_t p, int k) {
+    return p + (uint64_t)(k * 2);
+}
+/* Probabilities from registers, or of a tile. Two groups of products, of 128 columns each. */
+template <bool FP8, class left>
+static __device__ __forceinline__ void ask_values(float (&o)[2][64], const left &p, uint64_t values) {
+    wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            uint64_t at = values + (uint64_t)((i * 2 * V32_CHUNK + k * 2048) >> 4);
+            if (FP8) wgmma_f16_n128_t(o[i], step_of(p, k), at, 1);
+            else wgmma_bf16_n128_t(o[i], step_of(p, k), at, 1);
         }
-        for (int b = 0; b < item.n_block; b++, n++) {
-            int slot = n & 1;
-            barrier_wait(bar.full(slot, 0), n >> 1 & 1);
-            barrier_wait(bar.full(slot, 1), n >> 1 & 1);
-            barrier_wait(bar.p_full(), n & 1);
-            uint32_t p[4][4];
+        wgmma_commit();
+    }
+}
+
+/* A step of giving words to the lane `by` further: of two, a lane whose bit is set keeps `odd`, the other `even`; it gets
+ * the same from there. In order of the lanes. */
+static __device__ __forceinline__ void trade(uint32_t even, uint32_t odd, int by, uint32_t &low, uint32_t &high) {
+    bool set = threadIdx.x & by;
+    uint32_t got = __shfl_xor_sync(0xffffffffu, set ? even : odd, by);
+    low = set ? got : even;
+    high = set ? odd : got;
+}
+
+/* Sums of the warpgroup's 256 values, divided, to where they belong. Four lanes have a row: they trade, so that each
+ * writes 16 bytes at once. */
+static __device__ __forceinline__ void write_values(const v32_mla &a, const v32_item &item, const float (&o)[2][64],
+                                                    const float (&inverse)[2], int half) {
+    int q = threadIdx.x & 3, row = (threadIdx.x >> 5 & 3) * 16 + (threadIdx.x >> 2 & 7);
+    int64_t at = ((int64_t)item.token * a.n_head + item.head + row) * V32_LATENT + half * 256;
+    auto value = [&](int j, int r, int e) { return o[j >> 4][(j & 15) * 4 + r * 2 + e] * inverse[r]; };
 #pragma unroll
-            for (int k = 0; k < 4; k++) load_matrix4(p[k], p_at + (((k * 2 + (lane >> 4)) ^ (p_row & 7)) << 4));
-            float factor[2] = {factor_of[row], factor_of[row + 8]};
-            if (b + 1 == item.n_block) {
-                inverse[0] = inverse_of[row];
-                inverse[1] = inverse_of[row + 8];
+    for (int r = 0; r < 2; r++) {
+        int64_t to = at + r * 8 * V32_LATENT;
+        if (a.n_split > 1 || !a.out) { /* two pieces of eight numbers: a lane has half of one */
+            float *out = a.n_split > 1 ? a.part_out + (int64_t)item.split * a.n_tok * a.n_head * V32_LATENT : a.out_f32;
+            out += to + (q & 1) * 8 + (q & 2) * 2;
+#pragma unroll
+            for (int j = 0; j < 32; j += 2) {
+                uint32_t w[4];
+#pragma unroll
+                for (int e = 0; e < 2; e++)
+                    trade(__float_as_uint(value(j, r, e)), __float_as_uint(value(j + 1, r, e)), 1, w[e], w[2 + e]);
+                *reinterpret_cast<uint4 *>(out + j * 8) = make_uint4(w[0], w[1], w[2], w[3]);
             }
-            barrier_arrive_warp(bar.p_empty());
-            if (b > 0 && __any_sync(0xffffffffu, factor[0] != 1.0f || factor[1] != 1.0f)) {
+        } else { /* four pieces: a lane has one */
+            __nv_bfloat16 *out = a.out + to + q * 8;
 #pragma unroll
-                for (int i = 0; i < 128; i++) o[i >> 6][i & 63] *= factor[i >> 1 & 1];
-            }
-            wgmma_fence();
+            for (int j = 0; j < 32; j += 4) {
+                uint32_t v[4], pair[2][2], w[4];
 #pragma unroll
-            for (int k = 0; k < 4; k++)
-#pragma unroll
-                for (int i = 0; i < 2; i++) {
-                    int of = slot * V32_TILE + i * 2 * V32_CHUNK + k * 2048;
-                    uint64_t at = values + (uint64_t)(of >> 4);
-                    if (FP8) wgmma_f16_n128_t(o[i], p[k], at, b + k > 0);
-                    else wgmma_bf16_n128_t(o[i], p[k], at, b + k > 0);
-                }
-            wgmma_commit();
-            wgmma_wait<0>();
-            barrier_arrive_warp(bar.empty(slot));
-            if (PAIR && lane_arrives()) barrier_arrive_cluster(cluster_address(bar.empty(slot), (int)(blockIdx.x & 1) ^ 1));
-        }
-        int64_t at = ((int64_t)item.token * a.n_head + item.head + row) * V32_LATENT + half * 256 + q * 2;
-#pragma unroll
-        for (int r = 0; r < 2; r++) {
-            int64_t to = at + r * 8 * V32_LATENT;
-            if (a.n_split > 1 || !a.out) {
-                float *out = a.n_split > 1 ? a.part_out + (int64_t)item.split * a.n_tok * a.n_head * V32_LATENT
-                                           : a.out_f32;
-#pragma unroll
-                for (int j = 0; j < 32; j++)
-                    *reinterpret_cast<float2 *>(out + to + j * 8) =
-                        make_float2(o[j >> 4][(j & 15) * 4 + r * 2] * inverse[r],
-                                    o[j >> 4][(j & 15) * 4 + r * 2 + 1] * inverse[r]);
-            } else {
-#pragma unroll
-                for (int j = 0; j < 32; j++)
-                    *reinterpret_cast<uint32_t *>(a.out + to + j * 8) =
-                        pack_bf16(o[j >> 4][(j & 15) * 4 + r * 2] * inverse[r],
-                                    o[j >> 4][(j & 15) * 4 + r * 2 + 1] * inverse[r]);
+                for (int i = 0; i < 4; i++) v[i] = pack_bf16(value(j + i, r, 0), value(j + i, r, 1));
+                trade(v[0], v[1], 1, pair[0][0], pair[0][1]);
+                trade(v[2], v[3], 1, pair[1][0], pair[1][1]);
+                trade(pair[0][0], pair[1][0], 2, w[0], w[2]);
+                trade(pair[0][1], pair[1][1], 2, w[1], w[3]);
+                *reinterpret_cast<uint4 *>(out + j * 8) = make_uint4(w[0], w[1], w[2], w[3]);
             }
         }
     }
 }
 
+/* The latent part of the query to fp16, where it is; this warpgroup's half. Both wait for each other. */
+template <int G> static __device__ __forceinline__ void query_to_f16(unsigned char *memory) {
+    unsigned char *at = memory + Q_AT + G * 4 * V32_CHUNK + (threadIdx.x & 127) * 16;
+#pragma unroll 8
+    for (int i = 0; i < 4 * V32_CHUNK / 2048; i++) {
+        uint4 *p = reinterpret_cast<uint4 *>(at + i * 2048), v = *p;
+        v.x = f16_of_bf16(v.x);
+        v.y = f16_of_bf16(v.y);
+        v.z = f16_of_bf16(v.z);
+        v.w = f16_of_bf16(v.w);
+        *p = v;
+    }
+    fence_async_proxy();
+    named_barrier<2, 256>();
+}
+
+/* A half of a slot's values is summed. */
+template <bool PAIR> static __device__ __forceinline__ void give_back(uint32_t empty) {
+    barrier_arrive_warp(empty);
+    if (PAIR && lane_arrives()) barrier_arrive_cluster(cluster_address(empty, (int)(blockIdx.x & 1) ^ 1));
+}
+
+/* Warpgroup G: scores of slot G, values from G * 256 on. In order of the tiles: its sums take slot 0's and slot 1's. */
+template <bool FP8, bool PAIR, int G>
+static __device__ __forceinline__ void attend(const v32_mla &a, uint32_t shared, unsigned char *memory, mla_barriers bar,
+                                              int n_item) {
+    int q = threadIdx.x & 3, row = (threadIdx.x >> 5 & 3) * 16 + (threadIdx.x >> 2 & 7);
+    uint64_t query = tile_descriptor(shared + Q_AT, 16, 1024), keys = tile_descriptor(shared + K_AT + G * V32_TILE, 16, 1024);
+    uint64_t values = tile_descriptor(shared + K_AT + G * 4 * V32_CHUNK, V32_CHUNK, 1024);
+    uint64_t theirs = tile_descriptor(shared + (G ? P_AT : K_AT + V32_TILE + 8 * V32_CHUNK), 16, 1024);
+    const uint64_t second = V32_TILE >> 4;
+    float scale = a.scale * 1.4426950408889634f;
+    int used[2] = {0, 0}, seen = 0; /* blocks of each slot and items so far */
+    for (int number = blockIdx.x; number < n_item; number += gridDim.x) {
+        v32_item item = v32_item_of(a, number);
+        int end = item.n_key - item.first * V32_BLOCK; /* keys of the item */
+        if (end > item.n_block * V32_BLOCK) end = item.n_block * V32_BLOCK;
+        mla_rows rows = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
+        float o[2][64], other[2] = {0.0f, 0.0f};
+#pragma unroll
+        for (int i = 0; i < 128; i++) o[i >> 6][i & 63] = 0.0f;
+        if (item.n_block > 0) {
+            barrier_wait(bar.q_full(), seen++ & 1);
+            if (FP8) query_to_f16<G>(memory);
+            if (G == 1 && item.n_block == 1) barrier_arrive_warp(bar.q_empty());
+        }
+        for (int b = 0; b < item.n_block; b += 2) {
+            bool alone = b + 1 == item.n_block; /* no block in slot 1 */
+            float s[32], mine[2], heard[2];
+            uint32_t p[4][4];
+            if (G == 1 && alone) {
+                barrier_wait(bar.told(0), used[0]++ & 1);
+                hear<0>(memory, rows, other, heard);
+                correct(o, heard);
+                ask_values<FP8>(o, made_here(theirs), made_here(values));
+                wgmma_wait<0>();
+                give_back<PAIR>(bar.empty(0, 2));
+                give_back<PAIR>(bar.empty(0, 3));
+                break;
+            }
+            ask_scores<FP8>(s, made_here(query), made_here(keys), bar, G, used[G] & 1);
+            wgmma_wait<0>();
+            if (b + G + 2 >= item.n_block) barrier_arrive_warp(bar.q_empty());
+            if (G == 0) {
+                make_probabilities(s, end - b * V32_BLOCK, scale, rows, mine);
+                pack_probabilities<FP8>(p, s);
+                tell<0>(shared, memory, bar, p, rows, mine);
+                correct(o, mine);
+                ask_values<FP8>(o, p, made_here(values));
+                wgmma_wait<1>();
+                give_back<PAIR>(bar.empty(0, 0));
+                wgmma_wait<0>();
+                give_back<PAIR>(bar.empty(0, 1));
+                used[0]++;
+                if (alone) {
+#pragma unroll
+                    for (int r = 0; r < 2; r++) other[r] *= mine[r];
+                    break;
+                }
+                barrier_wait(bar.told(1), used[1]++ & 1);
+                hear<1>(memory, rows, other, heard);
+                correct(o, heard);
+                ask_values<FP8>(o, made_here(theirs), made_here(values) + second);
+                wgmma_wait<1>();
+                give_back<PAIR>(bar.empty(1, 0));
+                wgmma_wait<0>();
+                give_back<PAIR>(bar.empty(1, 1));
+            } else {
+                barrier_wait(bar.told(0), used[0]++ & 1);
+                hear<0>(memory, rows, other, heard);
+                correct(o, heard);
+                ask_values<FP8>(o, made_here(theirs), made_here(values));
+                make_probabilities(s, end - (b + 1) * V32_BLOCK, scale, rows, mine);
+                pack_probabilities<FP8>(p, s);
+                tell<1>(shared, memory, bar, p, rows, mine);
+                wgmma_wait<1>();
+                give_back<PAIR>(bar.empty(0, 2));
+                wgmma_wait<0>();
+                give_back<PAIR>(bar.empty(0, 3));
+#pragma unroll
+                for (int r = 0; r < 2; r++) other[r] *= mine[r];
+                correct(o, mine);
+                ask_values<FP8>(o, p, made_here(values) + second);
+                wgmma_wait<1>();
+                give_back<PAIR>(bar.empty(1, 2));
+                wgmma_wait<0>();
+                give_back<PAIR>(bar.empty(1, 3));
+                used[1]++;
+            }
+        }
+        float inverse[2];
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            float total = rows.total[r] + other[r];
+            inverse[r] = total > 0.0f ? 1.0f / total : 0.0f;
+            if (G == 0 && q == 0 && (a.lse || a.n_split > 1)) {
+                int64_t at = (int64_t)item.token * a.n_head + item.head + row + r * 8;
+                float lse = total > 0.0f ? (rows.base[r] + log2f(total)) * 0.6931471805599453f : -INFINITY;
+                if (a.n_split > 1) a.part_lse[(int64_t)item.split * a.n_tok * a.n_head + at] = lse;
+                else a.lse[at] = lse;
+            }
+        }
+        write_values(a, item, o, inverse, G);
+    }
+}
+
 #endif
 
-template <bool FP8, bool PREFETCH, bool PAIR>
-static __global__ void __launch_bounds__(THREADS, 1) mla_wgmma(const v32_mla a) {
+template <bool FP8, bool PAIR> static __global__ void __launch_bounds__(THREADS, 1) mla_wgmma(const v32_mla a) {
 #ifdef V32_HOPPER
     V32_SHARED(memory);
     uint32_t shared = shared_address(memory);
     mla_barriers bar = {shared + BARRIER_AT};
     if (threadIdx.x == 0) {
         if (shared & 1023) __trap();
-        for (int i = 0; i < 4; i++) barrier_init_warps(bar.at + i * 8, 4); /* the loading warps */
-        barrier_init_warps(bar.empty(0), PAIR ? 16 : 8);
-        barrier_init_warps(bar.empty(1), PAIR ? 16 : 8);
-        barrier_init_warps(bar.p_full(), 4);
-        barrier_init_warps(bar.p_empty(), 8);
-        barrier_init_warps(bar.q_empty(), 4);
+        for (int i = 0; i < 6; i++) barrier_init_warps(bar.at + i * 8, FP8 ? 4 : 2); /* the loading warps */
+        for (int i = 6; i < 14; i++) barrier_init_warps(bar.at + i * 8, PAIR ? 8 : 4);
+        for (int i = 14; i < 16; i++) barrier_init_warps(bar.at + i * 8, 4);
+        barrier_init_warps(bar.q_full(), 4);
+        barrier_init_warps(bar.q_empty(), 8);
         fence_async_proxy();
     }
     if (PAIR) {
         cluster_arrive();
         cluster_wait();
     } else __syncthreads();
-    int n_item = v32_items(a), group = threadIdx.x >> 7;
-    if (group == 3) {
-        registers_fewer<80>();
-        if (!FP8) load_bf16<PREFETCH, PAIR>(a, shared, bar, n_item);
-        else if (PAIR) load_fp8_pair(a, shared, bar, n_item);
-        else load_fp8(a, shared, bar, n_item);
-    } else if (group == 2) {
-        registers_fewer<80>();
-        make_scores<FP8>(a, shared, memory, bar, n_item);
+    int n_item = v32_items(a), group = __shfl_sync(0xffffffffu, (int)threadIdx.x >> 7, 0);
+    if (group == 2) {
+        registers_fewer<!FP8 ? FEWER_REGISTERS : PAIR ? FEWER_REGISTERS + 16 : FEWER_REGISTERS + 32>();
+        if (FP8) load_fp8<PAIR>(a, shared, bar, n_item);
+        else load_bf16(a, shared, bar, n_item);
     } else {
-        registers_more<176>();
-        sum_values<FP8, PAIR>(a, shared, memory, bar, n_item, group);
+        registers_more<!FP8 ? MORE_REGISTERS : PAIR ? MORE_REGISTERS - 8 : MORE_REGISTERS - 16>();
+        if (group == 0) attend<FP8, PAIR, 0>(a, shared, memory, bar, n_item);
+        else attend<FP8, PAIR, 1>(a, shared, memory, bar, n_item);
     }
     if (PAIR) { /* the other block still tells this one's barriers */
         cluster_arrive();
@@ -645,13 +676,10 @@ cudaError_t v32_mla_launch(const v32_mla *a, v32_variant variant, cudaStream_t s
     if (error != cudaSuccess) return error;
     if (variant == V32_WGMMA) {
         if (major != 9) return cudaErrorNotSupported;
-        if (a->pair && a->n_head % (2 * V32_HEADS)) return cudaErrorNotSupported;
-        if (a->pair)
-            error = a->fp8 ? launch_wgmma(mla_wgmma<true, false, true>, a, n_sm, true, stream)
-                           : launch_wgmma(mla_wgmma<false, true, true>, a, n_sm, true, stream);
-        else
-            error = a->fp8 ? launch_wgmma(mla_wgmma<true, false, false>, a, n_sm, false, stream)
-                           : launch_wgmma(mla_wgmma<false, true, false>, a, n_sm, false, stream);
+        bool pair = a->fp8 && a->pair && a->n_head % (2 * V32_HEADS) == 0;
+        error = pair ? launch_wgmma(mla_wgmma<true, true>, a, n_sm, true, stream)
+                : a->fp8 ? launch_wgmma(mla_wgmma<true, false>, a, n_sm, false, stream)
+                         : launch_wgmma(mla_wgmma<false, false>, a, n_sm, false, stream);
     } else error = v32_mla_launch_sync(a, stream);
     if (error != cudaSuccess || a->n_split == 1) return error;
     V32_LAUNCH(merge_parts, (unsigned)((int64_t)a->n_tok * a->n_head), 128, 0, stream, *a);

@@ -8,16 +8,16 @@
 #define V32_HOPPER 1
 
 struct cpu_mbarrier { /* in the 8 bytes of the real one */
-    int16_t arrivals, left;
-    uint32_t phase : 4;
-    int32_t bytes : 28; /* that copies still have to bring */
+    int8_t arrivals, left;
+    int16_t phase;
+    int32_t bytes; /* that copies still have to bring */
 };
 static inline cpu_mbarrier *cpu_mbarrier_at(uint32_t barrier) {
     if (barrier % 8) cpu_fault("a barrier is not aligned");
     return reinterpret_cast<cpu_mbarrier *>(memory + barrier);
 }
 static inline void barrier_init(uint32_t barrier, int arrivals) {
-    *cpu_mbarrier_at(barrier) = {(int16_t)arrivals, (int16_t)arrivals, 0, 0};
+    *cpu_mbarrier_at(barrier) = {(int8_t)arrivals, (int8_t)arrivals, 0, 0};
 }
 static inline void cpu_mbarrier_look(cpu_mbarrier *b) {
     if (b->left == 0 && b->bytes == 0) {
@@ -51,16 +51,6 @@ static inline void store_async16(uint32_t to, const uint4 &v, uint32_t barrier) 
         cpu_mbarrier_look(b);
     });
 }
-static inline void copy_bulk(uint32_t to, uint32_t from, uint32_t bytes, uint32_t barrier) {
-    if (to % 16 || from % 16 || bytes % 16 || to / CPU_SHARED_STEP != barrier / CPU_SHARED_STEP)
-        cpu_fault("a bulk copy is not aligned, or its barrier is elsewhere");
-    cpu_later([=] {
-        memcpy(memory + to, memory + from, bytes);
-        cpu_mbarrier *b = cpu_mbarrier_at(barrier);
-        b->bytes -= (int32_t)bytes;
-        cpu_mbarrier_look(b);
-    });
-}
 static inline void barrier_wait(uint32_t barrier, int parity) {
     while ((cpu_mbarrier_at(barrier)->phase & 1) == parity) cpu_yield();
 }
@@ -75,13 +65,10 @@ static inline void barrier_arrive_warp(uint32_t barrier) {
     if (cpu_lane() == 0) barrier_arrive(barrier);
 }
 static inline void fence_async_proxy() {}
-static inline void named_barrier_sync(int number, int n) {
-    cpu_named_barrier(number, n);
-}
-static inline void named_barrier_arrive(int number, int n) {
-    cpu_named_arrive(number, n);
-}
 template <int NUMBER, int N> static inline void named_barrier() {
+    cpu_named_barrier(NUMBER, N);
+}
+template <int NUMBER, int N> static inline void named_barrier(uint32_t &) {
     cpu_named_barrier(NUMBER, N);
 }
 template <int N> static inline void registers_more() {}
@@ -98,8 +85,8 @@ static inline uint64_t tile_descriptor(uint32_t address, uint32_t lead, uint32_t
     return (uint64_t)((address & 0x3ffff) >> 4) | (uint64_t)(lead >> 4) << 16 | (uint64_t)(stride >> 4) << 32 |
            (uint64_t)1 << 62;
 }
-static inline uint64_t made_here(uint64_t descriptor) {
-    return descriptor;
+template <class T> static inline T made_here(T value) {
+    return value;
 }
 /* What a descriptor points at, `offset` bytes on, parts exchanged. */
 static inline const void *cpu_tile(uint64_t tile, uint32_t offset) {
@@ -166,18 +153,6 @@ static inline void wgmma_bf16_n128_t(float (&d)[64], const uint32_t (&a)[4], uin
 }
 static inline void wgmma_f16_n128_t(float (&d)[64], const uint32_t (&a)[4], uint64_t b, int accumulate) {
     cpu_wgmma_registers(CPU_F16, d, a, b, true, accumulate);
-}
-static inline void wgmma_bf16_n256_t(float (&d)[128], const uint32_t (&a)[4], uint64_t b, int accumulate) {
-    cpu_wgmma_registers(CPU_BF16, d, a, b, true, accumulate);
-}
-static inline void wgmma_bf16_n256_t(float (&d)[128], uint64_t a, uint64_t b, int accumulate) {
-    cpu_wgmma_shared(CPU_BF16, d, a, b, true, accumulate);
-}
-static inline void wgmma_f16_n256_t(float (&d)[128], const uint32_t (&a)[4], uint64_t b, int accumulate) {
-    cpu_wgmma_registers(CPU_F16, d, a, b, true, accumulate);
-}
-static inline void wgmma_f16_n256_t(float (&d)[128], uint64_t a, uint64_t b, int accumulate) {
-    cpu_wgmma_shared(CPU_F16, d, a, b, true, accumulate);
 }
 static inline void wgmma_f16_n128_t(float (&d)[64], uint64_t a, uint64_t b, int accumulate) {
     cpu_wgmma_shared(CPU_F16, d, a, b, true, accumulate);
