@@ -7,7 +7,8 @@
  *
  * Several ranks (PARALLEL.md) run this side by side, each with its heads, experts and columns. The residual stream, the
  * latents and the selections are the same on all of them, to the bit: each branch's output is summed over the ranks
- * in a fixed order before it is added.
+ * in a fixed order before it is added. In steps of many rows each rank does attention for its rows with all heads instead,
+ * where both ways give the same bits: nothing is summed then, and latents, index keys and x are gathered.
  */
 #include "engine/forward.h"
 
@@ -64,6 +65,35 @@ static row_range selecting_rows(const forward_engine *f, const forward_step *ste
     return (row_range){first, rest < 0 ? 0 : rest < each ? rest : each};
 }
 
+/* So many rows on each rank, and attention goes by rows: a rank reads the weights of all heads for them. */
+enum { ROWS_PAY = 64 };
+
+static bool by_rows(const forward_engine *f, const forward_step *step) {
+    return deals_rows(f, step) && f->model->by_rows && f->model->alike && step->n_tok >= ROWS_PAY * f->group->size;
+}
+
+/* A rank's part of attention: its heads of all rows, or all heads of its rows, which then stand first in q, q_latent,
+ * attended and value, and in their places elsewhere. */
+typedef struct attention_part {
+    row_range rows;
+    int heads;
+    const kern_matrix *q_b, *o;
+    kern_matrix *const *k_up, *const *v_up;
+} attention_part;
+
+static attention_part attention_part_of(const forward_engine *f, const layer_weights *w, const forward_step *step) {
+    if (by_rows(f, step))
+        return (attention_part){selecting_rows(f, step), f->model->config.heads, w->q_b_all, w->o_all, w->k_up_all, w->v_up_all};
+    return (attention_part){{0, step->n_tok}, f->model->share.heads, w->q_b, w->o, w->k_up, w->v_up};
+}
+
+/* Where attention goes by rows: everybody gets the others' rows of `width` numbers. */
+static void gather_rows(const forward_engine *f, const forward_step *step, float *rows, int64_t width) {
+    if (!by_rows(f, step)) return;
+    int64_t each = rows_each(f, step) * width;
+    f->group->all_gather(f->group, rows + f->group->rank * each, rows, (size_t)each * sizeof *rows);
+}
+
 /* ---- lanes: what does not need each other (kernels.h) ---- */
 
 static void lane(const forward_engine *f, int n) {
@@ -102,29 +132,29 @@ static void multiply(const forward_engine *f, const kern_matrix *w, const float 
 }
 
 /* What both kinds of queries are made from: norm(q_a x). */
-static void low_rank_queries(const forward_engine *f, const layer_weights *w, int n_tok) {
+static void low_rank_queries(const forward_engine *f, const layer_weights *w, row_range rows) {
     const model_config *c = &f->model->config;
-    scratch *s = f->scratch;
-    multiply(f, w->q_a, s->norm, c->hidden, s->q_a, c->q_lora, n_tok);
-    f->kern->rmsnorm(f->kern, &(kern_rmsnorm){.x = s->q_a,
+    float *q_a = f->scratch->q_a + (int64_t)rows.first * c->q_lora;
+    multiply(f, w->q_a, f->scratch->norm + (int64_t)rows.first * c->hidden, c->hidden, q_a, c->q_lora, rows.n);
+    f->kern->rmsnorm(f->kern, &(kern_rmsnorm){.x = q_a,
                                               .weight = w->q_a_norm,
-                                              .y = s->q_a,
+                                              .y = q_a,
                                               .x_stride = c->q_lora,
                                               .y_stride = c->q_lora,
-                                              .n_tok = n_tok,
+                                              .n_tok = rows.n,
                                               .dim = c->q_lora,
                                               .eps = LORA_NORM_EPS});
 }
 
 /* Queries: q = q_b of those, rotated; the part without position goes into latent space, head by head. */
-static void attention_queries(const forward_engine *f, const layer_weights *w, const forward_step *step) {
+static void attention_queries(const forward_engine *f, const attention_part *part, const forward_step *step) {
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
     kern *k = f->kern;
-    int n = step->n_tok, heads = f->model->share.heads, head = c->nope + c->rope;
+    int n = part->rows.n, heads = part->heads, head = c->nope + c->rope;
     int64_t row = (int64_t)heads * head, latent_row = (int64_t)heads * c->kv_lora;
 
-    multiply(f, w->q_b, s->q_a, c->q_lora, s->q, row, n);
+    multiply(f, part->q_b, s->q_a + (int64_t)part->rows.first * c->q_lora, c->q_lora, s->q, row, n);
     k->rope(k, &(kern_rope){.x = s->q + c->nope,
                             .tok_stride = row,
                             .head_stride = head,
@@ -132,9 +162,9 @@ static void attention_queries(const forward_engine *f, const layer_weights *w, c
                             .n_tok = n,
                             .n_head = heads,
                             .n_rot = c->rope,
-                            .pos0 = step->pos0,
+                            .pos0 = step->pos0 + part->rows.first,
                             .layout = KERN_ROPE_INTERLEAVED});
-    k->matmul_each(k, &(kern_matmul_each){.w = (const kern_matrix *const *)w->k_up,
+    k->matmul_each(k, &(kern_matmul_each){.w = (const kern_matrix *const *)part->k_up,
                                           .n = heads,
                                           .x = s->q,
                                           .y = s->q_latent,
@@ -146,31 +176,33 @@ static void attention_queries(const forward_engine *f, const layer_weights *w, c
 }
 
 /* The new tokens' latents: norm on the latent only, rotation on the shared key part. */
-static void append_latents(const forward_engine *f, const layer_weights *w, const forward_step *step,
+static void append_latents(const forward_engine *f, const layer_weights *w, const forward_step *step, row_range rows,
                            int layer) {
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
     kern *k = f->kern;
     int n = step->n_tok, row = c->kv_lora + c->rope;
+    float *kv = s->kv + (int64_t)rows.first * row;
 
-    multiply(f, w->kv_a, s->norm, c->hidden, s->kv, row, n);
-    k->rmsnorm(k, &(kern_rmsnorm){.x = s->kv,
+    multiply(f, w->kv_a, s->norm + (int64_t)rows.first * c->hidden, c->hidden, kv, row, rows.n);
+    k->rmsnorm(k, &(kern_rmsnorm){.x = kv,
                                   .weight = w->kv_a_norm,
-                                  .y = s->kv,
+                                  .y = kv,
                                   .x_stride = row,
                                   .y_stride = row,
-                                  .n_tok = n,
+                                  .n_tok = rows.n,
                                   .dim = c->kv_lora,
                                   .eps = LORA_NORM_EPS});
-    k->rope(k, &(kern_rope){.x = s->kv + c->kv_lora,
+    k->rope(k, &(kern_rope){.x = kv + c->kv_lora,
                             .tok_stride = row,
                             .head_stride = row,
                             .freq = s->freq,
-                            .n_tok = n,
+                            .n_tok = rows.n,
                             .n_head = 1,
                             .n_rot = c->rope,
-                            .pos0 = step->pos0,
+                            .pos0 = step->pos0 + rows.first,
                             .layout = KERN_ROPE_INTERLEAVED});
+    gather_rows(f, step, s->kv, row);
     k->latent_append(k, &(kern_latent_append){.cache = cache_of(f, step)->latents[layer],
                                               .latent = s->kv,
                                               .k_pe = s->kv + c->kv_lora,
@@ -225,20 +257,23 @@ static void index_turn(const forward_engine *f, const forward_step *step, float 
 }
 
 /* The indexer's new keys. */
-static void append_index_keys(const forward_engine *f, const layer_weights *w, const forward_step *step, int layer) {
+static void append_index_keys(const forward_engine *f, const layer_weights *w, const forward_step *step, row_range rows,
+                              int layer) {
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
     kern *k = f->kern;
     int n = step->n_tok, dim = c->index_dim;
-    multiply(f, w->index_k, s->norm, c->hidden, s->index_k, dim, n);
-    k->layernorm(k, &(kern_layernorm){.x = s->index_k,
+    float *keys = s->index_k + (int64_t)rows.first * dim;
+    multiply(f, w->index_k, s->norm + (int64_t)rows.first * c->hidden, c->hidden, keys, dim, rows.n);
+    k->layernorm(k, &(kern_layernorm){.x = keys,
                                       .weight = w->index_k_norm,
                                       .bias = w->index_k_bias,
-                                      .y = s->index_k,
-                                      .n_tok = n,
+                                      .y = keys,
+                                      .n_tok = rows.n,
                                       .dim = dim,
                                       .eps = LORA_NORM_EPS});
-    index_turn(f, step, s->index_k, (row_range){0, n}, 1);
+    index_turn(f, step, keys, rows, 1);
+    gather_rows(f, step, s->index_k, dim);
     k->index_append(k,
                     &(kern_index_append){
                         .cache = cache_of(f, step)->keys[layer], .k = s->index_k, .pos0 = step->pos0, .n_tok = n});
@@ -305,7 +340,7 @@ static void select_positions(const forward_engine *f, const layer_weights *w, co
         select.score = step->trace || step->probe ? to.score : NULL;
         if (own.n) f->kern->index_select(f->kern, &select);
         if (f->fault == ENGINE_FAULT_SHUFFLED_SCORES) fault_shuffle(layer, &select);
-        if (deals_rows(f, step)) gather_selections(f, step, &to);
+        if (deals_rows(f, step) && !by_rows(f, step)) gather_selections(f, step, &to);
     }
     if (step->probe && step->probe->selected) probe_selection(f, step, layer, &select);
 }
@@ -354,19 +389,19 @@ static void sum_mass(const forward_engine *f, float *mass) {
     kern_group_sum(f->group, f->kern, s->branch, mass, f->topk, s->sum_work);
 }
 
-static void attend(const forward_engine *f, const forward_step *step, int layer) {
+static void attend(const forward_engine *f, const forward_step *step, const attention_part *part, int layer) {
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
-    int heads = f->model->share.heads, head = c->nope + c->rope;
-    int64_t row = (int64_t)heads * head;
+    int heads = part->heads, head = c->nope + c->rope, n = part->rows.n;
+    int64_t row = (int64_t)heads * head, first = part->rows.first;
     if (f->dense) {
         f->kern->dense_mla(f->kern, &(kern_dense_mla){.cache = cache_of(f, step)->latents[layer],
                                                       .q_latent = s->q_latent,
                                                       .q_pe = s->q + c->nope,
                                                       .q_pe_tok_stride = row,
                                                       .q_pe_head_stride = head,
-                                                      .pos0 = step->pos0,
-                                                      .n_tok = step->n_tok,
+                                                      .pos0 = step->pos0 + first,
+                                                      .n_tok = n,
                                                       .n_head = heads,
                                                       .allow = step->allow,
                                                       .n_allow = step->n_allow,
@@ -380,9 +415,9 @@ static void attend(const forward_engine *f, const forward_step *step, int layer)
                             .q_pe = s->q + c->nope,
                             .q_pe_tok_stride = row,
                             .q_pe_head_stride = head,
-                            .position = to.position,
-                            .count = to.count,
-                            .n_tok = step->trace ? step->n_tok - 1 : step->n_tok,
+                            .position = to.position + first * f->topk,
+                            .count = to.count + first,
+                            .n_tok = step->trace ? n - 1 : n,
                             .n_head = heads,
                             .n_select = f->topk,
                             .scale = c->softmax_scale,
@@ -416,29 +451,32 @@ static void add_branches_and_mass(const forward_engine *f, const forward_step *s
 static void attention(const forward_engine *f, const layer_weights *w, const forward_step *step, int layer) {
     const model_config *c = &f->model->config;
     scratch *s = f->scratch;
-    int n = step->n_tok, heads = f->model->share.heads;
+    attention_part part = attention_part_of(f, w, step);
+    bool alone = !f->group || by_rows(f, step); /* nothing to be summed */
+    int n = part.rows.n, heads = part.heads;
     int64_t latent_row = (int64_t)heads * c->kv_lora, value_row = (int64_t)heads * c->v_dim;
+    float *x = s->x + (int64_t)part.rows.first * c->hidden;
 
-    norm_rows(f, s->x, w->attn_norm, s->norm, n);
+    norm_rows(f, x, w->attn_norm, s->norm + (int64_t)part.rows.first * c->hidden, n);
     lane(f, 1);
-    append_latents(f, w, step, layer);
+    append_latents(f, w, step, part.rows, layer);
     if (w->index_q) {
         lane(f, 2);
-        append_index_keys(f, w, step, layer);
+        append_index_keys(f, w, step, part.rows, layer);
         lane(f, 3);
         index_weights(f, w, step, layer);
     }
     lane(f, 0);
-    low_rank_queries(f, w, n);
+    low_rank_queries(f, w, part.rows);
     lane(f, 3);
-    attention_queries(f, w, step);
+    attention_queries(f, &part, step);
     lane(f, 0);
     if (w->index_q) index_queries(f, w, step, layer);
     join_lanes(f);
     if (!f->dense) select_positions(f, w, step, layer);
-    attend(f, step, layer);
+    if (n) attend(f, step, &part, layer);
     if (f->no_attention) return;
-    f->kern->matmul_each(f->kern, &(kern_matmul_each){.w = (const kern_matrix *const *)w->v_up,
+    f->kern->matmul_each(f->kern, &(kern_matmul_each){.w = (const kern_matrix *const *)part.v_up,
                                                       .n = heads,
                                                       .x = s->attended,
                                                       .y = s->value,
@@ -447,16 +485,18 @@ static void attention(const forward_engine *f, const layer_weights *w, const for
                                                       .x_stride = latent_row,
                                                       .y_stride = value_row,
                                                       .n_tok = n});
-    f->kern->matmul(f->kern, &(kern_matmul){.w = w->o,
+    f->kern->matmul(f->kern, &(kern_matmul){.w = part.o,
                                             .x = s->value,
-                                            .y = f->group ? s->branch : s->x,
+                                            .y = alone ? x : s->branch,
                                             .x_stride = value_row,
                                             .y_stride = c->hidden,
                                             .n_tok = n,
-                                            .accumulate = !f->group});
+                                            .accumulate = alone});
+    gather_rows(f, step, s->x, c->hidden);
+    if (alone) return;
     if (mass_goes_along(f, step))
         add_branches_and_mass(f, step, layer);
-    else if (f->group)
+    else
         add_branches(f, n);
 }
 

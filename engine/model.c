@@ -15,6 +15,7 @@ typedef struct loader {
     kern *k;
     kern_type keep;
     ph_error *err;
+    bool uncounted; /* matrices that a decoding step does not read */
     bool
         failed; /* after a failure the rest of a layer's calls do nothing, so that they can stand in a list */
 } loader;
@@ -155,6 +156,7 @@ static kern_matrix *make(loader *l, const kern_matrix_source *s, kern_type keep)
     kern_matrix *w = NULL;
     if (!l->failed && l->k->matrix_make(l->k, &w, s, keep, l->err)) l->failed = true;
     if (l->failed) return w;
+    if (l->uncounted) return w;
     double n = (double)s->rows * (double)s->cols;
     bool fp8 = s->type == KERN_FP8 && keep == KERN_BF16 && l->k->holds_fp8;
     l->m->weights += n;
@@ -226,20 +228,38 @@ static void load_kv_b(loader *l, layer_weights *w, int layer) {
     snprintf(name, sizeof name, "model.layers.%d.self_attn.kv_b_proj.weight", layer);
     int64_t head_rows = c->nope + c->v_dim;
     kern_matrix_source whole = source_of(l, want(l, name, c->heads * head_rows, c->kv_lora));
-    w->k_up = calloc((size_t)mine->heads, sizeof *w->k_up);
-    w->v_up = calloc((size_t)mine->heads, sizeof *w->v_up);
-    if (!l->failed && (!w->k_up || !w->v_up)) {
-        ph_fail(l->err, PH_MEMORY, "no memory for %d heads", mine->heads);
+    bool all = l->m->by_rows;
+    int heads = all ? c->heads : mine->heads;
+    kern_matrix **k_up = calloc((size_t)heads, sizeof *k_up), **v_up = calloc((size_t)heads, sizeof *v_up);
+    w->k_up = k_up && all ? k_up + mine->first_head : k_up;
+    w->v_up = v_up && all ? v_up + mine->first_head : v_up;
+    w->k_up_all = all ? k_up : NULL;
+    w->v_up_all = all ? v_up : NULL;
+    if (!l->failed && (!k_up || !v_up)) {
+        ph_fail(l->err, PH_MEMORY, "no memory for %d heads", heads);
         l->failed = true;
     }
-    for (int h = 0; h < mine->heads && !l->failed; h++) {
-        int64_t row = (mine->first_head + h) * head_rows;
-        kern_matrix_source part = part_of(&whole, row, c->kv_lora, 0, c->nope);
+    for (int h = 0; h < heads && !l->failed; h++) {
+        int number = all ? h : mine->first_head + h;
+        l->uncounted = number < mine->first_head || number >= mine->first_head + mine->heads;
+        kern_matrix_source part = part_of(&whole, number * head_rows, c->kv_lora, 0, c->nope);
         part.transposed = true;
-        w->k_up[h] = make(l, &part, l->keep);
-        part = part_of(&whole, row + c->nope, c->v_dim, 0, c->kv_lora);
-        w->v_up[h] = make(l, &part, l->keep);
+        k_up[h] = make(l, &part, l->keep);
+        part = part_of(&whole, number * head_rows + c->nope, c->v_dim, 0, c->kv_lora);
+        v_up[h] = make(l, &part, l->keep);
     }
+    l->uncounted = false;
+}
+
+/* The matrices that are dealt out by heads, of all heads. */
+static void load_all_heads(loader *l, layer_weights *w, int i) {
+    const model_config *c = &l->m->config;
+    int64_t head = c->nope + c->rope, values = (int64_t)c->heads * c->v_dim;
+    l->uncounted = true;
+    w->q_b_all = share_matrix(l, CUT_ROWS, c->heads * head, c->q_lora, 0, c->heads * head,
+                              "model.layers.%d.self_attn.q_b_proj.weight", i);
+    w->o_all = share_matrix(l, DEAL_COLS, c->hidden, values, 0, values, "model.layers.%d.self_attn.o_proj.weight", i);
+    l->uncounted = false;
 }
 
 /* weights_proj with the scores' constant factor index_heads^-0.5 * index_dim^-0.5 folded in. */
@@ -344,6 +364,7 @@ static void load_layer(loader *l, layer_weights *w, int i) {
     load_kv_b(l, w, i);
     w->o = share_matrix(l, DEAL_COLS, c->hidden, (int64_t)c->heads * c->v_dim, (int64_t)mine->first_head * c->v_dim,
                         (int64_t)mine->heads * c->v_dim, "model.layers.%d.self_attn.o_proj.weight", i);
+    if (l->m->by_rows) load_all_heads(l, w, i);
     if (c->index_full[i]) {
         w->index_q = matrix(l, l->keep, (int64_t)c->index_heads * c->index_dim, c->q_lora,
                             "model.layers.%d.self_attn.indexer.wq_b.weight", i);
@@ -388,6 +409,7 @@ int model_load(model *m, const model_config *config, const model_share *share, c
     m->files = files;
     loader l = {.m = m, .k = k, .keep = keep, .err = err};
     const model_config *c = &m->config;
+    m->by_rows = share->ranks > 1 && m->alike;
 
     m->layers = calloc((size_t)c->layers, sizeof *m->layers);
     if (!m->layers) {
@@ -417,16 +439,17 @@ void model_free(model *m, kern *k) {
         layer_weights *w = &m->layers[i];
         float *vectors[] = {w->attn_norm,  w->mlp_norm,     w->q_a_norm,    w->kv_a_norm,
                             w->route_bias, w->index_k_norm, w->index_k_bias};
-        kern_matrix *matrices[] = {w->q_a,     w->q_b,     w->kv_a,    w->o,
-                                   w->index_q, w->index_k, w->index_w, w->router};
+        kern_matrix *matrices[] = {w->q_a,     w->q_b,     w->kv_a,   w->o,       w->index_q,
+                                   w->index_k, w->index_w, w->router, w->q_b_all, w->o_all};
         for (size_t j = 0; j < sizeof vectors / sizeof *vectors; j++) k->free(k, vectors[j]);
         for (size_t j = 0; j < sizeof matrices / sizeof *matrices; j++) k->matrix_free(k, matrices[j]);
-        for (int h = 0; h < m->share.heads; h++) {
-            if (w->k_up) k->matrix_free(k, w->k_up[h]);
-            if (w->v_up) k->matrix_free(k, w->v_up[h]);
+        kern_matrix **k_up = m->by_rows ? w->k_up_all : w->k_up, **v_up = m->by_rows ? w->v_up_all : w->v_up;
+        for (int h = 0; h < (m->by_rows ? c->heads : m->share.heads); h++) {
+            if (k_up) k->matrix_free(k, k_up[h]);
+            if (v_up) k->matrix_free(k, v_up[h]);
         }
-        free(w->k_up);
-        free(w->v_up);
+        free(k_up);
+        free(v_up);
         mlp_free(&w->mlp, k);
         kern_matrix **experts[] = {w->expert_gate, w->expert_up, w->expert_down};
         for (size_t j = 0; j < sizeof experts / sizeof *experts; j++) {

@@ -37,6 +37,7 @@ typedef struct layer_weights {
     kern_matrix **k_up;          /* [share.heads] of [kv_lora, nope]: a head's query into latent space */
     kern_matrix **v_up;          /* [share.heads] of [v_dim, kv_lora]: attended latent to a head's value */
     kern_matrix *o;              /* [hidden, share.heads * v_dim] */
+    kern_matrix *q_b_all, *o_all, **k_up_all, **v_up_all; /* the same of all heads; NULL unless model.by_rows */
 
     /* The indexer; all NULL in a layer that reuses a selection. */
     kern_matrix *index_q; /* [index_heads * index_dim, q_lora] */
@@ -61,7 +62,8 @@ typedef struct model {
     float *final_norm;            /* [hidden] */
     layer_weights *layers;        /* [config.layers] */
     bool alike;                   /* so many ranks compute what one does, to the bit */
-    double weights, weight_bytes; /* in all matrices of this rank: numbers, and the bytes they are held in */
+    bool by_rows;                 /* each rank has attention's weights whole as well, for steps of many rows */
+    double weights, weight_bytes; /* in all matrices of this rank, without those: numbers, and the bytes they are held in */
 } model;
 
 /* Loads one rank's share, and reads no more of the files than that. They are borrowed until model_free. m is zeroed first.

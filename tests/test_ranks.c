@@ -303,7 +303,7 @@ static int greatest(const float *x, int n) {
     return best;
 }
 
-enum { ALIKE_READ = 300, ALIKE_FED = 20, ALIKE_WRITTEN = 24, ALIKE_VOCAB = 300 };
+enum { ALIKE_READ = 600, ALIKE_FED = 20, ALIKE_WRITTEN = 24, ALIKE_VOCAB = 300 };
 
 /* Reads, is asked, writes: the logits of every written token into all[ALIKE_WRITTEN][ALIKE_VOCAB]. */
 static void read_and_write(const char *ck, const char *path, int ranks, engine_precision precision, int64_t want_cached, float *all) {
@@ -312,8 +312,13 @@ static void read_and_write(const char *ck, const char *path, int ranks, engine_p
     session *s = NULL;
     int64_t cached = -1;
     MUST(engine_open_bare(&e,
-                          &(engine_options){.model_dir = ck, .backend = backend, .ranks = ranks, .threads = ranks, .chunk = 90,
-                                            .precision = precision, .hold_codes = true},
+                          &(engine_options){.model_dir = ck,
+                                            .backend = backend,
+                                            .ranks = ranks,
+                                            .threads = ranks,
+                                            .chunk = ranks == 1 ? 90 : 600, /* enough to go by rows */
+                                            .precision = precision,
+                                            .hold_codes = true},
                           &err));
     const char *reason = NULL;
     MUST(context_open(&c, e, path, 0, &reason, &err));
