@@ -23,14 +23,16 @@ int64_t kern_group_work(int size, int64_t most) {
     return small > large ? small : large;
 }
 
-void kern_group_sum_also(kern_group *g, kern *k, const float *part, float *y, int64_t n, float *also, int64_t m, float *work) {
+void kern_group_sum_also(kern_group *g, kern *k, const float *part, float *y, int64_t n, float *also,
+                         int64_t m, float *work) {
     int64_t all = n + m;
     if (g->sum) {
         g->sum(g, part, y, n, also, m);
         return;
     }
     g->all_gather(g, part, work, (size_t)all * sizeof *part);
-    k->sum(k, &(kern_sum){.parts = work, .y = y, .stride = all, .n = n, .n_part = g->size, .accumulate = true});
+    k->sum(k,
+           &(kern_sum){.parts = work, .y = y, .stride = all, .n = n, .n_part = g->size, .accumulate = true});
     if (m) k->sum(k, &(kern_sum){.parts = work + n, .y = also, .stride = all, .n = m, .n_part = g->size});
 }
 

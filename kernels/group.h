@@ -31,8 +31,9 @@ struct kern_group {
     void (*exchange)(kern_group *g, const void *out, void *in, size_t bytes);
     /* p[bytes] = rank 0's. */
     void (*broadcast)(kern_group *g, void *p, size_t bytes);
-    /* kern_group_sum, with m of 0 and n a multiple of 4 where there are many numbers, and kern_group_sum_also, at once; part
-     * and y begin on 16 bytes. NULL where they are made of gathers, exchanges and sums. */
+    /* kern_group_sum, with m of 0 and n a multiple of 4 where there are many numbers, and
+     * kern_group_sum_also, at once; part and y begin on 16 bytes. NULL where they are made of gathers,
+     * exchanges and sums. */
     void (*sum)(kern_group *g, const float *part, float *y, int64_t n, float *also, int64_t m);
     int (*status)(kern_group *g, ph_error *err);
     void (*close)(kern_group *g);
@@ -44,13 +45,15 @@ int kern_group_open(kern_group **out, kern *const *k, int n, ph_error *err);
 /* All n at once, after the last exchange; before the backends are closed. */
 void kern_group_close(kern_group **g, int n);
 
-/* y[n] += the ranks' parts, added as kern_sum does, the same bits on every rank. The order is the same whatever n is, so
- * that an element does not depend on its company (NCCL's own sum would: its order depends on the place in the array).
- * `part` has room for kern_group_room(g->size, n) numbers and is given up, `work` for kern_group_work(...). */
+/* y[n] += the ranks' parts, added as kern_sum does, the same bits on every rank. The order is the same
+ * whatever n is, so that an element does not depend on its company (NCCL's own sum would: its order depends
+ * on the place in the array). `part` has room for kern_group_room(g->size, n) numbers and is given up, `work`
+ * for kern_group_work(...). */
 void kern_group_sum(kern_group *g, kern *k, float *part, float *y, int64_t n, float *work);
-/* The same of few numbers, and also[m] = the sum of what stands behind them, part[n .. n + m - 1]: one exchange for both.
- * n + m is at most KERN_GROUP_SMALL, and part + n begins on 16 bytes. */
-void kern_group_sum_also(kern_group *g, kern *k, const float *part, float *y, int64_t n, float *also, int64_t m, float *work);
+/* The same of few numbers, and also[m] = the sum of what stands behind them, part[n .. n + m - 1]: one
+ * exchange for both. n + m is at most KERN_GROUP_SMALL, and part + n begins on 16 bytes. */
+void kern_group_sum_also(kern_group *g, kern *k, const float *part, float *y, int64_t n, float *also,
+                         int64_t m, float *work);
 int64_t kern_group_room(int size, int64_t n);
 int64_t kern_group_work(int size, int64_t most); /* for sums of up to `most` numbers */
 

@@ -1,5 +1,5 @@
-/* time_sums.c - what a sum over GPUs takes: of one row as writing a token has it, within a step that is kept, and of a
- * prefill step's rows.
+/* time_sums.c - what a sum over GPUs takes: of one row as writing a token has it, within a step that is kept,
+ * and of a prefill step's rows.
  *
  *     time_sums BACKEND HIDDEN ROWS...       for instance: time_sums cuda:0,1 7168 1 8 512 4096
  */
@@ -109,6 +109,7 @@ int main(int argc, char **argv) {
     for (int r = 0; r < j.ranks && !code; r++) code = j.k[r]->status(j.k[r], &err);
     kern_group_close(j.g, j.ranks);
     for (int r = 0; r < j.ranks; r++) j.k[r]->close(j.k[r]);
-    if (code || j.failed) fprintf(stderr, "time_sums: %s\n", code ? err.text : "no memory, or a step could not be kept");
+    if (code || j.failed)
+        fprintf(stderr, "time_sums: %s\n", code ? err.text : "no memory, or a step could not be kept");
     return code ? code : j.failed;
 }

@@ -1,13 +1,15 @@
 /* direct.cu - sums over the GPUs of one process, in one kernel each.
  *
- * Few numbers: each GPU writes its part into the others' memory, every number with the turn's number beside it, which 8 bytes
- * hold, so that who waits for the one has the other: no flag behind the data, no order to wait for. Then it adds. A
- * decoding step has two such sums a layer. Many numbers: each GPU says where its arrays are, reads a slice of the others' parts, adds it to its own
- * y's slice, and writes that into everybody's y, which are all the same; then they tell each other that they have done so.
+ * Few numbers: each GPU writes its part into the others' memory, every number with the turn's number beside
+ * it, which 8 bytes hold, so that who waits for the one has the other: no flag behind the data, no order to
+ * wait for. Then it adds. A decoding step has two such sums a layer. Many numbers: each GPU says where its
+ * arrays are, reads a slice of the others' parts, adds it to its own y's slice, and writes that into
+ * everybody's y, which are all the same; then they tell each other that they have done so.
  *
- * The sum is kern_sum's tree. What is told is written into one of two places by turns: a rank is told of the sum after next only
- * when its own kernel for the next one has begun, and that is after it has read this one's. A block tells and waits for the
- * same block of the others by itself; blocks begin in order, so that the first one that waits is waited for.
+ * The sum is kern_sum's tree. What is told is written into one of two places by turns: a rank is told of the
+ * sum after next only when its own kernel for the next one has begun, and that is after it has read this
+ * one's. A block tells and waits for the same block of the others by itself; blocks begin in order, so that
+ * the first one that waits is waited for.
  */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/direct.h"
@@ -21,10 +23,11 @@ enum { BLOCKS = 32, MANY_BLOCKS = 264, THREADS = 256, AT_ONCE = 4 /* fours that 
 static const unsigned long long WAIT_NS = 20000000000ull, LOOK_NS = 1000000ull;
 
 struct direct_place {
-    uint4 *part[2];  /* [ranks][KERN_GROUP_SMALL / 2] each: what rank r has written, (number, turn) twice */
-    uint32_t *turn;  /* [BLOCKS] so far; this rank's own */
+    uint4 *part[2]; /* [ranks][KERN_GROUP_SMALL / 2] each: what rank r has written, (number, turn) twice */
+    uint32_t *turn; /* [BLOCKS] so far; this rank's own */
     /* of many numbers */
-    uint32_t *ready, *done; /* [ranks][MANY_BLOCKS]: the turn of which rank r's part may be read; of which it has written y */
+    uint32_t *ready, *done; /* [ranks][MANY_BLOCKS]: the turn of which rank r's part may be read; of which it
+                               has written y */
     uint32_t *many_turn;    /* [MANY_BLOCKS] */
     uint64_t *where;        /* [2][ranks][MANY_BLOCKS][2]: rank r's part and y, by turns */
 };
@@ -38,8 +41,8 @@ struct direct_view {
 struct cuda_direct {
     int n;
     kern *k[KERN_MAX_RANKS];
-    direct_view view;  /* but for `rank` */
-    uint32_t *failed;  /* host memory that every GPU writes */
+    direct_view view; /* but for `rank` */
+    uint32_t *failed; /* host memory that every GPU writes */
 };
 
 static __device__ __forceinline__ void tell(uint32_t *p, uint32_t v) {
@@ -81,9 +84,12 @@ template <int MOST> static __device__ __forceinline__ void add_up(float4 (&x)[MO
 
 /* Two numbers with their turn; 8 bytes arrive together, so that a number is there when its turn is. */
 static __device__ __forceinline__ void send_two(uint4 *to, float low, float high, uint32_t turn) {
-    asm volatile("st.relaxed.sys.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(__float_as_uint(low)), "r"(turn) : "memory");
+    asm volatile("st.relaxed.sys.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(__float_as_uint(low)),
+                 "r"(turn)
+                 : "memory");
     asm volatile("st.relaxed.sys.global.v2.u32 [%0], {%1, %2};" ::"l"(reinterpret_cast<uint2 *>(to) + 1),
-                 "r"(__float_as_uint(high)), "r"(turn) : "memory");
+                 "r"(__float_as_uint(high)), "r"(turn)
+                 : "memory");
 }
 static __device__ __forceinline__ uint2 look(const uint2 *at) {
     uint2 v;
@@ -91,10 +97,12 @@ static __device__ __forceinline__ uint2 look(const uint2 *at) {
     return v;
 }
 /* False after so long that they will never come. */
-static __device__ __forceinline__ bool take_two(const uint4 *from, uint32_t turn, float2 *out, uint32_t *failed) {
+static __device__ __forceinline__ bool take_two(const uint4 *from, uint32_t turn, float2 *out,
+                                                uint32_t *failed) {
     unsigned long long since = 0;
     for (;;) {
-        uint2 low = look(reinterpret_cast<const uint2 *>(from)), high = look(reinterpret_cast<const uint2 *>(from) + 1);
+        uint2 low = look(reinterpret_cast<const uint2 *>(from)),
+              high = look(reinterpret_cast<const uint2 *>(from) + 1);
         *out = make_float2(__uint_as_float(low.x), __uint_as_float(high.x));
         if (low.y == turn && high.y == turn) return true;
         unsigned long long t = now();
@@ -107,8 +115,8 @@ static __device__ __forceinline__ bool take_two(const uint4 *from, uint32_t turn
 
 /* Every block has a slice of the numbers; a thread has two at a time. */
 template <int MOST>
-static __global__ void __launch_bounds__(THREADS) sum_parts(direct_view v, const float *part, float *y, int64_t n, float *also,
-                                                            int64_t m) {
+static __global__ void __launch_bounds__(THREADS)
+    sum_parts(direct_view v, const float *part, float *y, int64_t n, float *also, int64_t m) {
     const direct_place &own = v.of[v.rank];
     int64_t total = n + m, each = ((total + BLOCKS - 1) / BLOCKS + 1) / 2 * 2;
     int64_t from = blockIdx.x * each, end = from + each < total ? from + each : total;
@@ -119,26 +127,34 @@ static __global__ void __launch_bounds__(THREADS) sum_parts(direct_view v, const
         float low = __ldcg(part + i), high = i + 1 < end ? __ldcg(part + i + 1) : 0.0f;
 #pragma unroll
         for (int r = 0; r < MOST; r++)
-            if (r < v.size && r != v.rank) send_two(v.of[r].part[half] + (v.rank * (int64_t)KERN_GROUP_SMALL + i) / 2, low, high, turn);
+            if (r < v.size && r != v.rank)
+                send_two(v.of[r].part[half] + (v.rank * (int64_t)KERN_GROUP_SMALL + i) / 2, low, high, turn);
     }
     for (int64_t i = from + threadIdx.x * 2; i < end && well; i += THREADS * 2) {
         float2 x[MOST];
 #pragma unroll
         for (int r = 0; r < MOST; r++) {
             if (r >= v.size) continue;
-            if (r == v.rank) x[r] = make_float2(__ldcg(part + i), i + 1 < end ? __ldcg(part + i + 1) : 0.0f);
-            else well = take_two(own.part[half] + (r * (int64_t)KERN_GROUP_SMALL + i) / 2, turn, &x[r], v.failed) && well;
+            if (r == v.rank)
+                x[r] = make_float2(__ldcg(part + i), i + 1 < end ? __ldcg(part + i + 1) : 0.0f);
+            else
+                well = take_two(own.part[half] + (r * (int64_t)KERN_GROUP_SMALL + i) / 2, turn, &x[r],
+                                v.failed) &&
+                       well;
         }
 #pragma unroll
         for (int apart = 1; apart < MOST; apart *= 2)
 #pragma unroll
             for (int r = 0; r + apart < MOST; r += 2 * apart)
-                if (r + apart < v.size) x[r] = make_float2(__fadd_rn(x[r].x, x[r + apart].x), __fadd_rn(x[r].y, x[r + apart].y));
+                if (r + apart < v.size)
+                    x[r] = make_float2(__fadd_rn(x[r].x, x[r + apart].x), __fadd_rn(x[r].y, x[r + apart].y));
         const float sum[2] = {x[0].x, x[0].y};
 #pragma unroll
         for (int j = 0; j < 2; j++) {
-            if (i + j < n) y[i + j] = __fadd_rn(y[i + j], sum[j]);
-            else if (i + j < end) also[i + j - n] = sum[j];
+            if (i + j < n)
+                y[i + j] = __fadd_rn(y[i + j], sum[j]);
+            else if (i + j < end)
+                also[i + j - n] = sum[j];
         }
     }
     __syncthreads(); /* all threads have read the turn */
@@ -147,7 +163,8 @@ static __global__ void __launch_bounds__(THREADS) sum_parts(direct_view v, const
 
 /* Every block has a slice of the rank's slice; n is a multiple of 4. */
 template <int MOST>
-static __global__ void __launch_bounds__(THREADS) sum_many_parts(direct_view v, const float *part, float *y, int64_t n) {
+static __global__ void __launch_bounds__(THREADS)
+    sum_many_parts(direct_view v, const float *part, float *y, int64_t n) {
     constexpr int FOURS = MOST > 2 ? 1 : AT_ONCE;
     __shared__ uint64_t where[MOST][2];
     __shared__ bool lost; /* then who knows what is where */
@@ -160,7 +177,8 @@ static __global__ void __launch_bounds__(THREADS) sum_many_parts(direct_view v, 
         where[other][0] = reinterpret_cast<uint64_t>(part);
         where[other][1] = reinterpret_cast<uint64_t>(y);
     } else if (other < v.size) {
-        uint64_t *there = v.of[other].where + ((int64_t)(half * v.size + v.rank) * MANY_BLOCKS + blockIdx.x) * 2;
+        uint64_t *there =
+            v.of[other].where + ((int64_t)(half * v.size + v.rank) * MANY_BLOCKS + blockIdx.x) * 2;
         there[0] = reinterpret_cast<uint64_t>(part);
         there[1] = reinterpret_cast<uint64_t>(y);
         tell(v.of[other].ready + v.rank * MANY_BLOCKS + blockIdx.x, turn);
@@ -170,7 +188,8 @@ static __global__ void __launch_bounds__(THREADS) sum_many_parts(direct_view v, 
         where[other][1] = __ldcg(here + 1);
     }
     __syncthreads();
-    int64_t slice = ((n / 4 + v.size - 1) / v.size) * 4, first = v.rank * slice, last = first + slice < n ? first + slice : n;
+    int64_t slice = ((n / 4 + v.size - 1) / v.size) * 4, first = v.rank * slice,
+            last = first + slice < n ? first + slice : n;
     int64_t each = ((last - first) / 4 + MANY_BLOCKS - 1) / MANY_BLOCKS * 4, from = first + blockIdx.x * each;
     int64_t end = from + each < last ? from + each : last;
     for (int64_t at = from; at < end && !lost; at += THREADS * 4 * FOURS) {
@@ -182,7 +201,9 @@ static __global__ void __launch_bounds__(THREADS) sum_many_parts(direct_view v, 
             before[j] = *reinterpret_cast<const float4 *>(y + i);
 #pragma unroll
             for (int r = 0; r < MOST; r++)
-                if (r < v.size) x[j][r] = __ldcg(reinterpret_cast<const float4 *>(reinterpret_cast<const float *>(where[r][0]) + i));
+                if (r < v.size)
+                    x[j][r] = __ldcg(
+                        reinterpret_cast<const float4 *>(reinterpret_cast<const float *>(where[r][0]) + i));
         }
 #pragma unroll
         for (int j = 0; j < FOURS; j++) {
@@ -205,17 +226,24 @@ static __global__ void __launch_bounds__(THREADS) sum_many_parts(direct_view v, 
     if (threadIdx.x == 0) own.many_turn[blockIdx.x] = turn;
 }
 
-void cuda_direct_sum(cuda_direct *d, int rank, const float *part, float *y, int64_t n, float *also, int64_t m) {
+void cuda_direct_sum(cuda_direct *d, int rank, const float *part, float *y, int64_t n, float *also,
+                     int64_t m) {
     direct_view v = d->view;
     v.rank = rank;
     cudaStream_t stream = cuda_stream(d->k[rank]);
     if (n + m > KERN_GROUP_SMALL) {
-        if (v.size <= 2) sum_many_parts<2><<<MANY_BLOCKS, THREADS, 0, stream>>>(v, part, y, n);
-        else if (v.size <= 8) sum_many_parts<8><<<MANY_BLOCKS, THREADS, 0, stream>>>(v, part, y, n);
-        else sum_many_parts<16><<<MANY_BLOCKS, THREADS, 0, stream>>>(v, part, y, n);
-    } else if (v.size <= 2) sum_parts<2><<<BLOCKS, THREADS, 0, stream>>>(v, part, y, n, also, m);
-    else if (v.size <= 8) sum_parts<8><<<BLOCKS, THREADS, 0, stream>>>(v, part, y, n, also, m);
-    else sum_parts<16><<<BLOCKS, THREADS, 0, stream>>>(v, part, y, n, also, m);
+        if (v.size <= 2)
+            sum_many_parts<2><<<MANY_BLOCKS, THREADS, 0, stream>>>(v, part, y, n);
+        else if (v.size <= 8)
+            sum_many_parts<8><<<MANY_BLOCKS, THREADS, 0, stream>>>(v, part, y, n);
+        else
+            sum_many_parts<16><<<MANY_BLOCKS, THREADS, 0, stream>>>(v, part, y, n);
+    } else if (v.size <= 2)
+        sum_parts<2><<<BLOCKS, THREADS, 0, stream>>>(v, part, y, n, also, m);
+    else if (v.size <= 8)
+        sum_parts<8><<<BLOCKS, THREADS, 0, stream>>>(v, part, y, n, also, m);
+    else
+        sum_parts<16><<<BLOCKS, THREADS, 0, stream>>>(v, part, y, n, also, m);
     cuda_launched(d->k[rank], "a sum over ranks");
 }
 
@@ -230,7 +258,8 @@ static bool reach_each_other(kern *const *k, int n) {
             int can = 0, device = cuda_state_of(k[other])->device;
             if (r == other) continue;
             cuda_stream(k[r]); /* makes the device the thread's */
-            if (cudaDeviceCanAccessPeer(&can, cuda_state_of(k[r])->device, device) != cudaSuccess || !can) return false;
+            if (cudaDeviceCanAccessPeer(&can, cuda_state_of(k[r])->device, device) != cudaSuccess || !can)
+                return false;
             cudaError_t e = cudaDeviceEnablePeerAccess(device, 0);
             cudaGetLastError();
             if (e != cudaSuccess && e != cudaErrorPeerAccessAlreadyEnabled) return false;
@@ -249,8 +278,10 @@ cuda_direct *cuda_direct_open(kern *const *k, int n) {
     d->view.failed = d->failed; /* one address space */
     d->view.size = n;
     for (int r = 0; r < n; r++) d->k[r] = k[r];
-    const size_t parts = (size_t)n * KERN_GROUP_SMALL / 2, where = (size_t)2 * n * MANY_BLOCKS * 2, many = (size_t)n * MANY_BLOCKS;
-    const size_t words = BLOCKS + 2 * many + MANY_BLOCKS, bytes = 2 * parts * sizeof(uint4) + where * 8 + words * 4;
+    const size_t parts = (size_t)n * KERN_GROUP_SMALL / 2, where = (size_t)2 * n * MANY_BLOCKS * 2,
+                 many = (size_t)n * MANY_BLOCKS;
+    const size_t words = BLOCKS + 2 * many + MANY_BLOCKS,
+                 bytes = 2 * parts * sizeof(uint4) + where * 8 + words * 4;
     for (int r = 0; r < n && made; r++) {
         void *p = nullptr;
         made = k[r]->alloc(k[r], &p, bytes, nullptr) == PH_OK; /* zeros */
