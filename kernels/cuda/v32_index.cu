@@ -225,31 +225,43 @@ static __global__ void __launch_bounds__(FEW_WARPS * 32, 1) index_few(v32_index 
     if (threadIdx.x == 0 && (shared & 1023)) __trap();
 
     uint32_t ring = STAGE_BYTES + (uint32_t)(warp * FEW_STAGES * FEW_BYTES);
-    auto load = [&](int tile, int stage) {
-        if (tile < end) {
-            uint32_t to = shared + ring + (uint32_t)(stage * FEW_BYTES);
-            int64_t from = (int64_t)tile * 64 + (warp & 3) * 16;
-            int part = lane & 7;
+    int tile = first + (warp >> 2), part = lane & 7, sub = lane >> 3;
+    const int step = FEW_WARPS / 4;
+    /* The next tile to load: where its keys are, how many are left from there on, where in the ring it goes. */
+    int asked = tile, stage = 0;
+    int64_t from = (int64_t)tile * 64 + (warp & 3) * 16;
+    const uint8_t *key_at = keys + (from + sub) * DIM + part * 16;
+    const uint32_t place[2] = {(uint32_t)(sub * DIM + ((part ^ sub) << 4)), (uint32_t)(sub * DIM + ((part ^ sub ^ 4) << 4))};
+    auto load = [&] {
+        if (asked < end) {
+            uint32_t to = shared + ring + (uint32_t)(stage * FEW_BYTES), factor_to = to + 16 * DIM + lane * 16;
+            int64_t left = a.n_key - from;
+            if (left >= 16) {
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                int row = i * 4 + (lane >> 3);
-                bool valid = from + row < a.n_key;
-                copy_async16_to(to + row * DIM + ((part ^ (row & 7)) << 4),
-                                keys + (valid ? (from + row) * DIM + part * 16 : 0), valid);
-            }
-            if (lane < 4) { /* the last four may reach beyond n_key */
-                int64_t left = a.n_key - (from + lane * 4);
-                copy_async_part(to + 16 * DIM + lane * 16, factors + (left > 0 ? from + lane * 4 : 0),
-                                left > 3 ? 16 : left > 0 ? (int)left * 4 : 0);
+                for (int i = 0; i < 4; i++) copy_async16_to(to + place[i & 1] + i * 4 * DIM, key_at + i * 4 * DIM, true);
+                if (lane < 4) copy_async16_to(factor_to, factors + from + lane * 4, true);
+            } else {
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    bool valid = i * 4 + sub < left;
+                    copy_async16_to(to + place[i & 1] + i * 4 * DIM, valid ? key_at + i * 4 * DIM : a.k, valid);
+                }
+                if (lane < 4) { /* the last four may reach beyond n_key */
+                    int have = (int)left - lane * 4;
+                    copy_async_part(factor_to, factors + (have > 0 ? from + lane * 4 : 0), have > 3 ? 16 : have > 0 ? have * 4 : 0);
+                }
             }
         }
         copy_commit();
+        asked += step;
+        from += step * 64;
+        key_at += step * 64 * DIM;
+        stage = stage + 1 < FEW_STAGES ? stage + 1 : 0;
     };
     if (warp < LOAD_WARPS) load_stage(a, shared, token, token + 1, warp);
     copy_commit();
-    int tile = first + (warp >> 2), step = FEW_WARPS / 4;
 #pragma unroll
-    for (int i = 0; i < FEW_STAGES - 1; i++) load(tile + i * step, i);
+    for (int i = 0; i < FEW_STAGES - 1; i++) load();
     copy_wait<FEW_STAGES - 1>(); /* the queries */
     fence_async_proxy();
     __syncthreads();
@@ -262,12 +274,12 @@ static __global__ void __launch_bounds__(FEW_WARPS * 32, 1) index_few(v32_index 
     uint64_t queries = tile_descriptor(shared, 16, 1024);
     int row = (lane & 7) + (lane >> 3 & 1) * 8; /* whose address this lane gives */
     float *score = a.score + token * a.score_stride;
-    for (int n = 0; tile < end; tile += step, n++) {
+    for (int now = 0; tile < end; tile += step, now = now + 1 < FEW_STAGES ? now + 1 : 0) {
         __syncwarp(); /* all have read what is overwritten now */
-        load(tile + (FEW_STAGES - 1) * step, (n + FEW_STAGES - 1) % FEW_STAGES);
+        load();
         copy_wait<FEW_STAGES - 1>();
         __syncwarp();
-        const unsigned char *at = memory + ring + n % FEW_STAGES * FEW_BYTES;
+        const unsigned char *at = memory + ring + now * FEW_BYTES;
         uint32_t k[4][4];
 #pragma unroll
         for (int s = 0; s < 4; s++) load_matrix4(k[s], at + row * DIM + (((s * 2 + (lane >> 4)) ^ (row & 7)) << 4));
