@@ -123,7 +123,7 @@ static void run_case(const shape &s, bool wgmma) {
     unsigned char *room = on_gpu(static_cast<unsigned char *>(nullptr), many_rows_bytes(most_rows, s.cols, s.segment));
     float *partial = on_gpu(static_cast<float *>(nullptr), many_partial_bytes(n_sm, s.cols, s.segment) / 4 + 1);
     many_rows ready = many_rows_in(room, most_rows, s.cols);
-    must(many_prepare(p, s.experts ? n_matrix : 0, ready, 0), "x");
+    must(many_prepare(p, nullptr, s.experts ? n_matrix : 0, ready, 0), "x");
     head_pointers heads = {};
     expert_pointers experts = {};
     for (int m = 0; m < n_matrix; m++) s.experts ? experts.w[m] = refs[(size_t)m] : heads.w[m] = refs[(size_t)m];

@@ -315,11 +315,11 @@ static void launch(const kern *k, product p, const pointers &w, kern_type type, 
     }
 }
 
-/* FP8, more than a few rows: x made ready in x.x (`ready`: it is there already), then all tiles. n_expert: 0 = no experts. Sums
- * of segments wait in the last CUDA_MANY_BYTES of the working memory. */
+/* FP8, more than a few rows: x (or silu(x) * up) made ready in x.x (`ready`: it is there already), then all tiles. n_expert: 0 =
+ * no experts. Sums of segments wait in the last CUDA_MANY_BYTES of the working memory. */
 template <class pointers>
-static void launch_many(const kern *k, product p, const pointers &w, int n_expert, const many_rows &x, int n_tile,
-                        bool ready) {
+static void launch_many(const kern *k, product p, const pointers &w, const float *up, int n_expert, const many_rows &x,
+                        int n_tile, bool ready) {
     const cuda_state *s = cuda_state_of(k);
     cudaStream_t stream = cuda_stream(k);
     p.vector = vectors_fit(p);
@@ -328,7 +328,7 @@ static void launch_many(const kern *k, product p, const pointers &w, int n_exper
     int n_block = each * (size_t)s->n_sm <= CUDA_MANY_BYTES ? s->n_sm : (int)(CUDA_MANY_BYTES / each) & ~1;
     float *partial = reinterpret_cast<float *>(s->work + s->work_bytes - CUDA_MANY_BYTES);
     bool hopper = s->major == 9 && !k->plain && !p.shifted && p.cols % MANY_BLOCK == 0;
-    cudaError_t e = ready ? cudaSuccess : many_prepare(p, n_expert, x, stream);
+    cudaError_t e = ready ? cudaSuccess : many_prepare(p, up, n_expert, x, stream);
     if (e == cudaSuccess)
         e = hopper ? many_wgmma_launch(p, w, x, n_tile, n_block, partial, stream)
                    : many_launch(p, w, x, n_tile, n_block, partial, stream);
@@ -351,8 +351,8 @@ static void launch_rows(const kern *k, product p, const head_pointers &w, kern_t
         part.n_tok = all - first < most ? all - first : most;
         int n_tile = cuda_blocks(part.n_tok, tile);
         if (type == KERN_FP8 && !few)
-            launch_many(k, part, w, 0, many_rows_in(cuda_state_of(k)->work, (int64_t)n_z * part.n_tok, p.cols), n_z * n_tile,
-                        false);
+            launch_many(k, part, w, nullptr, 0, many_rows_in(cuda_state_of(k)->work, (int64_t)n_z * part.n_tok, p.cols),
+                        n_z * n_tile, false);
         else
             launch<head_pointers, false>(k, part, w, type, n_tile, tile, part.n_tok < tile ? part.n_tok : tile, n_z);
     }
@@ -428,7 +428,7 @@ void cuda_grouped_product(const kern *k, const expert_pointers *w, const kern_ma
     product p = grouped(shape, x, x_stride, list, y, y_stride, tiles);
     for (int e = 0; e < tiles->n_expert; e++) p.shifted = p.shifted || w->w[e].col0 != 0;
     if (shape->type == KERN_FP8 && tile_rows > SMALL_ROWS)
-        launch_many(k, p, *w, tiles->n_expert, many_rows_in(room, tiles->n_row, p.cols), tiles->n_tile, ready);
+        launch_many(k, p, *w, nullptr, tiles->n_expert, many_rows_in(room, tiles->n_row, p.cols), tiles->n_tile, ready);
     else
         launch<expert_pointers, true>(k, p, *w, shape->type, tiles->n_tile, tile_rows, tiles->most_rows, 1);
 }

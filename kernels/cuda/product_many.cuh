@@ -107,8 +107,9 @@ static __device__ __forceinline__ void many_end_segment(float (&total)[MANY_SUMS
     }
 }
 
-/* product_x16.cu: makes x ready. out.rows: n_z * p.n_tok; for experts (n_expert above 0) as many as the list may have. */
-cudaError_t many_prepare(const product &p, int n_expert, const many_rows &out, cudaStream_t stream);
+/* product_x16.cu: makes x ready. up: NULL, or for experts rows like p.x: silu(x) * up takes x's place. out.rows: n_z * p.n_tok;
+ * for experts (n_expert above 0) as many as the list may have. */
+cudaError_t many_prepare(const product &p, const float *up, int n_expert, const many_rows &out, cudaStream_t stream);
 /* product_many.cu, product_wgmma.cu: the product, by at most n_block blocks, an even number that there is many_partial_bytes in
  * `partial` for. The latter for compute capability 9.0 and matrices of whole blocks of columns with no offset among their
  * factors; results are the same to the bit. */

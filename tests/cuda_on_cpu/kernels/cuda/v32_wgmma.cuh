@@ -8,16 +8,16 @@
 #define V32_HOPPER 1
 
 struct cpu_mbarrier { /* in the 8 bytes of the real one */
-    int8_t arrivals, left;
-    int16_t phase;
-    int32_t bytes; /* that copies still have to bring */
+    int16_t arrivals, left;
+    uint32_t phase : 4;
+    int32_t bytes : 28; /* that copies still have to bring */
 };
 static inline cpu_mbarrier *cpu_mbarrier_at(uint32_t barrier) {
     if (barrier % 8) cpu_fault("a barrier is not aligned");
     return reinterpret_cast<cpu_mbarrier *>(memory + barrier);
 }
 static inline void barrier_init(uint32_t barrier, int arrivals) {
-    *cpu_mbarrier_at(barrier) = {(int8_t)arrivals, (int8_t)arrivals, 0, 0};
+    *cpu_mbarrier_at(barrier) = {(int16_t)arrivals, (int16_t)arrivals, 0, 0};
 }
 static inline void cpu_mbarrier_look(cpu_mbarrier *b) {
     if (b->left == 0 && b->bytes == 0) {
