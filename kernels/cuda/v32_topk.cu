@@ -398,13 +398,15 @@ static __global__ void __launch_bounds__(1024) topk_held(const v32_topk a, int n
     float least = score_of(bound);
     if (fits) {
         auto count = [&](const float4 &v) {
-            return (int)(v.x >= least) + (int)(v.y >= least) + (int)(v.z >= least) + (int)(v.w >= least);
+            return (one_if_not_below(v.x, least) + one_if_not_below(v.y, least)) +
+                   (one_if_not_below(v.z, least) + one_if_not_below(v.w, least));
         };
-        int mine = 0;
+        float counted = 0.0f;
 #pragma unroll
-        for (int i = 0; i < IN_REGISTERS; i++) mine += count(x[i]);
+        for (int i = 0; i < IN_REGISTERS; i++) counted += count(x[i]);
 #pragma unroll 1
-        for (int i = IN_REGISTERS; REST && i < n_piece; i++) mine += count(there(i));
+        for (int i = IN_REGISTERS; REST && i < n_piece; i++) counted += count(there(i));
+        int mine = (int)counted;
         int sum = warp_scan(mine), to = 0;
         if (lane == 31 && sum > 0) to = atomicAdd(&s.n, sum);
         to = __shfl_sync(0xffffffffu, to, 31) + sum - mine;

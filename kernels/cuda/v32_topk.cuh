@@ -75,6 +75,15 @@ static __device__ __forceinline__ void arrive_after_block() {
 #endif
 }
 
+/* 1 or 0, as a number: the compiler keeps no predicate of it for later, which costs more than comparing again. */
+static __device__ __forceinline__ float one_if_not_below(float x, float least) {
+    float one = x >= least ? 1.0f : 0.0f;
+#if __CUDA_ARCH__
+    asm("set.ge.f32.f32 %0, %1, %2;" : "=f"(one) : "f"(x), "f"(least));
+#endif
+    return one;
+}
+
 struct row_state {
     int warp_sum[32];
     int bin, above, in, n, n_few, earlier, same;
@@ -98,26 +107,39 @@ static __device__ int block_scan(int mine, row_state &s, int *all) {
     return warp_total(lane < warp ? part : 0) + sum - mine;
 }
 
-/* Of n_bin counts the bin, from the greatest on, in which the rank-th is: s.bin, how many are above it and in it. */
+/* Sum of `mine` over the lanes up to this one. */
+static __device__ __forceinline__ int warp_scan(int mine) {
+#pragma unroll
+    for (int d = 1; d < 32; d <<= 1) {
+        int v = __shfl_up_sync(0xffffffffu, mine, d);
+        if ((int)(threadIdx.x & 31) >= d) mine += v;
+    }
+    return mine;
+}
+
+/* Of n_bin counts the bin, from the greatest on, in which the rank-th is: s.bin, how many are above it and in it. A warp adds
+ * up its part of the bins; the one in whose part it is looks for it. A barrier has passed since the counts are there. */
 static __device__ void find_bin(const int *bins, int n_bin, int rank, row_state &s) {
-    /* a thread has `each` neighbouring bins, the greatest bins first */
-    int each = n_bin / (int)blockDim.x > 0 ? n_bin / (int)blockDim.x : 1;
-    int first = n_bin - 1 - (int)threadIdx.x * each, sum = 0, all;
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+    int each = ((n_bin + warps - 1) / warps + 31) / 32 * 32, first = warp * each, sum = 0;
+    const int *last = bins + n_bin - 1; /* the greatest bins first */
 #pragma unroll 2
-    for (int i = 0; i < each; i++)
-        if (first - i >= 0) sum += bins[first - i];
-    int before = block_scan(sum, s, &all);
+    for (int i = first + lane; i < first + each; i += 32)
+        if (i < n_bin) sum += last[-i];
+    sum = warp_total(sum);
+    if (lane == 0) s.warp_sum[warp] = sum;
+    __syncthreads();
+    int before = warp_total(lane < warp ? s.warp_sum[lane] : 0);
     if (before < rank && before + sum >= rank) {
 #pragma unroll 1
-        for (int i = 0; i < each; i++) {
-            int in = bins[first - i];
-            if (before + in >= rank) {
-                s.bin = first - i;
-                s.above = before;
-                s.in = in;
+        for (int i = first + lane;; i += 32) {
+            int in = i < n_bin ? last[-i] : 0, up_to = before + warp_scan(in);
+            uint32_t reached = __ballot_sync(0xffffffffu, up_to >= rank);
+            if (reached) {
+                if (lane == __ffs(reached) - 1) s.bin = n_bin - 1 - i, s.above = up_to - in, s.in = in;
                 break;
             }
-            before += in;
+            before = __shfl_sync(0xffffffffu, up_to, 31);
         }
     }
     __syncthreads();
@@ -208,16 +230,6 @@ static __device__ uint32_t kth_of_list(const uint32_t *list, int n, int rank, ui
 static __device__ __forceinline__ void keep_most(uint32_t mine, uint32_t *to) {
     mine = warp_most(mine);
     if ((threadIdx.x & 31) == 0) atomicMax(to, mine);
-}
-
-/* Sum of `mine` over the lanes up to this one. */
-static __device__ __forceinline__ int warp_scan(int mine) {
-#pragma unroll
-    for (int d = 1; d < 32; d <<= 1) {
-        int v = __shfl_up_sync(0xffffffffu, mine, d);
-        if ((int)(threadIdx.x & 31) >= d) mine += v;
-    }
-    return mine;
 }
 
 /* What the blocks of a cluster have collected. */
