@@ -161,12 +161,18 @@ enum { EXPERT_POINTERS = 384 };
 struct expert_pointers {
     matrix_ref w[EXPERT_POINTERS];
 };
-/* y[row] = W[expert of row] x[list ? list[row] : row]; tiles of `tile_rows` rows, which is 16 or 128. FP8 matrices with tiles of
- * 128: room, cuda_grouped_room bytes, is filled with x; `ready`: it holds this x from the call before. */
+/* For FP8 matrices with tiles of 128 rows: where x is made ready, cuda_grouped_room bytes; whether it holds this x already, from
+ * the call before; up, NULL or rows like those of x (and no list): silu(x) * up takes x's place. */
+struct expert_x {
+    unsigned char *room;
+    bool ready;
+    const float *up;
+};
 size_t cuda_grouped_room(const kern_matrix *shape, int64_t n_row);
+/* y[row] = W[expert of row] x[list ? list[row] : row]; tiles of `tile_rows` rows, which is 16 or 128. */
 void cuda_grouped_product(const kern *k, const expert_pointers *w, const kern_matrix *shape, const float *x,
                           int64_t x_stride, const int32_t *list, float *y, int64_t y_stride,
-                          const expert_tiles *tiles, int tile_rows, unsigned char *room, bool ready);
+                          const expert_tiles *tiles, int tile_rows, const expert_x &made);
 /* y[row] = silu(Gate x) * (Up x) in one go, the bits of product by product; false, and nothing done, where no kernel does
  * that. */
 bool cuda_grouped_gated(const kern *k, const expert_pointers *gate, const expert_pointers *up, const kern_matrix *shape,

@@ -161,10 +161,6 @@ static unsigned char *take(unsigned char **at, size_t bytes) {
     return p;
 }
 
-static size_t larger(size_t a, size_t b) {
-    return a > b ? a : b;
-}
-
 static void run_tokens(kern *k, const kern_experts *a) {
     cudaStream_t stream = cuda_stream(k);
     bool early = cuda_early(k);
@@ -185,31 +181,35 @@ static void run_tokens(kern *k, const kern_experts *a) {
     int32_t *tile_expert = reinterpret_cast<int32_t *>(take(&at, (size_t)n_tile * 4));
     int32_t *tile_first = reinterpret_cast<int32_t *>(take(&at, (size_t)n_tile * 4));
     float *gate = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->width * 4));
-    /* x of the products stands where the results of later ones will: of gate and up in `rows`, of down in `up` */
-    size_t x_room = cuda_grouped_room(a->gate[0], n_pair), act_room = cuda_grouped_room(a->down[0], n_pair);
-    float *up = reinterpret_cast<float *>(take(&at, larger((size_t)n_pair * a->width * 4, act_room)));
-    float *rows = reinterpret_cast<float *>(take(&at, larger((size_t)n_pair * a->hidden * 4, x_room)));
-    unsigned char *of_x = reinterpret_cast<unsigned char *>(rows), *of_act = reinterpret_cast<unsigned char *>(up);
+    float *up = reinterpret_cast<float *>(take(&at, (size_t)n_pair * a->width * 4));
+    /* x of gate and up is made ready where the rows of down will be */
+    size_t x_room = cuda_grouped_room(a->gate[0], n_pair), rows_room = (size_t)n_pair * a->hidden * 4;
+    float *rows = reinterpret_cast<float *>(take(&at, rows_room > x_room ? rows_room : x_room));
+    expert_x of_x = {reinterpret_cast<unsigned char *>(rows), false, nullptr};
+    expert_x of_down = {take(&at, cuda_grouped_room(a->down[0], n_pair)), false, nullptr};
     launch_early(early, list_pairs, 1, 1024, 0, stream, here, n_pair, entry, start, list, place, tile_rows, tile_expert, tile_first, n_tile);
     expert_tiles tiles = {tile_expert, tile_first, start, n_tile, a->n_tok < tile_rows ? a->n_tok : tile_rows, n_expert,
                           n_pair, false};
     expert_pointers w = pointers_of(a->gate, n_expert);
     const expert_pointers w_up = pointers_of(a->up, n_expert);
     if (!cuda_grouped_gated(k, &w, &w_up, a->gate[0], a->up[0], a->x, a->hidden, list, gate, a->width, &tiles, tile_rows)) {
-        cuda_grouped_product(k, &w, a->gate[0], a->x, a->hidden, list, gate, a->width, &tiles, tile_rows, of_x, false);
-        cuda_grouped_product(k, &w_up, a->up[0], a->x, a->hidden, list, up, a->width, &tiles, tile_rows, of_x, true);
-        launch_early(early, swiglu_rows, cuda_blocks((int64_t)n_pair * a->width / here.step + 1, 256), 256, 0, stream, gate,
+        cuda_grouped_product(k, &w, a->gate[0], a->x, a->hidden, list, gate, a->width, &tiles, tile_rows, of_x);
+        of_x.ready = a->gate[0]->segment == a->up[0]->segment;
+        cuda_grouped_product(k, &w_up, a->up[0], a->x, a->hidden, list, up, a->width, &tiles, tile_rows, of_x);
+        if (a->down[0]->type == KERN_FP8 && tile_rows == 128) of_down.up = up;
+        else
+            launch_early(early, swiglu_rows, cuda_blocks((int64_t)n_pair * a->width / here.step + 1, 256), 256, 0, stream, gate,
                      up, a->width, start, n_expert);
     }
     tiles.listed = true;
     w = pointers_of(a->down, n_expert);
-    cuda_grouped_product(k, &w, a->down[0], gate, a->width, nullptr, rows, a->hidden, &tiles, tile_rows, of_act, false);
+    cuda_grouped_product(k, &w, a->down[0], gate, a->width, nullptr, rows, a->hidden, &tiles, tile_rows, of_down);
     launch_early(early, gather_sum, dim3(a->n_tok, cuda_blocks(a->hidden, 256)), 256, 0, stream, here, a->weight, place, rows, a->y, a->hidden);
     cuda_launched(k, "experts");
 }
 
 void cuda_experts(kern *k, const kern_experts *a) {
-    size_t each = (size_t)(a->n_pick + a->n_shared) * ((size_t)(2 * a->width + a->hidden) * 4 + 1024);
+    size_t each = (size_t)(a->n_pick + a->n_shared) * ((size_t)(2 * a->width + a->hidden) * 4 + (size_t)a->width * 2 + 2048);
     int most = (int)((cuda_state_of(k)->work_bytes - CUDA_MANY_BYTES - ((size_t)1 << 20)) / each);
     if (most > 16384) most = 16384;
     if (most < 1 || a->n_expert + a->n_shared > MOST_EXPERTS || a->n_pick + a->n_shared > MOST_PICKS) { /* told by status */

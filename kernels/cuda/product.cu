@@ -424,11 +424,12 @@ static product grouped(const kern_matrix *shape, const float *x, int64_t x_strid
 
 void cuda_grouped_product(const kern *k, const expert_pointers *w, const kern_matrix *shape, const float *x,
                           int64_t x_stride, const int32_t *list, float *y, int64_t y_stride,
-                          const expert_tiles *tiles, int tile_rows, unsigned char *room, bool ready) {
+                          const expert_tiles *tiles, int tile_rows, const expert_x &made) {
     product p = grouped(shape, x, x_stride, list, y, y_stride, tiles);
     for (int e = 0; e < tiles->n_expert; e++) p.shifted = p.shifted || w->w[e].col0 != 0;
     if (shape->type == KERN_FP8 && tile_rows > SMALL_ROWS)
-        launch_many(k, p, *w, nullptr, tiles->n_expert, many_rows_in(room, tiles->n_row, p.cols), tiles->n_tile, ready);
+        launch_many(k, p, *w, made.up, tiles->n_expert, many_rows_in(made.room, tiles->n_row, p.cols), tiles->n_tile,
+                    made.ready);
     else
         launch<expert_pointers, true>(k, p, *w, shape->type, tiles->n_tile, tile_rows, tiles->most_rows, 1);
 }
