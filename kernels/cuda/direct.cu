@@ -12,6 +12,7 @@
  * the first one that waits is waited for.
  */
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/direct.cuh"
 #include "kernels/cuda/direct.h"
 
 #include "kernels/group.h"
@@ -45,19 +46,6 @@ struct cuda_direct {
     uint32_t *failed; /* host memory that every GPU writes */
 };
 
-static __device__ __forceinline__ void tell(uint32_t *p, uint32_t v) {
-    asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
-}
-static __device__ __forceinline__ uint32_t hear(const uint32_t *p) {
-    uint32_t v;
-    asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
-    return v;
-}
-static __device__ __forceinline__ unsigned long long now() {
-    unsigned long long t;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t));
-    return t;
-}
 /* Until *told has come to this turn; false after so long that it never will. */
 static __device__ __forceinline__ bool wait_for(const uint32_t *told, uint32_t turn, uint32_t *failed) {
     unsigned long long since = now();
@@ -82,20 +70,6 @@ template <int MOST> static __device__ __forceinline__ void add_up(float4 (&x)[MO
             }
 }
 
-/* Two numbers with their turn; 8 bytes arrive together, so that a number is there when its turn is. */
-static __device__ __forceinline__ void send_two(uint4 *to, float low, float high, uint32_t turn) {
-    asm volatile("st.relaxed.sys.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(__float_as_uint(low)),
-                 "r"(turn)
-                 : "memory");
-    asm volatile("st.relaxed.sys.global.v2.u32 [%0], {%1, %2};" ::"l"(reinterpret_cast<uint2 *>(to) + 1),
-                 "r"(__float_as_uint(high)), "r"(turn)
-                 : "memory");
-}
-static __device__ __forceinline__ uint2 look(const uint2 *at) {
-    uint2 v;
-    asm volatile("ld.relaxed.sys.global.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(at) : "memory");
-    return v;
-}
 /* False after so long that they will never come. */
 static __device__ __forceinline__ bool take_two(const uint4 *from, uint32_t turn, float2 *out,
                                                 uint32_t *failed) {
@@ -233,17 +207,17 @@ void cuda_direct_sum(cuda_direct *d, int rank, const float *part, float *y, int6
     cudaStream_t stream = cuda_stream(d->k[rank]);
     if (n + m > KERN_GROUP_SMALL) {
         if (v.size <= 2)
-            sum_many_parts<2><<<MANY_BLOCKS, THREADS, 0, stream>>>(v, part, y, n);
+            DIRECT_LAUNCH(sum_many_parts<2>, MANY_BLOCKS, THREADS, stream, v, part, y, n);
         else if (v.size <= 8)
-            sum_many_parts<8><<<MANY_BLOCKS, THREADS, 0, stream>>>(v, part, y, n);
+            DIRECT_LAUNCH(sum_many_parts<8>, MANY_BLOCKS, THREADS, stream, v, part, y, n);
         else
-            sum_many_parts<16><<<MANY_BLOCKS, THREADS, 0, stream>>>(v, part, y, n);
+            DIRECT_LAUNCH(sum_many_parts<16>, MANY_BLOCKS, THREADS, stream, v, part, y, n);
     } else if (v.size <= 2)
-        sum_parts<2><<<BLOCKS, THREADS, 0, stream>>>(v, part, y, n, also, m);
+        DIRECT_LAUNCH(sum_parts<2>, BLOCKS, THREADS, stream, v, part, y, n, also, m);
     else if (v.size <= 8)
-        sum_parts<8><<<BLOCKS, THREADS, 0, stream>>>(v, part, y, n, also, m);
+        DIRECT_LAUNCH(sum_parts<8>, BLOCKS, THREADS, stream, v, part, y, n, also, m);
     else
-        sum_parts<16><<<BLOCKS, THREADS, 0, stream>>>(v, part, y, n, also, m);
+        DIRECT_LAUNCH(sum_parts<16>, BLOCKS, THREADS, stream, v, part, y, n, also, m);
     cuda_launched(d->k[rank], "a sum over ranks");
 }
 
