@@ -17,6 +17,8 @@ static const char TEXT_FOLDER[] = "/usr/share/common-licenses";
 static const char QUESTION[] = "When was version 3 of the GNU General Public License published?";
 /* Written at each mark. A device's tokens take a millisecond, and from the second on they are kept steps. */
 enum { MARK_TOKENS = 8, DEVICE_MARK_TOKENS = 64, FIRST_TOKENS = 2 /* that find cold caches, or are recorded */ };
+enum { STEP_REPEATS = 3 };
+static const double STEP_SECONDS = 0.1;
 
 static double now(void) {
     struct timespec t;
@@ -103,9 +105,18 @@ static int feed_step(engine *e, context *c, const int32_t *tokens, int n, bool d
     int code = session_open(&s, c, err);
     if (code) return code;
     engine_set_dense(e, dense);
-    double t = now();
-    code = session_feed(s, tokens, n, NULL, NULL, err);
-    *seconds_a_token = (now() - t) / n;
+    int64_t from = session_length(s);
+    double best = INFINITY, all = 0;
+    /* A step of milliseconds is not measured by one. */
+    for (int i = 0; i < STEP_REPEATS && all < STEP_SECONDS && !code; i++) {
+        double t = now();
+        code = session_feed(s, tokens, n, NULL, NULL, err);
+        t = now() - t;
+        best = fmin(best, t);
+        all += t;
+        if (!code) code = session_rewind(s, from, err);
+    }
+    *seconds_a_token = best / n;
     engine_set_dense(e, false);
     session_close(s);
     return code;

@@ -294,16 +294,16 @@ static bool slot_damaged(const snapshot *s, const commit_slot *slot) {
     return !slot_valid(s, slot) && memcmp(slot, &unwritten, sizeof unwritten) != 0;
 }
 
-/* Every step-th block from `first` on. */
+/* Blocks [first, last). */
 typedef struct look_part {
     const snapshot *s;
-    int64_t first, step, full;
+    int64_t first, last;
     _Atomic int64_t *wrong; /* the first block known to be wrong, of all parts */
 } look_part;
 
 static void *look_at_blocks(void *arg) {
     const look_part *p = arg;
-    for (int64_t i = p->first; i < p->full && i < *p->wrong; i += p->step) {
+    for (int64_t i = p->first; i < p->last && i < *p->wrong; i++) {
         if (sums(p->s)[i] == block_sum(p->s, i)) continue;
         int64_t known = *p->wrong;
         while (i < known && !atomic_compare_exchange_weak(p->wrong, &known, i)) {}
@@ -325,7 +325,7 @@ static int64_t sound_blocks(const snapshot *s, int64_t full) {
     if (n > PARTS) n = PARTS;
     if (n < 1) n = 1;
     for (int64_t i = 0; i < n; i++) {
-        part[i] = (look_part){s, i, n, full, &wrong};
+        part[i] = (look_part){s, full * i / n, full * (i + 1) / n, &wrong};
         started[i] = i && start_thread(&thread[i], look_at_blocks, &part[i]);
     }
     for (int64_t i = 0; i < n; i++)

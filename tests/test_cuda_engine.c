@@ -87,7 +87,8 @@ static void restored_is_fresh(void **state) {
     for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) {
         float want[TINY_VOCAB] = {0};
         if (test_small() && lengths[l] != 257) continue;
-        for (size_t i = 0; i < (test_small() ? 3 : sizeof chunks / sizeof *chunks); i++) {
+        for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
+            if (test_small() && chunks[i] != 1024 && chunks[i] != 37) continue;
             engine *e = open_engine("cuda", chunks[i], ENGINE_FAST);
             float got[TINY_VOCAB];
             unlink(path);
@@ -249,7 +250,7 @@ static void write_two(enum steps how, int64_t length, bool dense, engine_precisi
             kern_range half = {turn % 2 ? 0 : length / 2, turn % 2 ? length / 2 : length};
             if (i && turn) MUST(session_restrict(s[i], &half, 1, &err));
             MUST(session_generate(s[i],
-                                  &(generate_options){.max_tokens = (test_small() ? 4 : 10) + turn,
+                                  &(generate_options){.max_tokens = (test_small() ? 3 : 10) + turn,
                                                       .trace = true,
                                                       .ignore_eos = true,
                                                       .temperature = 0.7,
@@ -276,9 +277,9 @@ static void steps_that_are_kept_are_steps(void **state) {
         bool dense = i >= 4;
         engine_precision precision = i % 4 >= 2 ? ENGINE_EXACT : ENGINE_FAST;
         written want[2], got[2];
-        if (test_small() && i != 0 && i != 5) continue;
+        if (test_small() && i != 0) continue;
         write_two(ONE_BY_ONE, lengths[i % 2], dense, precision, want);
-        int n = test_small() ? 9 : 46;
+        int n = test_small() ? 7 : 46;
         assert_true(want[0].n == n && want[1].n == n);
         for (enum steps how = AS_GRAPHS; how <= AS_CHAINS; how++) {
             write_two(how, lengths[i % 2], dense, precision, got);
