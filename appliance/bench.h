@@ -49,7 +49,8 @@ typedef struct bench_result {
 double bench_dollars(double seconds_a_token, double dollars_an_hour);
 /* Written as a CSV table, or as a picture; PH_FAIL with the file's name when it cannot be. */
 int bench_write_csv(const bench_result *r, double dollars_an_hour, const char *path, ph_error *err);
-int bench_write_svg(const bench_result *r, double dollars_an_hour, const char *machine, const char *path, ph_error *err);
+int bench_write_svg(const bench_result *r, double dollars_an_hour, const char *model, const char *machine,
+                    const char *path, ph_error *err);
 
 int bench_run(bench_result *out, engine *e, const bench_options *o, ph_error *err);
 

@@ -105,7 +105,18 @@ static void place_names(const double end[LINES], double at[LINES]) {
         at[order[i]] = i ? fmax(end[order[i]], at[order[i - 1]] + APART) : end[order[i]];
 }
 
-int bench_write_svg(const bench_result *r, double dollars, const char *machine, const char *path, ph_error *err) {
+/* Text as XML has it. */
+static void put_text(FILE *f, const char *s) {
+    for (; *s; s++) {
+        if (*s == '&' || *s == '<' || *s == '>')
+            fprintf(f, "&#%d;", *s);
+        else if ((unsigned char)*s >= ' ')
+            fputc(*s, f);
+    }
+}
+
+int bench_write_svg(const bench_result *r, double dollars, const char *model, const char *machine,
+                    const char *path, ph_error *err) {
     if (r->n_marks < 1) return ph_fail(err, PH_USAGE, "there is nothing to draw");
     FILE *f = fopen(path, "w");
     if (!f) return ph_fail(err, PH_FAIL, "cannot write %s: %s", path, strerror(errno));
@@ -113,8 +124,12 @@ int bench_write_svg(const bench_result *r, double dollars, const char *machine, 
     fprintf(f,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" font-size=\"12\">\n"
             "<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n"
-            "<text x=\"%d\" y=\"24\" font-size=\"15\">Dollars per million tokens at $%g an hour (%s)</text>\n",
-            WIDTH, HEIGHT, LEFT, dollars, machine);
+            "<text x=\"%d\" y=\"24\" font-size=\"15\">Dollars per million tokens at $%g an hour (",
+            WIDTH, HEIGHT, LEFT, dollars);
+    put_text(f, model);
+    fputs(", ", f);
+    put_text(f, machine);
+    fputs(")</text>\n", f);
     draw_axes(f, &p);
     double end[LINES] = {0}, name_at[LINES];
     for (int j = 0; j < LINES; j++) {

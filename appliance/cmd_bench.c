@@ -212,7 +212,7 @@ int cmd_bench(int argc, char **argv) {
     }
     progress_end(&o.line);
     if (!code && o.csv) code = bench_write_csv(&r, o.dollars, o.csv, &err);
-    if (!code && o.svg) code = bench_write_svg(&r, o.dollars, engine_kernels(e)->name, o.svg, &err);
+    if (!code && o.svg) code = bench_write_svg(&r, o.dollars, engine_model_name(e), engine_kernels(e)->name, o.svg, &err);
     if (code)
         code = command_failed("bench", &o.common, &err);
     else if (o.common.json)

@@ -62,6 +62,15 @@ static int points_of(const char *svg, int n) {
     return points;
 }
 
+/* Where the n-th line's name stands, from above. */
+static double name_at(const char *svg, const char *name) {
+    const char *end = strstr(svg, name), *y = NULL;
+    assert_non_null(end);
+    for (const char *p = svg; (p = strstr(p, " y=\"")) && p < end; p++) y = p + 4;
+    assert_non_null(y);
+    return strtod(y, NULL);
+}
+
 static void the_picture_has_every_line(void **state) {
     (void)state;
     char *dir = make_folder();
@@ -69,7 +78,7 @@ static void the_picture_has_every_line(void **state) {
     bench_result r = measured();
     ph_error err;
     size_t size;
-    assert_int_equal(bench_write_svg(&r, 2, "cuda", path, &err), PH_OK);
+    assert_int_equal(bench_write_svg(&r, 2, "a<b&c", "cuda", path, &err), PH_OK);
     char *text = read_whole(path, &size);
     assert_null(strstr(text, "nan"));
     assert_null(strstr(text, "inf"));
@@ -77,14 +86,26 @@ static void the_picture_has_every_line(void **state) {
     assert_int_equal(points_of(text, 1), 2);
     assert_int_equal(points_of(text, 2), 3);
     assert_int_equal(points_of(text, 3), 3);
+    assert_non_null(strstr(text, "a&#60;b&#38;c, cuda"));
+    free(text);
+    /* Lines that end together: their names do not. */
+    for (int i = 0; i < r.n_marks; i++) r.marks[i].dense_decode = r.marks[i].sparse_decode = r.marks[i].dense = r.marks[i].sparse;
+    assert_int_equal(bench_write_svg(&r, 2, "m", "cuda", path, &err), PH_OK);
+    text = read_whole(path, &size);
+    static const char *const names[] = {"prefill, sparse", "prefill, dense", "decode, sparse", "decode, dense"};
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < i; j++) {
+            double apart = name_at(text, names[i]) - name_at(text, names[j]);
+            assert_true(apart > 12 || apart < -12);
+        }
     free(text);
     r.n_marks = 1; /* a line of one point is still a picture */
-    assert_int_equal(bench_write_svg(&r, 2, "cuda", path, &err), PH_OK);
+    assert_int_equal(bench_write_svg(&r, 2, "a<b&c", "cuda", path, &err), PH_OK);
     text = read_whole(path, &size);
     assert_null(strstr(text, "nan"));
     free(text);
     r.n_marks = 0;
-    assert_int_equal(bench_write_svg(&r, 2, "cuda", path, &err), PH_USAGE);
+    assert_int_equal(bench_write_svg(&r, 2, "a<b&c", "cuda", path, &err), PH_USAGE);
     remove_folder(dir);
 }
 
