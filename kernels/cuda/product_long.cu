@@ -188,8 +188,9 @@ static __global__ void __launch_bounds__(MOST_WARPS * 32)
                 const uint32_t b[4] = {v[half + 2].x, v[half + 2].y, v[half + 2].z, v[half + 2].w};
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
-                    uint32_t a0 = codes_f16(a[j]), a1 = codes_f16(b[j]), a2 = codes_f16(a[j] >> 16),
-                             a3 = codes_f16(b[j] >> 16);
+                    uint32_t a0, a1, a2, a3;
+                    codes_f16(a[j], &a0, &a2);
+                    codes_f16(b[j], &a1, &a3);
 #pragma unroll
                     for (int set = 0; set < SETS; set++)
                         mma_f16(sum[set], a0, a1, a2, a3, x[set][j * 2], x[set][j * 2 + 1]);

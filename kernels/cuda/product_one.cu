@@ -70,16 +70,23 @@ static __global__ void __launch_bounds__(MOST_WARPS * 32)
     int column = (lane & (s.lanes - 1)) * 16;
     auto ask = [&](int place) {
         if (coming < last) {
-            const matrix_ref &m = MATRICES == 2 && matrix ? second : at.w;
-            int c = first + stage * s.stage + column;
-            const unsigned char *from = static_cast<const unsigned char *>(m.data) + c;
-            unsigned char *to = ring + place * stage_bytes + column;
+            const unsigned char *data = static_cast<const unsigned char *>(MATRICES == 2 && matrix ? second.data : at.w.data);
+            int c = first + stage * s.stage + column, row = coming * OWN_ROWS;
+            unsigned char *to = ring + place * stage_bytes + column + brings * row_bytes;
             bool valid = c < first + cols;
-#pragma unroll 4
-            for (int r = brings; r < OWN_ROWS; r += rows_at_once) {
-                int row = coming * OWN_ROWS + r < p.rows ? coming * OWN_ROWS + r : p.rows - 1;
-                copy_async16(to + r * row_bytes, valid ? from + row * p.w_stride : from, valid);
-            }
+            if (!valid) c = 0;
+            if (row + OWN_ROWS <= p.rows) {
+                const unsigned char *from = data + (int64_t)(row + brings) * p.w_stride + c;
+                int64_t next_row = rows_at_once * p.w_stride;
+                int next_place = rows_at_once * row_bytes;
+#pragma unroll 1
+                for (int r = 0; r < OWN_ROWS; r += rows_at_once * 4) /* there are four at least */
+#pragma unroll
+                    for (int i = 0; i < 4; i++, from += next_row, to += next_place) copy_async16(to, from, valid);
+            } else
+#pragma unroll 1
+                for (int r = brings; r < OWN_ROWS; r += rows_at_once, to += rows_at_once * row_bytes)
+                    copy_async16(to, data + (int64_t)(row + r < p.rows ? row + r : p.rows - 1) * p.w_stride + c, valid);
             if (++stage == n_stage) {
                 stage = 0;
                 if (MATRICES == 1 || ++matrix == MATRICES) matrix = 0, coming += s.step;
@@ -153,9 +160,10 @@ static __global__ void __launch_bounds__(MOST_WARPS * 32)
 #pragma unroll
                         for (int n = 0; n < N; n++) {
                             uint32_t of_low = j == 0 ? a[n].x : j == 1 ? a[n].y : j == 2 ? a[n].z : a[n].w;
-                            uint32_t of_high = j == 0 ? b[n].x : j == 1 ? b[n].y : j == 2 ? b[n].z : b[n].w;
-                            mma_f16(sum[n], codes_f16(of_low), codes_f16(of_high), codes_f16(of_low >> 16),
-                                    codes_f16(of_high >> 16),
+                            uint32_t of_high = j == 0 ? b[n].x : j == 1 ? b[n].y : j == 2 ? b[n].z : b[n].w, w[4];
+                            codes_f16(of_low, &w[0], &w[2]);
+                            codes_f16(of_high, &w[1], &w[3]);
+                            mma_f16(sum[n], w[0], w[1], w[2], w[3],
                                     j == 0   ? u[n].x
                                     : j == 1 ? u[n].z
                                     : j == 2 ? v[n].x

@@ -45,7 +45,7 @@ static __device__ bool select_of_cluster(const v32_topk &a, int row, const stret
         return false;
     }
     uint32_t cut = kth_of_list(c.list, l.total, wanted, bound, most, c.bins, s, &above);
-    int own = __shfl_sync(0xffffffffu, l.have, c.part), first = __shfl_sync(0xffffffffu, l.up_to, c.part) - own;
+    int own = __shfl_sync(0xffffffffu, l.have, c.part), first = before_part(l, c.part);
     count_sides(c.list, first, own, cut, s);
 #pragma unroll 1
     for (int i = threadIdx.x; i < own; i += blockDim.x) {
@@ -450,7 +450,7 @@ cudaError_t v32_topk_launch(const v32_topk *a, cudaStream_t stream) {
     if (sees > a->n_key) sees = a->n_key;
     if (a->moved) sees = a->reach;
     int parts = a->parts ? a->parts : parts_for(a->n_row);
-    int threads = a->threads ? a->threads : a->n_row > n_sm ? 512 : 1024;
+    int threads = a->threads ? a->threads : a->n_row > n_sm || parts == 8 ? 512 : 1024;
     if (major < 9) parts = 1;
     int64_t stretch = parts == 1 ? sees : ((sees + parts - 1) / parts + 127) / 128 * 128;
     int n_piece = (int)((stretch + threads * 4 - 1) / (threads * 4)), n_group = (n_piece + GROUP - 1) / GROUP;

@@ -158,7 +158,7 @@ static __device__ uint32_t kth_greatest(reader value, int n, int rank, int skip,
 #pragma unroll 1
         for (int i = threadIdx.x; i < n_bin; i += blockDim.x) bins[i] = 0;
         __syncthreads();
-#pragma unroll 1
+#pragma unroll 4
         for (int i = threadIdx.x; i < n; i += blockDim.x) {
             uint32_t v = value(i);
             if (pass == 0 || v >> high == prefix >> high) atomicAdd(&bins[v >> shift & (n_bin - 1)], 1);
@@ -186,7 +186,7 @@ static __device__ uint32_t kth_of_list(const uint32_t *list, int n, int rank, ui
         for (int i = threadIdx.x; i < BINS; i += blockDim.x) bins[i] = 0;
         if (threadIdx.x == 0) s.n_few = 0;
         __syncthreads();
-#pragma unroll 1
+#pragma unroll 4
         for (int i = threadIdx.x; i < n; i += blockDim.x) {
             uint32_t v = list[i];
             if (v >= low && v <= high) atomicAdd(&bins[(v - low) >> shift], 1);
@@ -205,24 +205,24 @@ static __device__ uint32_t kth_of_list(const uint32_t *list, int n, int rank, ui
         high = last < high ? last : high;
         __syncthreads();
         if (in > LAST_FEW) continue;
-#pragma unroll 1
+#pragma unroll 4
         for (int i = threadIdx.x; i < n; i += blockDim.x) {
             uint32_t v = list[i];
             if (v >= low && v <= high) s.few[atomicAdd(&s.n_few, 1)] = v;
         }
         __syncthreads();
-        int lane = threadIdx.x & 31, greater = 0, equal = 0;
-        uint32_t mine = lane < in ? s.few[lane] : 0;
-#pragma unroll 1
-        for (int i = 0; i < in; i++) {
+        /* a warp has one of them at a time */
+        int lane = threadIdx.x & 31, warps = (int)blockDim.x >> 5;
+        uint32_t theirs = lane < in ? s.few[lane] : 0;
+        for (int i = threadIdx.x >> 5; i < in; i += warps) {
             uint32_t v = s.few[i];
-            greater += v > mine;
-            equal += v == mine;
+            int greater = __popc(__ballot_sync(0xffffffffu, lane < in && theirs > v));
+            int equal = __popc(__ballot_sync(0xffffffffu, lane < in && theirs == v));
+            if (lane == 0 && greater < rank && greater + equal >= rank) s.bound = v, s.above = greater; /* equals say the same */
         }
-        bool it = lane < in && greater < rank && greater + equal >= rank;
-        int from = __ffs(__ballot_sync(0xffffffffu, it)) - 1;
-        *above += __shfl_sync(0xffffffffu, greater, from);
-        return __shfl_sync(0xffffffffu, mine, from);
+        __syncthreads();
+        *above += s.above;
+        return s.bound;
     }
 }
 
@@ -234,7 +234,7 @@ static __device__ __forceinline__ void keep_most(uint32_t mine, uint32_t *to) {
 
 /* What the blocks of a cluster have collected. */
 struct cluster_lists {
-    int have, up_to, total; /* of this lane's block, with those before it, of all */
+    int have, total; /* of this lane's block, of all */
     bool fits;
 };
 /* s.n numbers from `own` on, `most` at most, of each block. All threads call it; a barrier of the cluster before. */
@@ -242,10 +242,13 @@ static __device__ cluster_lists sizes_of(row_state &s, int n_part, int most) {
     int lane = threadIdx.x & 31;
     cluster_lists l;
     l.have = lane < n_part ? (int)cluster_load(reinterpret_cast<const uint32_t *>(&s.n), lane) : 0;
-    l.up_to = warp_scan(l.have);
-    l.total = __shfl_sync(0xffffffffu, l.up_to, 31);
+    l.total = warp_total(l.have);
     l.fits = !__any_sync(0xffffffffu, l.have > most) && l.total <= LIST_MOST;
     return l;
+}
+/* How many the blocks before block `part` have. */
+static __device__ __forceinline__ int before_part(const cluster_lists &l, int part) {
+    return warp_total((int)(threadIdx.x & 31) < part ? l.have : 0);
 }
 /* All of them into `list`, in the blocks' order; a warp has some 32 of each block's. */
 static __device__ void read_lists(const cluster_lists &l, const uint32_t *own, uint32_t *list, int n_part) {
@@ -254,7 +257,7 @@ static __device__ void read_lists(const cluster_lists &l, const uint32_t *own, u
 #pragma unroll 1
     for (int p = warp % n_part; p < n_part; p += warps) { /* once, unless there are fewer warps than blocks */
         int turns = warps > n_part ? (warps - p + n_part - 1) / n_part : 1, step = turns * 32;
-        int have = __shfl_sync(0xffffffffu, l.have, p), before = __shfl_sync(0xffffffffu, l.up_to, p) - have;
+        int have = __shfl_sync(0xffffffffu, l.have, p), before = before_part(l, p);
 #pragma unroll 1
         for (int first = (warps > n_part ? warp / n_part * 32 : 0) + lane; first < have; first += step * AT_ONCE) {
             uint32_t v[AT_ONCE];
