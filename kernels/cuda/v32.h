@@ -47,8 +47,6 @@ typedef struct v32_mla {
     int n_split;
     float *part_out; /* working memory, n_split > 1: [n_split, n_tok, n_head, 512] */
     float *part_lse; /* [n_split, n_tok, n_head] */
-    bool pair;       /* V32_WGMMA, n_head a multiple of 128: two blocks of a cluster share a token's keys. A trial: half
-                        of the L2's work, but no faster yet (NOTES.md) */
 } v32_mla;
 cudaError_t v32_mla_launch(const v32_mla *a, v32_variant variant, cudaStream_t stream);
 

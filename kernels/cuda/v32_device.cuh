@@ -89,6 +89,10 @@ static __device__ __forceinline__ void copy_async16_to(uint32_t to, const void *
 static __device__ __forceinline__ void copy_async_part(uint32_t to, const void *from, int bytes) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 }
+/* 4 bytes without waiting. */
+static __device__ __forceinline__ void copy_async_word(uint32_t to, const void *from) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
+}
 static __device__ __forceinline__ void prefetch_l2(const void *p) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
 }

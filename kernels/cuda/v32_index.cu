@@ -375,6 +375,24 @@ static __global__ void __launch_bounds__(SYNC_THREADS) index_sync(const v32_inde
     }
 }
 
+/* How many tokens a block reads its keys for: so many that the multiprocessors are done at about the same time. Blocks
+ * come in rounds, of full ones and then of what is left over; to begin one takes as long as about ten tokens. */
+static int tokens_for(int64_t tiles, int n_tok, int n_sm) {
+    enum { BEGIN = 10, MOST = 512, STEP = 16 };
+    int best = STEP;
+    int64_t least = INT64_MAX;
+    for (int each = STEP; each <= MOST; each += STEP) {
+        int64_t full = tiles * (n_tok / each), rounds = (full + n_sm - 1) / n_sm, idle = rounds * n_sm - full;
+        int64_t rest = n_tok % each, time = rounds * (each + BEGIN);
+        if (rest > 0 && tiles > idle) time += (tiles - idle + n_sm - 1) / n_sm * (rest + BEGIN);
+        if (time < least) {
+            least = time;
+            best = each;
+        }
+    }
+    return best;
+}
+
 cudaError_t v32_index_launch(const v32_index *given, v32_variant variant, cudaStream_t stream) {
     v32_index a = *given;
     if (a.n_tok < 1 || a.n_key < 1) return cudaSuccess;
@@ -386,10 +404,7 @@ cudaError_t v32_index_launch(const v32_index *given, v32_variant variant, cudaSt
     if (error != cudaSuccess) return error;
     int64_t sees = a.pos0 + a.n_tok < a.n_key ? a.pos0 + a.n_tok : a.n_key;
     int64_t keys = variant == V32_WGMMA ? KEYS : SYNC_KEYS, tiles = (sees + keys - 1) / keys;
-    if (a.tokens_each < 1) { /* four blocks for each multiprocessor, but 32 to 512 tokens */
-        int64_t each = tiles * a.n_tok / (4 * (int64_t)n_sm) / 32 * 32;
-        a.tokens_each = each < 32 ? 32 : each > 512 ? 512 : (int)each;
-    }
+    if (a.tokens_each < 1) a.tokens_each = tokens_for(tiles, a.n_tok, n_sm);
     dim3 grid((unsigned)tiles, (unsigned)((a.n_tok + a.tokens_each - 1) / a.tokens_each));
     if (a.key_step < 0 || (a.key_step && variant != V32_WGMMA)) return cudaErrorNotSupported;
     if (variant == V32_WGMMA) {

@@ -19,7 +19,8 @@ enum {
     K_AT = V32_TILE,
     P_AT = 3 * V32_TILE,            /* probabilities of slot 0; slot 1's are where its rotated parts were */
     TOLD_AT = P_AT + V32_CHUNK,     /* [2][64] float4: factor for sums so far, base of powers, total of the warpgroup */
-    BARRIER_AT = TOLD_AT + 2048,    /* eighteen */
+    ROWS_AT = TOLD_AT + 2048,       /* [3][64] rows of the cache, for FP8 */
+    BARRIER_AT = ROWS_AT + 768,     /* eighteen */
     SHARED_BYTES = BARRIER_AT + 144,
 };
 
@@ -55,12 +56,12 @@ static __device__ __forceinline__ void ask_query(const v32_mla &a, const v32_ite
     copy_commit();
 }
 
-/* The cache's row for key `i` of block `block`; where there is none the item's last, whose probability will be 0 there:
- * looking whether there is one, and reading zeros where not, would cost more than a row too many. */
-static __device__ __forceinline__ int32_t row_of(const v32_mla &a, const v32_item &item, int block, int i) {
+/* Where the cache's row for key `i` of block `block` is listed; where there is no key, the item's last, whose probability
+ * will be 0 there: to look whether there is one, and take zeros if not, would cost more than a row too many. */
+static __device__ __forceinline__ const int32_t *row_address(const v32_mla &a, const v32_item &item, int block, int i) {
     int at = (item.first + block) * V32_BLOCK + i, end = (item.first + item.n_block) * V32_BLOCK;
     end = (end < item.n_key ? end : item.n_key) - 1;
-    return __ldg(a.position + item.token * a.position_stride + (at < end ? at : end));
+    return a.position + item.token * a.position_stride + (at < end ? at : end);
 }
 
 /* Chunks [FROM, TO) of every eighth row, one 16-byte part of each chunk by this thread. */
@@ -84,7 +85,7 @@ static __device__ __forceinline__ void load_bf16(const v32_mla &a, uint32_t shar
         if (item.n_block == 0) continue;
         int32_t next[ROWS]; /* rows of the slot's next block: asked for long before use */
 #pragma unroll
-        for (int p = 0; p < ROWS; p++) next[p] = row_of(a, item, slot, p * 8 + row);
+        for (int p = 0; p < ROWS; p++) next[p] = __ldg(row_address(a, item, slot, p * 8 + row));
         ask_query(a, item, shared, bar, seen++);
         if (slot >= item.n_block) {
             copy_wait<0>();
@@ -96,7 +97,7 @@ static __device__ __forceinline__ void load_bf16(const v32_mla &a, uint32_t shar
 #pragma unroll
             for (int p = 0; p < ROWS; p++) from[p] = made_here(cache + (int64_t)next[p] * (V32_KEY * 2));
 #pragma unroll
-            for (int p = 0; p < ROWS; p++) next[p] = row_of(a, item, b + 2, p * 8 + row);
+            for (int p = 0; p < ROWS; p++) next[p] = __ldg(row_address(a, item, b + 2, p * 8 + row));
             barrier_wait(bar.empty(slot, 0), (n & 1) ^ 1);
             copy_rows<0, 2, ROWS>(to, from);
             copy_commit();
@@ -123,13 +124,6 @@ static __device__ __forceinline__ void load_bf16(const v32_mla &a, uint32_t shar
             copy_wait<0>();
             fence_async_proxy();
             barrier_arrive_warp(bar.full(slot, 2));
-            if (b + 2 >= item.n_block) continue;
-#pragma unroll
-            for (int p = 0; p < ROWS; p++) {
-                const char *line = static_cast<const char *>(a.cache) + (int64_t)next[p] * (V32_KEY * 2);
-                prefetch_l2(line + part * 128);
-                if (part == 0) prefetch_l2(line + 8 * 128);
-            }
         }
     }
 }
@@ -138,118 +132,101 @@ static __device__ __forceinline__ uint4 load16(const uint8_t *from) {
     return __ldg(reinterpret_cast<const uint4 *>(from));
 }
 
-/* FP8: four lanes have 64 codes of a row, a thread two rows, of which it holds all codes a block ahead; a row's lines are
- * asked into the L2 before that. The converted 32 bytes of a lane are two parts of a tile's row, which neighbouring rows
- * exchange differently, so that stores meet no bank twice.
- *
- * In a pair of blocks, which have the two halves of a token's 128 heads, each converts 32 of the keys, one row a thread,
- * and writes them into its own tile and, without waiting, into the other's, whose barriers hear of the bytes. */
-template <bool PAIR>
-static __device__ __forceinline__ void load_fp8(const v32_mla &a, uint32_t shared, mla_barriers bar, int n_item) {
-    constexpr int ROWS = PAIR ? 1 : 2;
-    int thread = threadIdx.x & 127, quarter = thread & 3, low_row = (thread & 31) >> 2, rank = blockIdx.x & 1;
-    int row = PAIR ? rank * 32 + (thread >> 5) * 8 + low_row : (thread >> 5) * 16 + low_row; /* and row + 8 */
-    uint32_t part[2], there = PAIR ? cluster_address(shared, rank ^ 1) - shared : 0;
+/* FP8: a warp has sixteen rows, four lanes 64 codes of a row, a thread two rows, of which it holds all codes a block ahead;
+ * a row's lines are asked into the L2 before that. The converted 32 bytes of a lane are two parts of a tile's row, which
+ * neighbouring rows exchange differently, so that stores meet no bank twice. Which rows they are comes through shared
+ * memory, three blocks ahead: what a load brings into a register is waited for together with loads asked for long after it. */
+static __device__ __forceinline__ void load_fp8(const v32_mla &a, uint32_t shared, unsigned char *memory, mla_barriers bar,
+                                                int n_item) {
+    constexpr int ROWS = 2;
+    int thread = threadIdx.x & 127, lane = thread & 31, quarter = thread & 3, low_row = lane >> 2, warp = thread >> 5;
+    int row = warp * 16 + low_row; /* and row + 8 */
+    uint32_t part[2];
 #pragma unroll
     for (int e = 0; e < 2; e++) part[e] = (uint32_t)(row * 128 + (((quarter * 2 + e) ^ low_row) << 4));
     const uint8_t *cache = static_cast<const uint8_t *>(a.cache);
+    const int32_t *rows = reinterpret_cast<const int32_t *>(memory + ROWS_AT) + warp * 16; /* the warp's, of a ring of three */
     int seen = 0, used = 0; /* items so far; a bit for each slot, whether it had an odd number of blocks */
     for (int number = blockIdx.x; number < n_item; number += gridDim.x) {
         v32_item item = v32_item_of(a, number);
         if (item.n_block == 0) continue;
-        const uint8_t *from[ROWS];
-        int32_t next[ROWS], later[ROWS];
-        uint4 codes[ROWS][8], factors[ROWS], rotated[2];
+        auto ask_rows = [&](int block) { /* to be waited for with the copies that follow */
+            if (lane < 16)
+                copy_async_word(shared + ROWS_AT + (uint32_t)(block % 3 * 256 + (warp * 16 + lane) * 4),
+                                row_address(a, item, block, warp * 16 + lane));
+        };
+        __syncwarp(); /* all have read those of the item before */
+        for (int b = 0; b < 3; b++) ask_rows(b);
+        copy_commit();
+        copy_wait<0>();
+        __syncwarp();
+        uint4 codes[ROWS][8], factors[ROWS];
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
-            int32_t now = row_of(a, item, 0, row + r * 8);
-            next[r] = row_of(a, item, 1, row + r * 8);
-            later[r] = row_of(a, item, 2, row + r * 8);
-            from[r] = cache + (int64_t)now * V32_FP8_ROW;
-            factors[r] = load16(from[r] + V32_LATENT);
+            const uint8_t *from = cache + (int64_t)rows[low_row + r * 8] * V32_FP8_ROW;
+            factors[r] = load16(from + V32_LATENT);
 #pragma unroll
-            for (int c = 0; c < 8; c++) codes[r][c] = load16(from[r] + c * 64 + quarter * 16);
+            for (int c = 0; c < 8; c++) codes[r][c] = load16(from + c * 64 + quarter * 16);
         }
-#pragma unroll
-        for (int e = 0; e < 2 && PAIR; e++)
-            rotated[e] = load16(from[0] + V32_LATENT + 16 + (quarter * 2 + e) * 16);
         ask_query(a, item, shared, bar, seen++);
         for (int b = 0; b < item.n_block; b++) {
-            int slot = b & 1, parity = (used >> slot & 1) ^ 1;
+            int slot = b & 1, parity = (used >> slot & 1) ^ 1, now = b % 3 * 64, next = (b + 1) % 3 * 64, later = (b + 2) % 3 * 64;
             used ^= 1 << slot;
             uint32_t to = shared + K_AT + slot * V32_TILE;
             __half2 factor[ROWS][4];
-            const uint8_t *old[ROWS];
+            const uint8_t *from[ROWS];
 #pragma unroll
             for (int r = 0; r < ROWS; r++) {
-                const uint8_t *line = cache + (int64_t)later[r] * V32_FP8_ROW + quarter * 128;
+                const uint8_t *line = cache + (int64_t)rows[later + low_row + r * 8] * V32_FP8_ROW + quarter * 128;
                 prefetch_l2(line);
                 if (quarter < 2) prefetch_l2(quarter ? line + V32_FP8_ROW - 1 - 128 : line + 512);
-                old[r] = from[r];
-                from[r] = cache + (int64_t)next[r] * V32_FP8_ROW;
-                next[r] = later[r];
-                later[r] = row_of(a, item, b + 3, row + r * 8);
+                from[r] = cache + (int64_t)rows[next + low_row + r * 8] * V32_FP8_ROW;
                 const uint32_t bits[4] = {factors[r].x, factors[r].y, factors[r].z, factors[r].w};
 #pragma unroll
                 for (int i = 0; i < 4; i++) factor[r][i] = __float2half2_rn(__uint_as_float(bits[i]));
                 factors[r] = load16(from[r] + V32_LATENT);
             }
-            auto put = [&](uint32_t at, const uint4 &v, int full) {
-                store_shared16(at, v);
-                if (PAIR) store_async16(at + there, v, bar.full(slot, full) + there);
-            };
-            auto convert = [&](int c, int full) {
+            auto convert = [&](int c) {
 #pragma unroll
                 for (int r = 0; r < ROWS; r++) {
                     uint4 low, high;
                     f16_of_row(codes[r][c], factor[r][c >> 1], low, high);
-                    put(to + c * V32_CHUNK + r * 8 * 128 + part[0], low, full);
-                    put(to + c * V32_CHUNK + r * 8 * 128 + part[1], high, full);
+                    store_shared16(to + c * V32_CHUNK + r * 8 * 128 + part[0], low);
+                    store_shared16(to + c * V32_CHUNK + r * 8 * 128 + part[1], high);
                     codes[r][c] = load16(from[r] + c * 64 + quarter * 16);
                 }
             };
-            auto hand_over = [&](int full, uint32_t chunks) {
+            auto hand_over = [&](int full) {
                 fence_async_proxy();
-                if (!PAIR) {
-                    barrier_arrive_warp(bar.full(slot, full));
-                    return;
-                }
-                __syncwarp();
-                if ((threadIdx.x & 31) == 0) barrier_arrive_expect(bar.full(slot, full), chunks * 8 * 128);
-                else if (lane_arrives()) barrier_arrive(bar.full(slot, full));
+                barrier_arrive_warp(bar.full(slot, full));
             };
             barrier_wait(bar.empty(slot, 0), parity);
-            convert(0, 0);
-            convert(1, 0);
+            convert(0);
+            convert(1);
             if (b == 0) copy_wait<0>(); /* the query */
-            hand_over(0, 2);
+            hand_over(0);
             if (b == 0) barrier_arrive_warp(bar.q_full());
             barrier_wait(bar.empty(slot, 1), parity);
-            uint32_t place = to + V32_VALUE_CHUNKS * V32_CHUNK;
 #pragma unroll
-            for (int e = 0; e < 2; e++) {
-                if constexpr (PAIR) {
-                    put(place + part[e], rotated[e], 1);
-                    rotated[e] = load16(from[0] + V32_LATENT + 16 + (quarter * 2 + e) * 16);
-                } else {
-#pragma unroll
-                    for (int r = 0; r < ROWS; r++)
-                        copy_async16_to(place + r * 8 * 128 + part[e], old[r] + V32_LATENT + 16 + (quarter * 2 + e) * 16,
-                                        true);
-                }
+            for (int i = 0; i < 4; i++) { /* the rotated parts: eight lanes a row */
+                int at = warp * 16 + i * 4 + (lane >> 3), p = lane & 7;
+                copy_async16_to(to + V32_VALUE_CHUNKS * V32_CHUNK + (uint32_t)(at * 128 + ((p ^ (at & 7)) << 4)),
+                                cache + (int64_t)rows[now + i * 4 + (lane >> 3)] * V32_FP8_ROW + V32_LATENT + 16 + p * 16, true);
             }
+            __syncwarp();
+            ask_rows(b + 3); /* where this block's were */
             copy_commit();
-            convert(2, 1);
-            convert(3, 1);
-            hand_over(1, 3);
+            convert(2);
+            convert(3);
+            hand_over(1);
             barrier_wait(bar.empty(slot, 2), parity);
-            convert(4, 2);
-            convert(5, 2);
+            convert(4);
+            convert(5);
             barrier_wait(bar.empty(slot, 3), parity);
-            convert(6, 2);
-            convert(7, 2);
+            convert(6);
+            convert(7);
             copy_wait<0>();
-            hand_over(2, 4);
+            hand_over(2);
         }
     }
 }
@@ -473,14 +450,8 @@ template <int G> static __device__ __forceinline__ void query_to_f16(unsigned ch
     named_barrier<2, 256>();
 }
 
-/* A half of a slot's values is summed. */
-template <bool PAIR> static __device__ __forceinline__ void give_back(uint32_t empty) {
-    barrier_arrive_warp(empty);
-    if (PAIR && lane_arrives()) barrier_arrive_cluster(cluster_address(empty, (int)(blockIdx.x & 1) ^ 1));
-}
-
 /* Warpgroup G: scores of slot G, values from G * 256 on. In order of the tiles: its sums take slot 0's and slot 1's. */
-template <bool FP8, bool PAIR, int G>
+template <bool FP8, int G>
 static __device__ __forceinline__ void attend(const v32_mla &a, uint32_t shared, unsigned char *memory, mla_barriers bar,
                                               int n_item) {
     int q = threadIdx.x & 3, row = (threadIdx.x >> 5 & 3) * 16 + (threadIdx.x >> 2 & 7);
@@ -513,8 +484,8 @@ static __device__ __forceinline__ void attend(const v32_mla &a, uint32_t shared,
                 correct(o, heard);
                 ask_values<FP8>(o, made_here(theirs), made_here(values));
                 wgmma_wait<0>();
-                give_back<PAIR>(bar.empty(0, 2));
-                give_back<PAIR>(bar.empty(0, 3));
+                barrier_arrive_warp(bar.empty(0, 2));
+                barrier_arrive_warp(bar.empty(0, 3));
                 break;
             }
             ask_scores<FP8>(s, made_here(query), made_here(keys), bar, G, used[G] & 1);
@@ -527,9 +498,9 @@ static __device__ __forceinline__ void attend(const v32_mla &a, uint32_t shared,
                 correct(o, mine);
                 ask_values<FP8>(o, p, made_here(values));
                 wgmma_wait<1>();
-                give_back<PAIR>(bar.empty(0, 0));
+                barrier_arrive_warp(bar.empty(0, 0));
                 wgmma_wait<0>();
-                give_back<PAIR>(bar.empty(0, 1));
+                barrier_arrive_warp(bar.empty(0, 1));
                 used[0]++;
                 if (alone) {
 #pragma unroll
@@ -541,9 +512,9 @@ static __device__ __forceinline__ void attend(const v32_mla &a, uint32_t shared,
                 correct(o, heard);
                 ask_values<FP8>(o, made_here(theirs), made_here(values) + second);
                 wgmma_wait<1>();
-                give_back<PAIR>(bar.empty(1, 0));
+                barrier_arrive_warp(bar.empty(1, 0));
                 wgmma_wait<0>();
-                give_back<PAIR>(bar.empty(1, 1));
+                barrier_arrive_warp(bar.empty(1, 1));
             } else {
                 barrier_wait(bar.told(0), used[0]++ & 1);
                 hear<0>(memory, rows, other, heard);
@@ -553,17 +524,17 @@ static __device__ __forceinline__ void attend(const v32_mla &a, uint32_t shared,
                 pack_probabilities<FP8>(p, s);
                 tell<1>(shared, memory, bar, p, rows, mine);
                 wgmma_wait<1>();
-                give_back<PAIR>(bar.empty(0, 2));
+                barrier_arrive_warp(bar.empty(0, 2));
                 wgmma_wait<0>();
-                give_back<PAIR>(bar.empty(0, 3));
+                barrier_arrive_warp(bar.empty(0, 3));
 #pragma unroll
                 for (int r = 0; r < 2; r++) other[r] *= mine[r];
                 correct(o, mine);
                 ask_values<FP8>(o, p, made_here(values) + second);
                 wgmma_wait<1>();
-                give_back<PAIR>(bar.empty(1, 2));
+                barrier_arrive_warp(bar.empty(1, 2));
                 wgmma_wait<0>();
-                give_back<PAIR>(bar.empty(1, 3));
+                barrier_arrive_warp(bar.empty(1, 3));
                 used[1]++;
             }
         }
@@ -585,7 +556,7 @@ static __device__ __forceinline__ void attend(const v32_mla &a, uint32_t shared,
 
 #endif
 
-template <bool FP8, bool PAIR> static __global__ void __launch_bounds__(THREADS, 1) mla_wgmma(const v32_mla a) {
+template <bool FP8> static __global__ void __launch_bounds__(THREADS, 1) mla_wgmma(const v32_mla a) {
 #ifdef V32_HOPPER
     V32_SHARED(memory);
     uint32_t shared = shared_address(memory);
@@ -593,29 +564,21 @@ template <bool FP8, bool PAIR> static __global__ void __launch_bounds__(THREADS,
     if (threadIdx.x == 0) {
         if (shared & 1023) __trap();
         for (int i = 0; i < 6; i++) barrier_init_warps(bar.at + i * 8, FP8 ? 4 : 2); /* the loading warps */
-        for (int i = 6; i < 14; i++) barrier_init_warps(bar.at + i * 8, PAIR ? 8 : 4);
-        for (int i = 14; i < 16; i++) barrier_init_warps(bar.at + i * 8, 4);
+        for (int i = 6; i < 16; i++) barrier_init_warps(bar.at + i * 8, 4);
         barrier_init_warps(bar.q_full(), 4);
         barrier_init_warps(bar.q_empty(), 8);
         fence_async_proxy();
     }
-    if (PAIR) {
-        cluster_arrive();
-        cluster_wait();
-    } else __syncthreads();
+    __syncthreads();
     int n_item = v32_items(a), group = __shfl_sync(0xffffffffu, (int)threadIdx.x >> 7, 0);
     if (group == 2) {
-        registers_fewer<!FP8 ? FEWER_REGISTERS : PAIR ? FEWER_REGISTERS + 16 : FEWER_REGISTERS + 32>();
-        if (FP8) load_fp8<PAIR>(a, shared, bar, n_item);
+        registers_fewer<FP8 ? FEWER_REGISTERS + 32 : FEWER_REGISTERS>();
+        if (FP8) load_fp8(a, shared, memory, bar, n_item);
         else load_bf16(a, shared, bar, n_item);
     } else {
-        registers_more<!FP8 ? MORE_REGISTERS : PAIR ? MORE_REGISTERS - 8 : MORE_REGISTERS - 16>();
-        if (group == 0) attend<FP8, PAIR, 0>(a, shared, memory, bar, n_item);
-        else attend<FP8, PAIR, 1>(a, shared, memory, bar, n_item);
-    }
-    if (PAIR) { /* the other block still tells this one's barriers */
-        cluster_arrive();
-        cluster_wait();
+        registers_more<FP8 ? MORE_REGISTERS - 16 : MORE_REGISTERS>();
+        if (group == 0) attend<FP8, 0>(a, shared, memory, bar, n_item);
+        else attend<FP8, 1>(a, shared, memory, bar, n_item);
     }
 #else
     __trap();
@@ -653,14 +616,10 @@ static __global__ void __launch_bounds__(128) merge_parts(const v32_mla a) {
 }
 
 template <class kernel>
-static cudaError_t launch_wgmma(kernel *run, const v32_mla *a, int n_sm, bool pair, cudaStream_t stream) {
+static cudaError_t launch_wgmma(kernel *run, const v32_mla *a, int n_sm, cudaStream_t stream) {
     cudaError_t error = cudaFuncSetAttribute(run, cudaFuncAttributeMaxDynamicSharedMemorySize, SHARED_BYTES);
     if (error != cudaSuccess) return error;
     int items = v32_items(*a);
-    if (pair) {
-        n_sm &= ~1;
-        return V32_LAUNCH_CLUSTER(run, items < n_sm ? items : n_sm, 2, THREADS, SHARED_BYTES, stream, *a);
-    }
     V32_LAUNCH(run, items < n_sm ? items : n_sm, THREADS, SHARED_BYTES, stream, *a);
     return cudaGetLastError();
 }
@@ -676,10 +635,7 @@ cudaError_t v32_mla_launch(const v32_mla *a, v32_variant variant, cudaStream_t s
     if (error != cudaSuccess) return error;
     if (variant == V32_WGMMA) {
         if (major != 9) return cudaErrorNotSupported;
-        bool pair = a->fp8 && a->pair && a->n_head % (2 * V32_HEADS) == 0;
-        error = pair ? launch_wgmma(mla_wgmma<true, true>, a, n_sm, true, stream)
-                : a->fp8 ? launch_wgmma(mla_wgmma<true, false>, a, n_sm, false, stream)
-                         : launch_wgmma(mla_wgmma<false, false>, a, n_sm, false, stream);
+        error = a->fp8 ? launch_wgmma(mla_wgmma<true>, a, n_sm, stream) : launch_wgmma(mla_wgmma<false>, a, n_sm, stream);
     } else error = v32_mla_launch_sync(a, stream);
     if (error != cudaSuccess || a->n_split == 1) return error;
     V32_LAUNCH(merge_parts, (unsigned)((int64_t)a->n_tok * a->n_head), 128, 0, stream, *a);

@@ -83,9 +83,8 @@ static uint8_t *fp8_cache(v32_run &r, int64_t n_row) {
 }
 /* n_tok tokens over lists of n of `sees` rows; the cache has `own` rows for each token, or is one of `sees` (own 0). */
 static double time_attention(v32_run &r, const char *name, bool fp8, const void *cache, int n_tok, int64_t n,
-                             int64_t sees, int64_t own, int n_split, bool pair = false) {
+                             int64_t sees, int64_t own, int n_split) {
     v32_mla a = {};
-    a.pair = pair;
     int32_t *position = r.make<int32_t>(n_tok * n), *count = r.make<int32_t>(n_tok);
     if (!r.code) fill_positions<<<n_tok, 256, 0, r.stream()>>>(position, count, n, sees, own);
     a.fp8 = fp8, a.cache = cache, a.position = position, a.count = count;
@@ -99,7 +98,7 @@ static double time_attention(v32_run &r, const char *name, bool fp8, const void 
     }
     double t = r.median(name, 7, n_tok < 128, [&] { return v32_mla_launch(&a, V32_WGMMA, r.stream()); });
     char what[80];
-    snprintf(what, sizeof what, "%s, %d tokens%s", name, n_tok, pair ? ", blocks in pairs" : "");
+    snprintf(what, sizeof what, "%s, %d tokens", name, n_tok);
     r.tell(what, t, 2.0 * n_tok * 128.0 * (double)n * (V32_KEY + V32_LATENT), false, r.peaks.bf16_flops);
     return t;
 }
@@ -146,14 +145,12 @@ static double time_topk(v32_run &r, const char *name, int rows, int64_t length, 
 static void time_kernels(v32_run &r) {
     r.part = "sparse attention, 128 heads, 2048 of 128K";
     const void *cache = r.random<__nv_bfloat16>(V32_LENGTH * V32_KEY);
-    for (bool pair : {false, true})
-        time_attention(r, "prefill over bf16 latents", false, cache, 4096, V32_SELECT, V32_LENGTH, 0, 1, pair);
+    time_attention(r, "prefill over bf16 latents", false, cache, 4096, V32_SELECT, V32_LENGTH, 0, 1);
     r.drop();
     cache = fp8_cache(r, V32_LENGTH * 128);
     for (int n_tok : {128, 64, 8, 1})
         time_attention(r, "decode over FP8 latents", true, cache, n_tok, V32_SELECT, V32_LENGTH, V32_LENGTH,
                        split_of(r, n_tok));
-    time_attention(r, "decode over FP8 latents", true, cache, 128, V32_SELECT, V32_LENGTH, V32_LENGTH, 1, true);
     r.drop();
 
     r.part = "index scores in FP8, 64 heads, 128K keys";

@@ -61,14 +61,6 @@ static __device__ __forceinline__ void barrier_arrive_expect(uint32_t barrier, u
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 #endif
 }
-/* 16 bytes from registers to another block's shared memory, without waiting; `barrier`, there too, hears of them. */
-static __device__ __forceinline__ void store_async16(uint32_t to, const uint4 &v, uint32_t barrier) {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(to),
-                 "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(barrier)
-                 : "memory");
-#endif
-}
 
 /* Lanes that arrive for a warp: one, after __syncwarp has ordered the others' writes. compute-sanitizer's racecheck knows
  * a barrier's order for the arriving thread alone and reports the others; built with V32_LANES=32 all arrive. */

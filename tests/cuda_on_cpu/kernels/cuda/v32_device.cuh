@@ -40,6 +40,10 @@ static inline void store_shared4(uint32_t address, uint32_t v) {
     if (address % 4) cpu_fault("a store is not aligned");
     memcpy(memory + address, &v, 4);
 }
+static inline void copy_async_word(uint32_t to, const void *from) {
+    if (to % 4 || reinterpret_cast<uintptr_t>(from) % 4) cpu_fault("a copy is not aligned");
+    cpu_current->open.push_back({to, from, 4, 4});
+}
 static inline void prefetch_l2(const void *p) {
     (void)*static_cast<const volatile char *>(p);
 }

@@ -42,15 +42,6 @@ static inline uint32_t cluster_address(uint32_t address, int rank) {
 static inline void barrier_arrive_cluster(uint32_t there) {
     barrier_arrive(there);
 }
-static inline void store_async16(uint32_t to, const uint4 &v, uint32_t barrier) {
-    if (to % 16 || to / CPU_SHARED_STEP != barrier / CPU_SHARED_STEP) cpu_fault("a store is not aligned, or its barrier is elsewhere");
-    cpu_later([=] {
-        memcpy(memory + to, &v, 16);
-        cpu_mbarrier *b = cpu_mbarrier_at(barrier);
-        b->bytes -= 16;
-        cpu_mbarrier_look(b);
-    });
-}
 static inline void barrier_wait(uint32_t barrier, int parity) {
     while ((cpu_mbarrier_at(barrier)->phase & 1) == parity) cpu_yield();
 }
