@@ -4,7 +4,7 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/device.cuh"
 
-enum { MOST_EXPERTS = EXPERT_POINTERS, MOST_PICKS = 64, BRANCHES = 8, PICKS_AT_ONCE = 10 };
+enum { MOST_EXPERTS = EXPERT_POINTERS, MOST_PICKS = 64, BRANCHES = 8, PICKS_AT_ONCE = 10, MANY_PAIRS = 2048 };
 
 /* Which experts are here: first + i * step, for i < n, then the shared ones; and what tokens pick. */
 struct experts_here {
@@ -50,8 +50,8 @@ static __device__ int sum_before(int mine, int *warp_sum) {
     return __shfl_sync(0xffffffffu, part - total, warp) + sum - mine;
 }
 
-/* The list: pairs of entry e stand at start[e] .. start[e + 1], in ascending order of the token; those of an expert that
- * is not here have no place. Then which expert and which rows each tile has; the tiles that are left over have none. One
+/* The list: pairs of entry e stand at start[e] .. start[e + 1], of few tokens in ascending order of the token, of many in any
+ * order (a row's bits do not depend on its place); those of an expert that is not here have no place. Then which expert and which rows each tile has; the tiles that are left over have none. One
  * block of 1024; a thread has an expert, then a warp an expert at a time. */
 static __global__ void __launch_bounds__(1024) list_pairs(experts_here here, int n_pair, int32_t *entry, int32_t *start,
                                                           int32_t *list, int32_t *place, int tile_rows,
@@ -78,6 +78,16 @@ static __global__ void __launch_bounds__(1024) list_pairs(experts_here here, int
     if (mine == n_expert) count[0] = tile; /* all tiles; the counts are no longer needed ... */
     __syncthreads();                       /* ... and the firsts are there */
     for (int i = count[0] + (int)threadIdx.x; i < n_tile; i += blockDim.x) tile_expert[i] = -1;
+    if (n_pair > MANY_PAIRS) { /* a warp an expert would read all of them for each */
+        for (int i = threadIdx.x; i < n_pair; i += blockDim.x) {
+            int e = entry[i];
+            if (e < 0) continue;
+            int place_of = atomicAdd(&first[e], 1);
+            list[place_of] = i / n_pick;
+            place[i] = place_of;
+        }
+        return;
+    }
     for (int e = warp; e < n_expert; e += warps) {
         int to = first[e];
         if (first[e + 1] == to) continue;

@@ -105,7 +105,7 @@ static __global__ void __launch_bounds__(MANY_THREADS, 1) many_sync(product p, c
                 auto unit_of = [&](int r) {
                     return make_float2(r < at.n_row ? __ldg(unit + r) : 0.0f, r + 1 < at.n_row ? __ldg(unit + r + 1) : 0.0f);
                 };
-                many_end_segment(total, segment, s + 1 == n_stage, unit_of, [] {}, nullptr, far);
+                many_end_segment<false>(total, segment, s + 1 == n_stage, unit_of, [] {}, nullptr, far);
                 segment++, left = of_segment;
             }
             __syncthreads(); /* this stage has been read */

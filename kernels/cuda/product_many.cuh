@@ -69,11 +69,27 @@ static __device__ __forceinline__ bool many_tile_of(const product &p, const poin
     return true;
 }
 
+template <int STEP>
+static __device__ __forceinline__ void add_waiting(float (&total)[MANY_SUMS], const float4 *from) {
+#pragma unroll
+    for (int j = 0; j < MANY_SUMS / 4; j++) {
+        float4 v = from[j * STEP];
+        total[j * 4] = v.x + total[j * 4], total[j * 4 + 1] = v.y + total[j * 4 + 1];
+        total[j * 4 + 2] = v.z + total[j * 4 + 2], total[j * 4 + 3] = v.w + total[j * 4 + 3];
+    }
+}
+template <int STEP> static __device__ __forceinline__ void let_wait(float (&total)[MANY_SUMS], float4 *to) {
+#pragma unroll
+    for (int j = 0; j < MANY_SUMS / 4; j++) {
+        to[j * STEP] = make_float4(total[j * 4], total[j * 4 + 1], total[j * 4 + 2], total[j * 4 + 3]);
+        total[j * 4] = total[j * 4 + 1] = total[j * 4 + 2] = total[j * 4 + 3] = 0.0f;
+    }
+}
 /* A segment's sums times x's units, added to what waits for it: sums of 1, 2, 4 ... segments wait like the digits of a
- * binary counter, the first of them in `near`, [16][128] of four for each warpgroup (may be NULL), the others in `far`,
+ * binary counter, the first of them (NEAR) in `near`, [16][128] of four for each warpgroup, the others in `far`,
  * [levels][16][256] of four. Before the last segment `total` is then zero, after it the element. unit_of(r): float2, of the
  * tile's rows r and r + 1; units_read() follows. */
-template <class units, class then>
+template <bool NEAR, class units, class then>
 static __device__ __forceinline__ void many_end_segment(float (&total)[MANY_SUMS], int segment, bool last, units unit_of,
                                                         then units_read, float4 *near, float4 *far) {
 #pragma unroll
@@ -82,29 +98,18 @@ static __device__ __forceinline__ void many_end_segment(float (&total)[MANY_SUMS
         total[j * 4] *= unit.x, total[j * 4 + 1] *= unit.y, total[j * 4 + 2] *= unit.x, total[j * 4 + 3] *= unit.y;
     }
     units_read();
-    int level = 0;
-#pragma unroll 1
-    for (int before = segment; last ? before != 0 : before & 1; before >>= 1, level++) {
-        if (!(before & 1)) continue;
-        bool is_near = level == 0 && near;
-        const float4 *from = is_near ? near : far + level * (MANY_TILE_BYTES / 16);
-        int step = is_near ? MANY_THREADS / 2 : MANY_THREADS;
-#pragma unroll
-        for (int j = 0; j < MANY_SUMS / 4; j++) {
-            float4 v = from[j * step];
-            total[j * 4] = v.x + total[j * 4], total[j * 4 + 1] = v.y + total[j * 4 + 1];
-            total[j * 4 + 2] = v.z + total[j * 4 + 2], total[j * 4 + 3] = v.w + total[j * 4 + 3];
+    if (NEAR) {
+        if (segment & 1) add_waiting<MANY_THREADS / 2>(total, near);
+        else if (!last) {
+            let_wait<MANY_THREADS / 2>(total, near);
+            return;
         }
+        segment >>= 1, far += MANY_TILE_BYTES / 16;
     }
-    if (last) return;
-    bool is_near = level == 0 && near;
-    float4 *to = is_near ? near : far + level * (MANY_TILE_BYTES / 16);
-    int step = is_near ? MANY_THREADS / 2 : MANY_THREADS;
-#pragma unroll
-    for (int j = 0; j < MANY_SUMS / 4; j++) {
-        to[j * step] = make_float4(total[j * 4], total[j * 4 + 1], total[j * 4 + 2], total[j * 4 + 3]);
-        total[j * 4] = total[j * 4 + 1] = total[j * 4 + 2] = total[j * 4 + 3] = 0.0f;
-    }
+#pragma unroll 1
+    for (; last ? segment != 0 : segment & 1; segment >>= 1, far += MANY_TILE_BYTES / 16)
+        if (segment & 1) add_waiting<MANY_THREADS>(total, far);
+    if (!last) let_wait<MANY_THREADS>(total, far);
 }
 
 /* product_x16.cu: makes x ready. up: NULL, or for experts rows like p.x: silu(x) * up takes x's place. out.rows: n_z * p.n_tok;

@@ -116,10 +116,8 @@ static __device__ __forceinline__ void codes_to_f16(const uint4 &low, const uint
     const uint32_t l[4] = {low.x, low.y, low.z, low.w}, h[4] = {high.x, high.y, high.z, high.w};
 #pragma unroll
     for (int s = 0; s < 4; s++) {
-        a[s][0] = codes_f16(l[s]);
-        a[s][1] = codes_f16(h[s]);
-        a[s][2] = codes_f16(l[s] >> 16);
-        a[s][3] = codes_f16(h[s] >> 16);
+        codes_f16(l[s], &a[s][0], &a[s][2]);
+        codes_f16(h[s], &a[s][1], &a[s][3]);
     }
 }
 /* Half a block's products with all of the tile's rows of x or the first 64: asked for, not waited for. */
@@ -178,11 +176,17 @@ static __device__ __forceinline__ void multiply_tiles(const product &p, const po
     far += threadIdx.x;
     uint64_t x_tiles = tile_descriptor(shared_address(of_block), 16, 1024);
     uint32_t empty = PAIR > 1 ? cluster_address(bar.empty(0), lane & 1) : bar.empty(0); /* both blocks write in both */
-    many_ring at = {0, 0};
-    auto take = [&](uint32_t (&a)[4][4]) {
-        barrier_wait(bar.full(at.stage), at.turn);
-        const unsigned char *from = codes + at.stage * W_STAGE;
-        codes_to_f16(*reinterpret_cast<const uint4 *>(from), *reinterpret_cast<const uint4 *>(from + 8 * STAGE_COLS), a);
+    many_ring at = {0, 0}, ahead = {0, 0}; /* products; codes */
+    uint4 raw[2][2];                       /* of the next block: its halves, W's rows g and g + 8 */
+    auto fetch = [&] {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            barrier_wait(bar.full(ahead.stage), ahead.turn);
+            const unsigned char *from = codes + ahead.stage * W_STAGE;
+            raw[half][0] = *reinterpret_cast<const uint4 *>(from);
+            raw[half][1] = *reinterpret_cast<const uint4 *>(from + 8 * STAGE_COLS);
+            ahead.next();
+        }
     };
     auto x_tile = [&] { return x_tiles + (uint64_t)(at.stage * (X_STAGE >> 4)); };
     auto release = [&](int stage) {
@@ -205,42 +209,43 @@ static __device__ __forceinline__ void multiply_tiles(const product &p, const po
         }
         auto factor_of = [&](const float *factor, int b) { return factor ? __ldg(factor + b) : 1.0f; };
         float total[MANY_SUMS] = {}, sum[MANY_SUMS];
-        uint32_t a[4][4], second[4][4];
         int segment = 0, left = of_segment; /* blocks of it to come */
         float low = factor_of(low_factor, 0), high = factor_of(high_factor, 0);
-        /* block b, whose first codes are in a; then a has those of the block after it, unless this is the `last` */
+        /* block b, whose codes are in `raw`; then `raw` has those of the block after it, unless this is the `last` */
         auto block_sums = [&](int b, auto all, auto last) {
             constexpr bool ALL = decltype(all)::value, LAST = decltype(last)::value;
-            multiply<ALL>(sum, a, x_tile(), 0);
-            int first_stage = at.stage;
-            at.next();
-            take(second);
-            multiply<ALL>(sum, second, x_tile(), 1);
-            int second_stage = at.stage;
-            at.next();
-            wgmma_wait<1>();
-            release(first_stage);
+            uint32_t a[2][4][4];
             float next_low = 1.0f, next_high = 1.0f;
+            int stages[2];
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                codes_to_f16(raw[half][0], raw[half][1], a[half]);
+                multiply<ALL>(sum, a[half], x_tile(), half);
+                stages[half] = at.stage;
+                at.next();
+            }
             if (!LAST) {
                 next_low = factor_of(low_factor, b + 1), next_high = factor_of(high_factor, b + 1);
-                take(a);
+                fetch();
             }
+            wgmma_wait<1>();
+            release(stages[0]);
             wgmma_wait<0>();
             bool ends = --left == 0 || LAST;
-            if (!ends) release(second_stage);
+            if (!ends) release(stages[1]);
 #pragma unroll
             for (int i = 0; i < (ALL ? MANY_SUMS : MANY_SUMS / 2); i++) total[i] = __fmaf_rn(i & 2 ? high : low, sum[i], total[i]);
             low = next_low, high = next_high;
             if (ends) {
-                const float *unit = units + second_stage * (UNIT_STAGE / 4);
+                const float *unit = units + stages[1] * (UNIT_STAGE / 4);
                 auto unit_of = [&](int r) { return *reinterpret_cast<const float2 *>(unit + r); };
-                auto units_read = [&] { release(second_stage); };
-                many_end_segment(total, segment, LAST, unit_of, units_read, near, far);
+                auto units_read = [&] { release(stages[1]); };
+                many_end_segment<true>(total, segment, LAST, unit_of, units_read, near, far);
                 segment++, left = of_segment;
             }
         };
         auto tile_sums = [&](auto all) {
-            take(a);
+            fetch();
             for (int b = 0; b + 1 < n_block; b++) block_sums(b, all, std::false_type());
             block_sums(n_block - 1, all, std::true_type());
         };
