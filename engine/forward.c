@@ -87,11 +87,11 @@ static attention_part attention_part_of(const forward_engine *f, const layer_wei
     return (attention_part){{0, step->n_tok}, f->model->share.heads, w->q_b, w->o, w->k_up, w->v_up};
 }
 
-/* Where attention goes by rows: everybody gets the others' rows of `width` numbers. */
-static void gather_rows(const forward_engine *f, const forward_step *step, float *rows, int64_t width) {
+/* Where attention goes by rows: everybody gets the others' rows of `width` numbers of 4 bytes. */
+static void gather_rows(const forward_engine *f, const forward_step *step, void *rows, int64_t width) {
     if (!by_rows(f, step)) return;
-    int64_t each = rows_each(f, step) * width;
-    f->group->all_gather(f->group, rows + f->group->rank * each, rows, (size_t)each * sizeof *rows);
+    size_t each = (size_t)(rows_each(f, step) * width) * 4;
+    f->group->all_gather(f->group, (char *)rows + (size_t)f->group->rank * each, rows, each);
 }
 
 /* ---- lanes: what does not need each other (kernels.h) ---- */
@@ -530,18 +530,23 @@ static void experts_into(const forward_engine *f, const layer_weights *w, const 
     int n_tok = step->n_tok;
     bool at_once = k->ranks_alike && !f->group;
 
-    multiply(f, w->router, s->norm, c->hidden, s->route_logits, c->experts, n_tok);
-    k->route(k, &(kern_route){.logits = s->route_logits,
+    row_range rows = by_rows(f, step) ? selecting_rows(f, step) : (row_range){0, n_tok};
+    int64_t first = rows.first, picks = first * c->experts_per_token;
+    float *logits = s->route_logits + first * c->experts;
+    multiply(f, w->router, s->norm + first * c->hidden, c->hidden, logits, c->experts, rows.n);
+    k->route(k, &(kern_route){.logits = logits,
                               .bias = w->route_bias,
-                              .expert = s->route_expert,
-                              .weight = s->route_weight,
-                              .n_tok = n_tok,
+                              .expert = s->route_expert + picks,
+                              .weight = s->route_weight + picks,
+                              .n_tok = rows.n,
                               .n_expert = c->experts,
                               .n_pick = c->experts_per_token,
                               .n_group = c->groups,
                               .n_group_pick = c->groups_per_token,
                               .normalise = c->route_normalise,
                               .scale = c->route_scale});
+    gather_rows(f, step, s->route_expert, c->experts_per_token);
+    gather_rows(f, step, s->route_weight, c->experts_per_token);
     if (w->mlp.gate)
         mlp_into(f, &w->mlp, mine->shared_width, s->norm, s->branch, n_tok, false);
     else if (!at_once)

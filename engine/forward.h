@@ -63,8 +63,9 @@ typedef struct forward_step {
 typedef struct scratch {
     int chunk;
     float *x, *norm, *branch;   /* [chunk, hidden] residual stream, normed, a branch's output: with several ranks, what
-                                   this one adds to a sum, and room for kern_group_sum. x, q, kv, q_latent, attended, value
-                                   and index_k have ranks - 1 rows more, for stretches of one length */
+                                   this one adds to a sum, and room for kern_group_sum. x, q, kv, q_latent, attended, value,
+                                   index_k, route_weight and route_expert have ranks - 1 rows more, for stretches of one
+                                   length */
     float *sum_work;            /* for kern_group_sum; NULL with one rank */
     float *q_a;                 /* [chunk, q_lora] */
     float *q;                   /* [chunk, heads, nope + rope]; heads are this rank's share everywhere here */

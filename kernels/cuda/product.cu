@@ -221,9 +221,66 @@ static __global__ void __launch_bounds__(128) product_few(product p, const point
     }
 }
 
-/* ---- fp32: a warp has 4 rows and 4 of W's ---- */
+/* ---- fp32: the router and the indexer's head weights; everything where the engine is asked to be exact ---- */
 
-enum { MOST_LEVELS = 4 }; /* of the tree over segments: fp32 has eight of them at most */
+/* Columns of a segment unless the matrix says otherwise; segments that there may be, and levels of their tree. */
+enum { F32_SEGMENT = 1024, MOST_SEGMENTS = 64, MOST_LEVELS = 6 };
+
+/* One row or two: a block has four of W's rows, a warp the segments warp, warp + FEW_WARPS and so on, so that a row alone does
+ * not wait for a whole row of W in one chain. The same sums as below. */
+enum { FEW_WARPS = 8, FEW_ROWS = 2 };
+
+template <class pointers, bool EXPERTS>
+static __global__ void __launch_bounds__(FEW_WARPS * 32) product_f32_few(product p, const pointers w) {
+    __shared__ float part[MOST_SEGMENTS][FEW_ROWS * 4];
+    piece at;
+    if (!find_piece<pointers, EXPERTS>(p, w, SMALL_ROWS, &at)) return;
+    const float *weights = static_cast<const float *>(at.w.data);
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, col0 = blockIdx.x * 4;
+    const float *x_row[FEW_ROWS], *w_row[4];
+#pragma unroll
+    for (int i = 0; i < FEW_ROWS; i++) {
+        int r = at.row0 + i < at.end ? at.row0 + i : at.row0;
+        x_row[i] = at.x + (int64_t)(EXPERTS && p.list ? p.list[r] : r) * p.x_stride;
+    }
+#pragma unroll
+    for (int j = 0; j < 4; j++) w_row[j] = weights + (int64_t)(col0 + j < p.rows ? col0 + j : col0) * p.w_stride;
+    int n_segment = (p.cols + p.segment - 1) / p.segment;
+    for (int s = warp; s < n_segment; s += FEW_WARPS) {
+        int end = (s + 1) * p.segment < p.cols ? (s + 1) * p.segment : p.cols;
+        float sum[FEW_ROWS][4] = {};
+#pragma unroll 8
+        for (int c = s * p.segment + lane; c < end; c += 32) {
+            float x[FEW_ROWS], v[4];
+#pragma unroll
+            for (int i = 0; i < FEW_ROWS; i++) x[i] = x_row[i][c];
+#pragma unroll
+            for (int j = 0; j < 4; j++) v[j] = w_row[j][c];
+#pragma unroll
+            for (int i = 0; i < FEW_ROWS; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++) sum[i][j] = __fmaf_rn(x[i], v[j], sum[i][j]);
+        }
+#pragma unroll
+        for (int i = 0; i < FEW_ROWS; i++)
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                float v = warp_sum(sum[i][j]);
+                if (lane == i * 4 + j) part[s][i * 4 + j] = v;
+            }
+    }
+    __syncthreads();
+    int i = threadIdx.x >> 2, j = threadIdx.x & 3;
+    if (i >= FEW_ROWS || at.row0 + i >= at.end || col0 + j >= p.rows) return;
+    for (int n = n_segment; n > 1; n = (n + 1) / 2)
+        for (int s = 0; s < n; s += 2)
+            part[s / 2][threadIdx.x] =
+                s + 1 < n ? __fadd_rn(part[s][threadIdx.x], part[s + 1][threadIdx.x]) : part[s][threadIdx.x];
+    float *y = at.y + (int64_t)(at.row0 + i) * p.y_stride + col0 + j;
+    *y = p.accumulate ? *y + part[0][threadIdx.x] : part[0][threadIdx.x];
+}
+
+/* Any number: a warp has 4 rows and 4 of W's. */
 
 template <class pointers, bool EXPERTS>
 static __global__ void __launch_bounds__(128) product_f32(product p, const pointers w) {
@@ -242,12 +299,12 @@ static __global__ void __launch_bounds__(128) product_f32(product p, const point
     }
     /* Lane i * 4 + j has element (i, j): what waits at place l is the sum of 2^l segments. */
     float waiting[MOST_LEVELS], total = 0.0f;
-    int segment = p.segment ? p.segment : p.cols, n_segment = (p.cols + segment - 1) / segment;
+    int n_segment = (p.cols + p.segment - 1) / p.segment;
     for (int s = 0; s < n_segment; s++) {
-        int end = (s + 1) * segment < p.cols ? (s + 1) * segment : p.cols;
+        int end = (s + 1) * p.segment < p.cols ? (s + 1) * p.segment : p.cols;
         float sum[4][4] = {};
 #pragma unroll 4
-        for (int c = s * segment + lane; c < end; c += 32) {
+        for (int c = s * p.segment + lane; c < end; c += 32) {
             float x[4], v[4];
 #pragma unroll
             for (int i = 0; i < 4; i++) x[i] = x_row[i][c], v[i] = w_row[i][c];
@@ -303,7 +360,12 @@ static void launch(const kern *k, product p, const pointers &w, kern_type type, 
     if (type == KERN_FP8) {
         cuda_product_long(k, p, w, n_tile, most_rows, n_z);
     } else if (type == KERN_F32) {
-        product_f32<pointers, EXPERTS><<<dim3(cuda_blocks(p.rows, 4), n_tile, n_z), 128, 0, stream>>>(p, w);
+        dim3 grid(cuda_blocks(p.rows, 4), n_tile, n_z);
+        if (p.segment == 0) p.segment = F32_SEGMENT;
+        if (cuda_blocks(p.cols, p.segment) > MOST_SEGMENTS - 1) p.segment = p.cols; /* no tree: nobody has such a matrix */
+        if (most_rows <= FEW_ROWS && p.cols > p.segment)
+            product_f32_few<pointers, EXPERTS><<<grid, FEW_WARPS * 32, 0, stream>>>(p, w);
+        else product_f32<pointers, EXPERTS><<<grid, 128, 0, stream>>>(p, w);
         cuda_launched(k, "a matrix product");
     } else if (tile_rows == SMALL_ROWS) {
         product_few<pointers, EXPERTS><<<dim3(cuda_blocks(p.rows, 32), n_tile, n_z), 128, 0, stream>>>(p, w);
