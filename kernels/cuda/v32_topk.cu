@@ -192,7 +192,8 @@ static __device__ bool select_stretch(const v32_topk &a, int row, int part, int 
     if (CLUSTER) {
         arrive_after_block();
         cluster_wait();
-        most = warp_most(cluster_load(&s.most, lane < n_part ? lane : 0));
+        bounds_of(s, n_part); /* the bound is the same in all of them */
+        most = s.all_most;
         return select_of_cluster(a, row, {part, n_part, begin, map_words, orders, places, list, map, equal, bins}, capacity,
                                  bound, most, s);
     }
@@ -389,9 +390,8 @@ static __global__ void __launch_bounds__(1024) topk_held(const v32_topk a, int n
     if (threadIdx.x == 0) s.bound = bound;
     arrive_after_block();
     cluster_wait();
-    bound = cluster_load(&s.bound, lane < n_part ? lane : 0);
-    most = cluster_load(&s.most, lane < n_part ? lane : 0);
-    bound = ~warp_most(~bound), most = warp_most(most);
+    bounds_of(s, n_part);
+    bound = s.all_bound, most = s.all_most;
 
     bool fits = bound > 0;
     if (bound < 0x00800000u) bound = 0x007fffffu; /* -infinity: below it is NaN alone */

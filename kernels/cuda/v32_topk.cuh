@@ -87,7 +87,10 @@ static __device__ __forceinline__ float one_if_not_below(float x, float least) {
 struct row_state {
     int warp_sum[32];
     int bin, above, in, n, n_few, earlier, same;
-    uint32_t bound, most;
+    uint32_t bound, most;         /* this block's; */
+    uint32_t all_bound, all_most; /* of all blocks of a cluster: the least, the greatest */
+    int sizes[8];                 /* s.n of each */
+    uint32_t found;
     uint32_t few[LAST_FEW];
 };
 
@@ -218,11 +221,11 @@ static __device__ uint32_t kth_of_list(const uint32_t *list, int n, int rank, ui
             uint32_t v = s.few[i];
             int greater = __popc(__ballot_sync(0xffffffffu, lane < in && theirs > v));
             int equal = __popc(__ballot_sync(0xffffffffu, lane < in && theirs == v));
-            if (lane == 0 && greater < rank && greater + equal >= rank) s.bound = v, s.above = greater; /* equals say the same */
+            if (lane == 0 && greater < rank && greater + equal >= rank) s.found = v, s.above = greater; /* equals say the same */
         }
         __syncthreads();
         *above += s.above;
-        return s.bound;
+        return s.found;
     }
 }
 
@@ -230,6 +233,19 @@ static __device__ uint32_t kth_of_list(const uint32_t *list, int n, int rank, ui
 static __device__ __forceinline__ void keep_most(uint32_t mine, uint32_t *to) {
     mine = warp_most(mine);
     if ((threadIdx.x & 31) == 0) atomicMax(to, mine);
+}
+
+/* The least bound and the greatest `most` of a cluster's blocks, after a barrier of it. One warp asks: a number that all
+ * warps of all blocks ask for comes to each in its turn, which was two thousand cycles. */
+static __device__ void bounds_of(row_state &s, int n_part) {
+    if (threadIdx.x < 32) {
+        int lane = threadIdx.x;
+        uint32_t bound = lane < n_part ? cluster_load(&s.bound, lane) : 0xffffffffu;
+        uint32_t most = lane < n_part ? cluster_load(&s.most, lane) : 0;
+        bound = ~warp_most(~bound), most = warp_most(most);
+        if (lane == 0) s.all_bound = bound, s.all_most = most;
+    }
+    __syncthreads();
 }
 
 /* What the blocks of a cluster have collected. */
@@ -240,8 +256,10 @@ struct cluster_lists {
 /* s.n numbers from `own` on, `most` at most, of each block. All threads call it; a barrier of the cluster before. */
 static __device__ cluster_lists sizes_of(row_state &s, int n_part, int most) {
     int lane = threadIdx.x & 31;
+    if ((int)threadIdx.x < n_part) s.sizes[lane] = (int)cluster_load(reinterpret_cast<const uint32_t *>(&s.n), lane);
+    __syncthreads();
     cluster_lists l;
-    l.have = lane < n_part ? (int)cluster_load(reinterpret_cast<const uint32_t *>(&s.n), lane) : 0;
+    l.have = lane < n_part ? s.sizes[lane] : 0;
     l.total = warp_total(l.have);
     l.fits = !__any_sync(0xffffffffu, l.have > most) && l.total <= LIST_MOST;
     return l;
