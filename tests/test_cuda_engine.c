@@ -244,13 +244,13 @@ static void write_two(enum steps how, int64_t length, bool dense, engine_precisi
         MUST(session_open(&s[i], c, &err));
         MUST(session_feed(s[i], tokens + 20 * i, 5 + i, NULL, NULL, &err));
     }
-    for (int turn = 0; turn < (test_small() ? 2 : 4); turn++)
+    for (int turn = 0; turn < (test_small() ? 1 : 4); turn++)
         for (int i = 0; i < 2; i++) {
             /* the second is restricted, every second turn to other places */
             kern_range half = {turn % 2 ? 0 : length / 2, turn % 2 ? length / 2 : length};
             if (i && turn) MUST(session_restrict(s[i], &half, 1, &err));
             MUST(session_generate(s[i],
-                                  &(generate_options){.max_tokens = (test_small() ? 3 : 10) + turn,
+                                  &(generate_options){.max_tokens = (test_small() ? 4 : 10) + turn,
                                                       .trace = true,
                                                       .ignore_eos = true,
                                                       .temperature = 0.7,
@@ -260,8 +260,7 @@ static void write_two(enum steps how, int64_t length, bool dense, engine_precisi
                                   NULL, &err));
         }
     MUST(session_rewind(s[0], length + 7, &err));
-    MUST(session_feed(s[0], tokens, 1, NULL, NULL, &err)); /* one token, by itself */
-    MUST(session_feed(s[0], tokens + 1, 1, NULL, NULL, &err));
+    for (int i = 0; i < (test_small() ? 1 : 2); i++) MUST(session_feed(s[0], tokens + i, 1, NULL, NULL, &err)); /* by itself */
     for (int i = 0; i < 2; i++) {
         memcpy(out[i].logits, session_logits(s[i]), sizeof out[i].logits);
         session_close(s[i]);
@@ -279,7 +278,7 @@ static void steps_that_are_kept_are_steps(void **state) {
         written want[2], got[2];
         if (test_small() && i != 0) continue;
         write_two(ONE_BY_ONE, lengths[i % 2], dense, precision, want);
-        int n = test_small() ? 7 : 46;
+        int n = test_small() ? 4 : 46; /* a step is seen, recorded, done again twice */
         assert_true(want[0].n == n && want[1].n == n);
         for (enum steps how = AS_GRAPHS; how <= AS_CHAINS; how++) {
             write_two(how, lengths[i % 2], dense, precision, got);
