@@ -33,12 +33,13 @@ struct stretch {
     uint32_t *list, *map, *equal;
     int *bins;
 };
+template <bool RAW> /* what is collected is scores as they are, none a NaN */
 static __device__ bool select_of_cluster(const v32_topk &a, int row, const stretch &c, int own_most, uint32_t bound,
                                          uint32_t most, row_state &s) {
     int wanted = a.n_select, above, all;
     cluster_lists l = sizes_of(s, c.n_part, own_most);
     bool use = l.fits && l.total >= wanted;
-    if (use) read_lists(l, c.orders, c.list, c.n_part);
+    if (use) read_lists<RAW>(l, c.orders, c.list, c.n_part);
     arrive_after_block(); /* the others' lists have been read; nobody leaves before all of them are */
     if (!use) {
         cluster_wait();
@@ -49,7 +50,7 @@ static __device__ bool select_of_cluster(const v32_topk &a, int row, const stret
     count_sides(c.list, first, own, cut, s);
 #pragma unroll 1
     for (int i = threadIdx.x; i < own; i += blockDim.x) {
-        uint32_t v = c.orders[i], p = c.places[i];
+        uint32_t v = RAW ? order_of_number(__uint_as_float(c.orders[i])) : c.orders[i], p = c.places[i];
         if (v >= cut) atomicOr((v == cut ? c.equal : c.map) + (p >> 5), 1u << (p & 31));
     }
     __syncthreads();
@@ -194,7 +195,7 @@ static __device__ bool select_stretch(const v32_topk &a, int row, int part, int 
         cluster_wait();
         bounds_of(s, n_part); /* the bound is the same in all of them */
         most = s.all_most;
-        return select_of_cluster(a, row, {part, n_part, begin, map_words, orders, places, list, map, equal, bins}, capacity,
+        return select_of_cluster<false>(a, row, {part, n_part, begin, map_words, orders, places, list, map, equal, bins}, capacity,
                                  bound, most, s);
     }
     int have = s.n, n_equal = 0;
@@ -410,13 +411,15 @@ static __global__ void __launch_bounds__(1024) topk_held(const v32_topk a, int n
         int sum = warp_scan(mine), to = 0;
         if (lane == 31 && sum > 0) to = atomicAdd(&s.n, sum);
         to = __shfl_sync(0xffffffffu, to, 31) + sum - mine;
+        uint32_t *next = orders + to; /* its place OWN_MOST further on */
         auto keep = [&](const float4 &v, int i) {
             const float of[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
             for (int e = 0; e < 4; e++)
                 if (of[e] >= least) {
-                    orders[to] = order_of_number(of[e]);
-                    places[to++] = (uint32_t)((i * threads + (int)threadIdx.x) * 4 + e);
+                    next[0] = __float_as_uint(of[e]);
+                    next[OWN_MOST] = (uint32_t)((i * threads + (int)threadIdx.x) * 4 + e);
+                    next++;
                 }
         };
         if (to + mine <= OWN_MOST) { /* otherwise s.n says so */
@@ -429,7 +432,7 @@ static __global__ void __launch_bounds__(1024) topk_held(const v32_topk a, int n
         s.n = OWN_MOST + 1; /* equals without number, or NaN: the same for all of the cluster */
     arrive_after_block();
     cluster_wait();
-    if (!select_of_cluster(a, row, {part, n_part, begin, map_words, orders, places, list, map, equal, bins}, OWN_MOST, bound,
+    if (!select_of_cluster<true>(a, row, {part, n_part, begin, map_words, orders, places, list, map, equal, bins}, OWN_MOST, bound,
                            most, s) &&
         part == 0)
         select_alone(a, row, memory, capacity, whole_words);

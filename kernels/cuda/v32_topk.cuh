@@ -268,7 +268,8 @@ static __device__ cluster_lists sizes_of(row_state &s, int n_part, int most) {
 static __device__ __forceinline__ int before_part(const cluster_lists &l, int part) {
     return warp_total((int)(threadIdx.x & 31) < part ? l.have : 0);
 }
-/* All of them into `list`, in the blocks' order; a warp has some 32 of each block's. */
+/* All of them into `list`, in the blocks' order, as orders (RAW: they are scores); a warp has some 32 of each block's. */
+template <bool RAW>
 static __device__ void read_lists(const cluster_lists &l, const uint32_t *own, uint32_t *list, int n_part) {
     enum { AT_ONCE = 4 };
     int warps = (int)blockDim.x >> 5, warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
@@ -283,7 +284,8 @@ static __device__ void read_lists(const cluster_lists &l, const uint32_t *own, u
             for (int i = 0; i < AT_ONCE; i++) v[i] = first + i * step < have ? cluster_load(own + first + i * step, p) : 0;
 #pragma unroll
             for (int i = 0; i < AT_ONCE; i++)
-                if (first + i * step < have) list[before + first + i * step] = v[i];
+                if (first + i * step < have)
+                    list[before + first + i * step] = RAW ? order_of_number(__uint_as_float(v[i])) : v[i];
         }
     }
 }
