@@ -106,26 +106,31 @@ static __global__ void __launch_bounds__(MOST_WARPS * 32)
     float factors = factor_of(at.w, own), factors_second = MATRICES == 2 ? factor_of(second, own) : 0.0f;
     if (!EXPERTS || p.listed) wait_before();
 
+    /* the first 1,024 columns stay in registers between the two looks at them */
+    auto four_at = [&](int c) {
+        return c < cols ? *reinterpret_cast<const float4 *>(x_row + first + c) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    };
+    auto put = [&](int c, const float4 &v, float inverse) {
+        if (c < s.segment)
+            reinterpret_cast<uint2 *>(xs)[c >> 2] = make_uint2(pack_f16(v.x * inverse, v.y * inverse),
+                                                               pack_f16(v.z * inverse, v.w * inverse));
+    };
+    float4 held[8];
     uint32_t most = 0;
-    for (int base = 0; base < cols; base += 1024)
 #pragma unroll
-        for (int i = 0; i < 8; i++) {
-            int c = base + i * 128 + lane * 4;
-            if (c < cols) most = most_bits(*reinterpret_cast<const float4 *>(x_row + first + c), most);
-        }
+    for (int i = 0; i < 8; i++) held[i] = four_at(i * 128 + lane * 4);
+#pragma unroll
+    for (int i = 0; i < 8; i++) most = most_bits(held[i], most);
+#pragma unroll 1
+    for (int c = 1024 + lane * 4; c < cols; c += 128) most = most_bits(four_at(c), most);
     most = __reduce_max_sync(0xffffffffu, most);
     float unit = x_unit(most), inverse = x_inverse(most);
-    if (group == 0)
-        for (int base = 0; base < s.segment; base += 1024)
+    if (group == 0) {
 #pragma unroll
-            for (int i = 0; i < 8; i++) {
-                int c = base + i * 128 + lane * 4;
-                if (c >= s.segment) continue;
-                float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-                if (c < cols) v = *reinterpret_cast<const float4 *>(x_row + first + c);
-                reinterpret_cast<uint2 *>(xs)[c >> 2] = make_uint2(pack_f16(v.x * inverse, v.y * inverse),
-                                                                   pack_f16(v.z * inverse, v.w * inverse));
-            }
+        for (int i = 0; i < 8; i++) put(i * 128 + lane * 4, held[i], inverse);
+#pragma unroll 1
+        for (int c = 1024 + lane * 4; c < s.segment; c += 128) put(c, four_at(c), inverse);
+    }
     __syncthreads();
 
     int place = 0, turn = 0;
@@ -188,6 +193,10 @@ static __global__ void __launch_bounds__(MOST_WARPS * 32)
                 const uint4 *x = xs + (i * s.stage + q * 16) / 8;
                 int left = (cols - i * s.stage + 127) >> 7, block = i * (s.stage >> 7);
                 if (left > s.stage >> 7) left = s.stage >> 7;
+                if (left == SIDE_BY_SIDE * 2) { /* a long stage: alone on its scheduler, a warp waits for every step */
+                    add_blocks(std::integral_constant<int, SIDE_BY_SIDE * 2>(), codes, x, block);
+                    left = 0;
+                }
 #pragma unroll 1
                 for (; left >= SIDE_BY_SIDE; left -= SIDE_BY_SIDE, block += SIDE_BY_SIDE) {
                     add_blocks(std::integral_constant<int, SIDE_BY_SIDE>(), codes, x, block);
@@ -264,7 +273,7 @@ static void launch_one(const kern *k, const product &p, const pointers &w, const
     int grid = cuda_blocks(sixteens, s.groups),
         room = (int)(cuda_state_of(k)->block_shared / (shared + 1024));
     if (room < 1) room = 1;
-    if (room * warps > 32) room = 32 / warps > 1 ? 32 / warps : 1;
+    if (room * warps > MOST_WARPS) room = MOST_WARPS / warps; /* their registers */
     if (n_tile * n_z == 1 && grid > n_sm * room) grid = n_sm * room;
     s.step = grid * s.groups;
     auto kernel = product_one<pointers, more, EXPERTS>;
