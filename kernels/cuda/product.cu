@@ -280,7 +280,28 @@ static __global__ void __launch_bounds__(FEW_WARPS * 32) product_f32_few(product
     *y = p.accumulate ? *y + part[0][threadIdx.x] : part[0][threadIdx.x];
 }
 
-/* Any number: a warp has 4 rows and 4 of W's. */
+/* Any number: a block has 16 rows and 16 of W's, a warp 8 and 8. A lane's 64 sums are added over the lanes in the pairs that
+ * warp_sum has, but each lane goes on with half of them, so that it ends with two. */
+enum { F32_TILE = 16, F32_WARP = 8, F32_SUMS = F32_WARP * F32_WARP };
+
+/* Of N sums a lane keeps half and has its partner's share of them. */
+template <int N, int FAR> static __device__ __forceinline__ void halve(float (&v)[N], float (&kept)[N / 2], int lane) {
+    bool upper = lane & FAR;
+#pragma unroll
+    for (int i = 0; i < N / 2; i++) {
+        float other = __shfl_xor_sync(0xffffffffu, upper ? v[i] : v[i + N / 2], FAR);
+        kept[i] = __fadd_rn(upper ? v[i + N / 2] : v[i], other);
+    }
+}
+static __device__ __forceinline__ float2 sums_over_lanes(float (&v)[F32_SUMS], int lane) {
+    float a[F32_SUMS / 2], b[F32_SUMS / 4], c[F32_SUMS / 8], d[F32_SUMS / 16], e[F32_SUMS / 32];
+    halve<F32_SUMS, 16>(v, a, lane);
+    halve<F32_SUMS / 2, 8>(a, b, lane);
+    halve<F32_SUMS / 4, 4>(b, c, lane);
+    halve<F32_SUMS / 8, 2>(c, d, lane);
+    halve<F32_SUMS / 16, 1>(d, e, lane);
+    return make_float2(e[0], e[1]); /* elements 2 lane and 2 lane + 1 */
+}
 
 template <class pointers, bool EXPERTS>
 static __global__ void __launch_bounds__(128) product_f32(product p, const pointers w) {
@@ -288,52 +309,48 @@ static __global__ void __launch_bounds__(128) product_f32(product p, const point
     if (!find_piece<pointers, EXPERTS>(p, w, SMALL_ROWS, &at)) return;
     const float *weights = static_cast<const float *>(at.w.data);
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    int col0 = blockIdx.x * 4, row0 = at.row0 + warp * 4;
-    if (row0 >= at.end) return;
-    const float *x_row[4], *w_row[4];
+    int col0 = blockIdx.x * F32_TILE + (warp >> 1) * F32_WARP, row0 = at.row0 + (warp & 1) * F32_WARP;
+    if (row0 >= at.end || col0 >= p.rows) return;
+    const float *x_row[F32_WARP], *w_row[F32_WARP];
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < F32_WARP; i++) {
         int r = row0 + i < at.end ? row0 + i : row0;
         x_row[i] = at.x + (int64_t)(EXPERTS && p.list ? p.list[r] : r) * p.x_stride;
         w_row[i] = weights + (int64_t)(col0 + i < p.rows ? col0 + i : col0) * p.w_stride;
     }
-    /* Lane i * 4 + j has element (i, j): what waits at place l is the sum of 2^l segments. */
-    float waiting[MOST_LEVELS], total = 0.0f;
+    /* What waits at place l is the sum of 2^l segments. */
+    float2 waiting[MOST_LEVELS], total = make_float2(0.0f, 0.0f);
     int n_segment = (p.cols + p.segment - 1) / p.segment;
     for (int s = 0; s < n_segment; s++) {
         int end = (s + 1) * p.segment < p.cols ? (s + 1) * p.segment : p.cols;
-        float sum[4][4] = {};
-#pragma unroll 4
+        float sum[F32_SUMS] = {};
         for (int c = s * p.segment + lane; c < end; c += 32) {
-            float x[4], v[4];
+            float x[F32_WARP], v[F32_WARP];
 #pragma unroll
-            for (int i = 0; i < 4; i++) x[i] = x_row[i][c], v[i] = w_row[i][c];
+            for (int i = 0; i < F32_WARP; i++) x[i] = x_row[i][c], v[i] = w_row[i][c];
 #pragma unroll
-            for (int i = 0; i < 4; i++)
+            for (int i = 0; i < F32_WARP; i++)
 #pragma unroll
-                for (int j = 0; j < 4; j++) sum[i][j] = __fmaf_rn(x[i], v[j], sum[i][j]);
+                for (int j = 0; j < F32_WARP; j++) sum[i * F32_WARP + j] = __fmaf_rn(x[i], v[j], sum[i * F32_WARP + j]);
         }
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                float v = warp_sum(sum[i][j]);
-                if (lane == i * 4 + j) total = v;
-            }
+        __syncwarp(); /* some lanes have had a column more */
+        total = sums_over_lanes(sum, lane);
         bool last = s + 1 == n_segment, goes_on = true; /* the last one takes along all that waits */
 #pragma unroll
         for (int l = 0; l < MOST_LEVELS; l++)
             if (s >> l & 1) {
-                if (goes_on || last) total = __fadd_rn(waiting[l], total);
+                if (goes_on || last)
+                    total = make_float2(__fadd_rn(waiting[l].x, total.x), __fadd_rn(waiting[l].y, total.y));
             } else {
                 if (goes_on && !last) waiting[l] = total;
                 goes_on = false;
             }
     }
-    int i = lane >> 2, j = lane & 3;
-    if (i >= 4 || row0 + i >= at.end || col0 + j >= p.rows) return;
-    float *y = at.y + (int64_t)(row0 + i) * p.y_stride + col0 + j;
-    *y = p.accumulate ? *y + total : total;
+    int r = row0 + (lane >> 2), n = col0 + (lane & 3) * 2;
+    if (r >= at.end) return;
+    float *y = at.y + (int64_t)r * p.y_stride + n;
+    if (n < p.rows) y[0] = p.accumulate ? y[0] + total.x : total.x;
+    if (n + 1 < p.rows) y[1] = p.accumulate ? y[1] + total.y : total.y;
 }
 
 /* ---- launching ---- */
@@ -360,12 +377,12 @@ static void launch(const kern *k, product p, const pointers &w, kern_type type, 
     if (type == KERN_FP8) {
         cuda_product_long(k, p, w, n_tile, most_rows, n_z);
     } else if (type == KERN_F32) {
-        dim3 grid(cuda_blocks(p.rows, 4), n_tile, n_z);
         if (p.segment == 0) p.segment = F32_SEGMENT;
         if (cuda_blocks(p.cols, p.segment) > MOST_SEGMENTS - 1) p.segment = p.cols; /* no tree: nobody has such a matrix */
         if (most_rows <= FEW_ROWS && p.cols > p.segment)
-            product_f32_few<pointers, EXPERTS><<<grid, FEW_WARPS * 32, 0, stream>>>(p, w);
-        else product_f32<pointers, EXPERTS><<<grid, 128, 0, stream>>>(p, w);
+            product_f32_few<pointers, EXPERTS>
+                <<<dim3(cuda_blocks(p.rows, 4), n_tile, n_z), FEW_WARPS * 32, 0, stream>>>(p, w);
+        else product_f32<pointers, EXPERTS><<<dim3(cuda_blocks(p.rows, F32_TILE), n_tile, n_z), 128, 0, stream>>>(p, w);
         cuda_launched(k, "a matrix product");
     } else if (tile_rows == SMALL_ROWS) {
         product_few<pointers, EXPERTS><<<dim3(cuda_blocks(p.rows, 32), n_tile, n_z), 128, 0, stream>>>(p, w);
