@@ -33,9 +33,16 @@ static __device__ __forceinline__ void copy_bulk_both(uint32_t to, const void *f
 static __device__ __forceinline__ void copy_async4_to(uint32_t to, const void *from) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
 }
-/* Arrives at the barrier when all that this thread has asked for so far without waiting is there. */
+/* Arrives at the barrier when all that this thread has asked for so far without waiting is there. racecheck does not know that
+ * order: for it (V32_LANES=32) the thread waits. */
 static __device__ __forceinline__ void barrier_arrive_copied(uint32_t barrier) {
+#if V32_LANES > 1
+    copy_commit();
+    copy_wait<0>();
+    barrier_arrive(barrier);
+#else
     asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+#endif
 }
 
 /* A barrier of one of a block's groups of 128 threads, 0 to 7. */

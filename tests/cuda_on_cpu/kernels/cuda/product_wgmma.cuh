@@ -6,6 +6,9 @@
 #include "kernels/cuda/v32_wgmma.cuh"
 
 static inline void barriers_made() {}
+static inline bool barrier_passed(uint32_t barrier, int parity) {
+    return (cpu_mbarrier_at(barrier)->phase & 1) != parity;
+}
 static inline void copy_bulk_in(uint32_t to, const void *from, uint32_t bytes, uint32_t barrier) {
     if (to % 16 || reinterpret_cast<uintptr_t>(from) % 16 || bytes % 16 || to / CPU_SHARED_STEP != barrier / CPU_SHARED_STEP)
         cpu_fault("a bulk copy is not aligned, or its barrier is elsewhere");
