@@ -21,11 +21,9 @@ DENSE_WIDTH, EXPERT_WIDTH, EXPERTS, PICKS, GROUPS, GROUP_PICKS = 18432, 2048, 25
 # Bytes a token and layer keeps: FP8 latents with their factors and the rotated part; FP8 index keys with a factor.
 LATENT_BYTES, INDEX_BYTES = 656, 132
 
-# A tile of the attention kernel has so many heads; with fewer on a rank the rest of it is idle.
-HEAD_TILE = 64
-
 # Weights of a layer, in numbers. Dealt: by head and by column. Everybody's: the projections into latents.
 ATTENTION = Q_LORA * HEADS * (NOPE + ROPE) + HEADS * KV_LORA * (NOPE + V_DIM) + HEADS * V_DIM * HIDDEN
+KV_B = HEADS * KV_LORA * (NOPE + V_DIM)  # of those, held once: a rank has all heads' and takes its own
 COMMON = HIDDEN * (Q_LORA + KV_LORA + ROPE + INDEX_DIM)
 INDEX_QUERY = Q_LORA * INDEX_HEADS * INDEX_DIM
 ROUTER = HIDDEN * (EXPERTS + INDEX_HEADS)  # kept in fp32
@@ -40,15 +38,17 @@ class Rates:
         self.of = {
             "products": (550e12, "assumed: 70% of a bf16 peak of 790 TFLOP/s"),
             "experts": (550e12, "assumed: the same"),
+            "fp32": (5e12, "assumed: products in fp32"),
             "attention": (400e12, "assumed"),
             "index": (900e12, "assumed"),
             "topk": (2.0e12, "assumed"),
             "memory": (4.3e12, "assumed: what copies reach"),
             "decode": (0.7, "assumed: a layer's bytes at 70% of the bandwidth"),
-            "floor": (100e-6, "assumed: a layer of one token cannot be faster, whatever its bytes"),
             "link": (0.8 * 450e9, "assumed: 80% of the datasheet's 450 GB/s each way"),
-            "exchange": (20e-6, "assumed: one small exchange of NCCL, with its launch"),
+            "exchange": (6e-6, "assumed: a sum of one row, with its launch"),
+            "gather": (20e-6, "assumed: a small exchange of NCCL, with its launch"),
         }
+        self.layer = None  # ranks, {position: seconds}: a layer writing one token with a rank's share
 
     def __getitem__(self, name):
         return self.of[name][0]
@@ -59,9 +59,13 @@ class Rates:
         if isinstance(rows, dict):
             file, rows = rows, rows["kernels"]
             print(f"Measured {file['date']} at {file['commit']}: {file['machine']}.\n")
-            self.of["exchange"] = (file["nccl"]["exchange_s"], "measured: " + file["nccl"]["note"])
-            self.of["link"] = (file["nccl"]["bytes_per_s"], "measured: the same")
-            self.of["floor"] = (file["layer"]["floor_s"], "from measured kernels: " + file["layer"]["note"])
+            self.of["fp32"] = (file["fp32"]["per_s"], "measured: " + file["fp32"]["note"])
+            self.of["exchange"] = (file["sums"]["row_s"], "measured: " + file["sums"]["note"])
+            self.of["link"] = (file["sums"]["bytes_per_s"], "measured: the same, many rows")
+            self.of["gather"] = (file["nccl"]["exchange_s"], "measured: " + file["nccl"]["note"])
+            self.layer = (file["layer"]["ranks"], {int(at): s for at, s in file["layer"]["seconds"].items()})
+            shown = ", ".join(f"{s * 1e6:.0f} us at {at}" for at, s in sorted(self.layer[1].items()))
+            print(f"A layer writing one token with the share of one of {self.layer[0]}: {shown} ({file['layer']['note']}).\n")
         def find(part, what):
             return next((r for r in rows if part in r["part"] and r["what"].startswith(what) and r["seconds"] > 0), None)
         def rate(name, part, what):
@@ -70,7 +74,7 @@ class Rates:
                 self.of[name] = (r["work"] / r["seconds"], f"measured: {r['what']}")
             return r
         rate("products", "products of a prefill step", "7,168 x 16,384")
-        rate("experts", "products of a prefill step", "eight experts")
+        rate("experts", "products of a prefill step", "32 of 256 experts") or rate("experts", "products of a prefill step", "eight experts")
         rate("attention", "sparse attention", "prefill over bf16 latents")
         rate("index", "index scores in FP8", "prefill")
         rate("topk", "exact top", "top-k, 512 rows")
@@ -83,8 +87,9 @@ class Rates:
             self.of["decode"] = (share, "measured: a layer's decode as one graph, bytes over time over bandwidth")
 
 
-def most_loaded(ranks, picks=PICKS):
-    """Mean of the largest number of a token's experts on one rank, dealt out in turn: picks fall on ranks at random."""
+def most_loaded(ranks, picks=PICKS + 1):
+    """Mean of the largest number of a token's experts on one rank, dealt out in turn: picks fall on ranks at random, the
+    shared expert by the token's position."""
     # P(no rank has more than m) by counting the ways to fill the ranks one after the other.
     def ways(m):
         fill = [1] + [0] * picks
@@ -97,57 +102,70 @@ def most_loaded(ranks, picks=PICKS):
 def memory(ranks):
     """Bytes of weights on one rank, FP8 with their factors (0.02% more, left out); embeddings and head in bf16."""
     moe = LAYERS - DENSE_LAYERS
-    dealt = LAYERS * ATTENTION + DENSE_LAYERS * DENSE + moe * (EXPERTS + 1) * EXPERT + 2 * VOCAB * HIDDEN
-    common = LAYERS * (COMMON + INDEX_QUERY + 4 * ROUTER) + 2 * VOCAB * HIDDEN
+    # Attention's twice: whole for rows of a prefill, by heads for a written token.
+    dealt = LAYERS * (ATTENTION - KV_B) + DENSE_LAYERS * DENSE + moe * EXPERTS * EXPERT + 2 * VOCAB * HIDDEN
+    common = LAYERS * (ATTENTION + COMMON + INDEX_QUERY + 4 * ROUTER) + moe * EXPERT + 2 * VOCAB * HIDDEN
     return dealt / ranks + common
 
 
 def sums(ranks, r, tokens, batch_small):
-    """Two sums a layer and the gathering of selections, of `tokens` rows of fp32."""
+    """A layer's exchanges of `tokens` rows of fp32: few rows have two sums; many a sum after the experts, and x, latents
+    and index keys gathered."""
     one = HIDDEN * 4 * tokens
-    if batch_small:  # everyone gets everyone's
-        return 2 * (r["exchange"] + (ranks - 1) * one / r["link"])
-    wire = 2 * 2 * (ranks - 1) / ranks * one + (ranks - 1) / ranks * (TOPK + 1) * 4 * tokens
-    return 4 * r["exchange"] + 2 * r["exchange"] + wire / r["link"]
+    if batch_small:  # everyone gets everyone's, each number with its turn; two ranks are what was measured
+        return 2 * (r["exchange"] + (ranks - 2) * 2 * one / r["link"])
+    wire = 3 * (ranks - 1) / ranks * one + (ranks - 1) / ranks * (KV_LORA + ROPE + INDEX_DIM) * 4 * tokens
+    return r["exchange"] + 3 * r["gather"] + wire / r["link"]
 
 
 def prefill(ranks, r, position, chunk):
     """Seconds a token of a chunk at `position`, over all layers, part by part."""
     active = (DENSE_LAYERS * DENSE + (LAYERS - DENSE_LAYERS) * (PICKS + 1) * EXPERT) / LAYERS
-    heads = max(HEADS / ranks, HEAD_TILE)
     keys = min(position, TOPK)
     parts = {
         "dealt products": 2 * (ATTENTION + INDEX_QUERY) / ranks / r["products"],
         "experts": 2 * active / ranks / r["experts"],
-        "everybody's products": 2 * (COMMON + ROUTER) / r["products"],
+        "low-rank products": 2 * COMMON / ranks / r["products"],
+        "router, head weights": 2 * ROUTER / ranks / r["fp32"],
         "index scores": 2 * INDEX_HEADS * INDEX_DIM * position / ranks / r["index"],
         "top-k": 4 * position / ranks / r["topk"],
-        "attention": max(2 * heads * keys * (2 * KV_LORA + ROPE) / r["attention"],
-                         keys * (KV_LORA + ROPE) * 2 / r["memory"]),
+        "attention": max(2 * HEADS * keys * (2 * KV_LORA + ROPE) / r["attention"],
+                         keys * (KV_LORA + ROPE) * 2 / r["memory"]) / ranks,
         # Rows of hidden read and written by norms, sums and the dealing of experts; a head's arrays once each way.
-        "norms, rotations, additions": 4 * (16 * HIDDEN + 2 * HEADS / ranks * (NOPE + ROPE + 2 * KV_LORA + V_DIM)) / r["memory"],
+        "norms, rotations, additions": 4 * (10 * HIDDEN + 6 * HIDDEN / ranks +
+                                            2 * HEADS / ranks * (NOPE + ROPE + 2 * KV_LORA + V_DIM)) / r["memory"],
     }
     if ranks > 1:
         parts["exchanges"] = sums(ranks, r, chunk, False) / chunk
     return {name: LAYERS * seconds for name, seconds in parts.items()}
 
 
+def layer_seconds(ranks, r, position):
+    """A layer writing one token, as measured with a rank's share: a line through what was measured. None: it was not."""
+    if not r.layer or r.layer[0] != ranks:
+        return None
+    (near, first), (far, last) = min(r.layer[1].items()), max(r.layer[1].items())
+    return first + (last - first) * (position - near) / (far - near) if far > near else first
+
+
 def decode(ranks, r, position, batch):
     """Seconds of a step that writes one token in each of `batch` conversations at `position`."""
     # Experts that are read by the most loaded rank: of one token's, or nearly all of its own when there are many tokens.
-    mean = EXPERTS / ranks * (1 - (1 - PICKS / EXPERTS) ** batch)
+    mean = EXPERTS / ranks * (1 - (1 - PICKS / EXPERTS) ** batch) + 1 - (1 - 1 / ranks) ** batch
     experts = max(mean, most_loaded(ranks) if batch == 1 else mean)
     moe = (LAYERS - DENSE_LAYERS) / LAYERS
-    weights = (ATTENTION + (1 - moe) * DENSE + moe * EXPERT) / ranks + moe * experts * EXPERT
+    weights = (ATTENTION + (1 - moe) * DENSE) / ranks + moe * experts * EXPERT
     weights += COMMON + INDEX_QUERY + 4 * ROUTER
     caches = batch * (position * INDEX_BYTES + min(position, TOPK) * LATENT_BYTES)
     work = 2 * (ATTENTION + moe * (PICKS + 1) * EXPERT + (1 - moe) * DENSE) / ranks * batch / r["products"]
     # The measured share of the bandwidth has selection and attention in it, and their caches.
-    parts = {"layers": max((weights + caches) / (r["memory"] * r["decode"]), r["floor"], work)}
+    alone = layer_seconds(ranks, r, position)
+    by_bytes = (weights + caches) / (r["memory"] * r["decode"])
+    parts = {"layers": alone if alone and batch == 1 else max(by_bytes, work, alone or 0)}
     if ranks > 1:
         parts["exchanges"] = sums(ranks, r, batch, batch * HIDDEN <= 65536)
     parts = {name: LAYERS * seconds for name, seconds in parts.items()}
-    parts["head"] = 2 * VOCAB * HIDDEN / ranks / r["memory"] + (r["exchange"] if ranks > 1 else 0)
+    parts["head"] = 2 * VOCAB * HIDDEN / ranks / r["memory"] + (r["gather"] if ranks > 1 else 0)
     return parts
 
 
