@@ -4,7 +4,7 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/device.cuh"
 
-enum { MOST_EXPERTS = EXPERT_POINTERS, MOST_PICKS = 64, BRANCHES = 8, PICKS_AT_ONCE = 10, MANY_PAIRS = 2048 };
+enum { MOST_EXPERTS = EXPERT_POINTERS, MOST_PICKS = 64, BRANCHES = 8, PICKS_AT_ONCE = 10, MANY_PAIRS = 1024 };
 
 /* Which experts are here: first + i * step, for i < n, then the shared ones; and what tokens pick. */
 struct experts_here {
@@ -51,8 +51,9 @@ static __device__ int sum_before(int mine, int *warp_sum) {
 }
 
 /* The list: pairs of entry e stand at start[e] .. start[e + 1], of few tokens in ascending order of the token, of many in any
- * order (a row's bits do not depend on its place); those of an expert that is not here have no place. Then which expert and which rows each tile has; the tiles that are left over have none. One
- * block of 1024; a thread has an expert, then a warp an expert at a time. */
+ * order (a row's bits do not depend on its place); those of an expert that is not here have no place. Then which expert and
+ * which rows each tile has; the tiles that are left over have none. One block of 1024; a thread has an expert, then a warp an
+ * expert at a time, or a thread a pair. */
 static __global__ void __launch_bounds__(1024) list_pairs(experts_here here, int n_pair, int32_t *entry, int32_t *start,
                                                           int32_t *list, int32_t *place, int tile_rows,
                                                           int32_t *tile_expert, int32_t *tile_first, int n_tile) {
