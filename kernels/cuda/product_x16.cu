@@ -6,7 +6,8 @@
 #include "kernels/cuda/product_many.cuh"
 #include "kernels/cuda/v32_device.cuh"
 
-enum { PREPARE_WARPS = 8, AT_ONCE = 256 /* columns of a warp */, HELD = 4 /* times so many stay in registers */ };
+enum { PREPARE_WARPS = 8, AT_ONCE = 256 /* columns of a warp */, HELD = 4 /* times so many stay in registers */,
+       MOST_BLOCKS = 4096 };
 
 /* Columns c and c + 1 of a row; GATED: silu(x) * up. */
 template <bool GATED>
@@ -41,48 +42,41 @@ static __device__ __forceinline__ uint32_t most_of(const piece_of_x &x, uint32_t
     return most_bits(make_float4(x.v[2].x, x.v[2].y, x.v[3].x, x.v[3].y), most);
 }
 
-/* A block a row, a warp a segment. */
+/* A warp a segment of a row at a time. */
 template <bool GATED>
-static __global__ void __launch_bounds__(PREPARE_WARPS * 32) prepare_rows(product p, const float *up, int n_expert,
+static __global__ void __launch_bounds__(PREPARE_WARPS * 32) prepare_rows(product p, const float *gate_up, int n_expert,
                                                                           many_rows out) {
-    int64_t row = blockIdx.x;
-    int lane = threadIdx.x & 31, in_tile;
-    const float *x;
-    if (n_expert) {
-        if (row >= p.start[n_expert]) return;
-        int low = 0, high = n_expert; /* start[low] <= row < start[high] */
-        while (high - low > 1) {
-            int middle = (low + high) / 2;
-            if (p.start[middle] <= row) low = middle;
-            else high = middle;
-        }
-        in_tile = (int)(row - p.start[low]);
-        int64_t from = (p.list ? p.list[row] : row) * p.x_stride;
-        x = p.x + from;
-        if (GATED) up += from;
-    } else {
-        int64_t z = row / p.n_tok;
-        in_tile = (int)(row - z * p.n_tok);
-        x = p.x + z * p.x_step + in_tile * p.x_stride;
-    }
+    int lane = threadIdx.x & 31, n_segment = (p.cols + p.segment - 1) / p.segment;
     int padded = (p.cols + MANY_BLOCK - 1) / MANY_BLOCK * MANY_BLOCK;
-    int n_segment = (p.cols + p.segment - 1) / p.segment;
-    unsigned char *to = out.x + row * 128 + (((lane & 7) ^ (in_tile & 7)) << 4);
-    auto put = [&](const piece_of_x &x, int c, int end, float over) {
-        if (c >= end) return;
-        *reinterpret_cast<uint4 *>(to + (c >> 6) * out.rows * 128) =
-            make_uint4(pack_f16(x.v[0].x * over, x.v[0].y * over), pack_f16(x.v[1].x * over, x.v[1].y * over),
-                       pack_f16(x.v[2].x * over, x.v[2].y * over), pack_f16(x.v[3].x * over, x.v[3].y * over));
-    };
-    for (int segment = threadIdx.x >> 5; segment < n_segment; segment += PREPARE_WARPS) {
+    int64_t all = (n_expert ? p.start[n_expert] : out.rows) * n_segment;
+    for (int64_t i = blockIdx.x * PREPARE_WARPS + (threadIdx.x >> 5); i < all; i += (int64_t)gridDim.x * PREPARE_WARPS) {
+        int64_t row = i / n_segment;
+        int segment = (int)(i - row * n_segment), in_tile;
+        const float *x = p.x, *up = gate_up;
+        if (n_expert) {
+            int low = 0, high = n_expert; /* start[low] <= row < start[high] */
+            while (high - low > 1) {
+                int middle = (low + high) / 2;
+                if (p.start[middle] <= row) low = middle;
+                else high = middle;
+            }
+            in_tile = (int)(row - p.start[low]);
+            int64_t from = (p.list ? p.list[row] : row) * p.x_stride;
+            x += from;
+            if (GATED) up += from;
+        } else {
+            int64_t z = row / p.n_tok;
+            in_tile = (int)(row - z * p.n_tok);
+            x += z * p.x_step + in_tile * p.x_stride;
+        }
         int first = segment * p.segment, end = first + p.segment < padded ? first + p.segment : padded;
+        first += (lane >> 3) * 64;
         piece_of_x held[HELD];
         uint32_t most = 0;
-        first += (lane >> 3) * 64;
 #pragma unroll
-        for (int i = 0; i < HELD; i++) held[i] = piece_at<GATED>(p, x, up, first + i * AT_ONCE, end);
+        for (int j = 0; j < HELD; j++) held[j] = piece_at<GATED>(p, x, up, first + j * AT_ONCE, end);
 #pragma unroll
-        for (int i = 0; i < HELD; i++) most = most_of(held[i], most);
+        for (int j = 0; j < HELD; j++) most = most_of(held[j], most);
         for (int c = first + HELD * AT_ONCE; c < end; c += AT_ONCE) most = most_of(piece_at<GATED>(p, x, up, c, end), most);
         for (int d = 16; d; d >>= 1) {
             uint32_t other = __shfl_xor_sync(0xffffffffu, most, d);
@@ -90,14 +84,23 @@ static __global__ void __launch_bounds__(PREPARE_WARPS * 32) prepare_rows(produc
         }
         float over = x_inverse(most);
         if (lane == 0) out.unit[segment * out.rows + row] = x_unit(most);
+        unsigned char *to = out.x + row * 128 + (((lane & 7) ^ (in_tile & 7)) << 4);
+        auto put = [&](const piece_of_x &x, int c) {
+            if (c >= end) return;
+            *reinterpret_cast<uint4 *>(to + (c >> 6) * out.rows * 128) =
+                make_uint4(pack_f16(x.v[0].x * over, x.v[0].y * over), pack_f16(x.v[1].x * over, x.v[1].y * over),
+                           pack_f16(x.v[2].x * over, x.v[2].y * over), pack_f16(x.v[3].x * over, x.v[3].y * over));
+        };
 #pragma unroll
-        for (int i = 0; i < HELD; i++) put(held[i], first + i * AT_ONCE, end, over);
-        for (int c = first + HELD * AT_ONCE; c < end; c += AT_ONCE) put(piece_at<GATED>(p, x, up, c, end), c, end, over);
+        for (int j = 0; j < HELD; j++) put(held[j], first + j * AT_ONCE);
+        for (int c = first + HELD * AT_ONCE; c < end; c += AT_ONCE) put(piece_at<GATED>(p, x, up, c, end), c);
     }
 }
 
 cudaError_t many_prepare(const product &p, const float *up, int n_expert, const many_rows &out, cudaStream_t stream) {
     auto *kernel = up ? &prepare_rows<true> : &prepare_rows<false>;
-    V32_LAUNCH(kernel, dim3((unsigned)out.rows), PREPARE_WARPS * 32, 0, stream, p, up, n_expert, out);
+    int64_t blocks = (out.rows * cuda_blocks(p.cols, p.segment) + PREPARE_WARPS - 1) / PREPARE_WARPS;
+    if (blocks > MOST_BLOCKS) blocks = MOST_BLOCKS;
+    V32_LAUNCH(kernel, dim3((unsigned)blocks), PREPARE_WARPS * 32, 0, stream, p, up, n_expert, out);
     return cudaGetLastError();
 }
