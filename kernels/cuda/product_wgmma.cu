@@ -2,8 +2,8 @@
  *
  * A block walks tiles of 128 of W's rows with 128 of x's. Four warps load stages of 64 columns, codes piece by piece, x by bulk
  * copies of what many_prepare left; two warpgroups of 64 of W's rows each make codes fp16 in registers and multiply. What a
- * warpgroup does between its products (adding a block's sums, a segment's end) is hidden behind the other's products, as far as
- * the stages that wait reach. A finished tile is left in shared memory; the loading warps write it between their stages. Blocks go in pairs with neighbouring rows of W: each loads half of x's
+ * warpgroup does between its products (adding a block's sums, a segment's end, writing a tile) is hidden behind the other's
+ * products, as far as the stages that wait reach. Blocks go in pairs with neighbouring rows of W: each loads half of x's
  * tile for both, because otherwise the L2 has to give 48 bytes a cycle to every multiprocessor.
  */
 #include "kernels/cuda/product_many.cuh"
@@ -25,7 +25,7 @@ enum {
     OUT_STRIDE = MANY_ROWS / 2 + 4,
     OUT_GROUP = MANY_ROWS * OUT_STRIDE * 4, /* bytes of a warpgroup */
     BARRIERS_AT = NEAR_AT + 2 * OUT_GROUP,
-    SHARED_MANY = BARRIERS_AT + STAGES_MANY * 16 + 24,
+    SHARED_MANY = BARRIERS_AT + STAGES_MANY * 16,
     LOAD_THREADS = 128,
     ALL_THREADS = MANY_THREADS + LOAD_THREADS,
 };
@@ -50,8 +50,6 @@ struct many_barriers {
     uint32_t at;
     __device__ uint32_t full(int stage) const { return at + (uint32_t)stage * 16; }
     __device__ uint32_t empty(int stage) const { return at + (uint32_t)stage * 16 + 8; }
-    __device__ uint32_t out_full(int group) const { return at + STAGES_MANY * 16 + (uint32_t)group * 8; }
-    __device__ uint32_t out_free() const { return at + STAGES_MANY * 16 + 16; }
 };
 /* Where a role is in the ring of stages. */
 struct many_ring {
@@ -61,60 +59,15 @@ struct many_ring {
     }
 };
 
-/* The tile that stands in shared memory, written by the loading threads a few rows at a time between stages: of each of the two
- * warpgroups' parts, rows of x with 64 of W's, 16 bytes a thread. */
-struct many_output {
-    enum { AT_ONCE = 4, STEPS = MANY_ROWS / 8 };
-    float *y; /* of this thread's first row and columns */
-    int rows_left, w_left, step;
-
-    __device__ __forceinline__ void take(const many_tile &tile, const product &p, int w_row) {
-        int thread = threadIdx.x - MANY_THREADS, r0 = thread >> 4, n = w_row + (thread & 15) * 4;
-        y = tile.y + r0 * p.y_stride + n;
-        rows_left = tile.n_row - r0, w_left = p.rows - n, step = 0;
-    }
-    __device__ __forceinline__ bool some_left() const { return step < 2 * STEPS; }
-    __device__ __forceinline__ void write_some(const product &p, const unsigned char *room, uint32_t free_barrier) {
-        int thread = threadIdx.x - MANY_THREADS, group = step / STEPS, first = step % STEPS * 8, rest = w_left - group * 64;
-        const float *from = reinterpret_cast<const float *>(room + group * OUT_GROUP) + (first + (thread >> 4)) * OUT_STRIDE +
-                            (thread & 15) * 4;
-        float *to = y + first * p.y_stride + group * 64;
-        bool whole = rest >= 4 && !p.accumulate && p.y_stride % 4 == 0 && reinterpret_cast<uintptr_t>(to) % 16 == 0;
-#pragma unroll
-        for (int i = 0; i < AT_ONCE; i++) {
-            if (first + i * 8 >= rows_left) continue;
-            float *here = to + i * 8 * p.y_stride;
-            const float *v = from + i * 8 * OUT_STRIDE;
-            if (whole) *reinterpret_cast<float4 *>(here) = *reinterpret_cast<const float4 *>(v);
-            else
-                for (int e = 0; e < 4 && e < rest; e++) here[e] = p.accumulate ? here[e] + v[e] : v[e];
-        }
-        step += AT_ONCE;
-        if (!some_left()) barrier_arrive_warp(free_barrier);
-    }
-};
-
 /* Stages of this block's tiles: codes and units piece by piece by 128 threads, x by bulk copies that one of them asks for. */
 template <class pointers, bool EXPERTS, int PAIR>
 static __device__ __forceinline__ void load_tiles(const product &p, const pointers &w, const many_rows &x,
-                                                  const many_order &order, unsigned char *of_block, many_barriers bar) {
+                                                  const many_order &order, uint32_t shared, many_barriers bar) {
     constexpr int ROWS = W_STAGE / 16 / LOAD_THREADS; /* of a thread, 32 apart */
     int thread = threadIdx.x - MANY_THREADS, rank = PAIR > 1 ? (int)(blockIdx.x & 1) : 0, part = thread & 3, r0 = thread >> 2;
     int n_block = p.cols / MANY_BLOCK, of_segment = p.segment / MANY_BLOCK;
-    uint32_t shared = shared_address(of_block), to = shared + W_AT + (uint32_t)(r0 * STAGE_COLS + part * 16);
+    uint32_t to = shared + W_AT + (uint32_t)(r0 * STAGE_COLS + part * 16);
     many_ring at = {0, 1};
-    many_output out = {nullptr, 0, 0, 2 * many_output::STEPS};
-    int turn = 1; /* of the tile that is written */
-    /* some of the tile before, if it is there; or all of it */
-    auto write = [&](bool all) {
-        while (out.some_left()) {
-            uint32_t full = bar.out_full(out.step / many_output::STEPS);
-            if (all) barrier_wait(full, turn);
-            else if (!barrier_passed(full, turn)) return;
-            out.write_some(p, of_block + NEAR_AT, bar.out_free());
-            if (!all) return;
-        }
-    };
     for (int number = blockIdx.x / PAIR; number < order.n_w * order.n_x; number += gridDim.x / PAIR) {
         many_place place = place_of(order, number);
         many_tile tile;
@@ -130,7 +83,6 @@ static __device__ __forceinline__ void load_tiles(const product &p, const pointe
         int left = of_segment;
         for (int b = 0; b < n_block; b++) {
             left--;
-            if (b == (of_segment < n_block ? of_segment : n_block) - 1) write(true); /* its room is needed then */
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 uint32_t full = bar.full(at.stage);
@@ -152,15 +104,11 @@ static __device__ __forceinline__ void load_tiles(const product &p, const pointe
                 }
                 barrier_arrive_copied(full);
                 at.next();
-                write(false);
             }
 #pragma unroll
             for (int i = 0; i < ROWS; i++) from[i] += MANY_BLOCK;
         }
-        out.take(tile, p, (place.w * PAIR + rank) * MANY_ROWS);
-        turn ^= 1;
     }
-    write(true);
 }
 
 /* A thread's codes of a stage, of W's rows g and g + 8, as the instruction's left operand: four steps of 16 columns. */
@@ -184,14 +132,34 @@ static __device__ __forceinline__ void multiply(float (&sum)[MANY_SUMS], const u
     wgmma_commit();
 }
 
-/* A warpgroup's rows of a finished tile into its room, and word of it. */
-static __device__ __forceinline__ void hand_out(float *room, uint32_t full, const float (&total)[MANY_SUMS]) {
-    int thread = threadIdx.x & 127, q = thread & 3, mine = (thread >> 5) * 16 + (thread >> 2 & 7);
+/* A warpgroup's rows of a finished tile: through shared memory, so that what is written is whole. out: its part. */
+static __device__ __forceinline__ void write_tile(const product &p, const many_tile &tile, int w_row, float *out,
+                                                  const float (&total)[MANY_SUMS]) {
+    int thread = threadIdx.x & 127, lane = thread & 31, q = lane & 3, mine = (thread >> 5) * 16 + (lane >> 2);
     group_barrier((int)threadIdx.x >> 7); /* what waited there has been read */
 #pragma unroll
     for (int i = 0; i < MANY_SUMS; i++)
-        room[((i >> 2) * 8 + q * 2 + (i & 1)) * OUT_STRIDE + mine + (i & 2) * 4] = total[i];
-    barrier_arrive_warp(full);
+        out[((i >> 2) * 8 + q * 2 + (i & 1)) * OUT_STRIDE + mine + (i & 2) * 4] = total[i];
+    group_barrier((int)threadIdx.x >> 7);
+    int part = (thread & 15) * 4, n = w_row + part, rest = p.rows - n;
+    bool whole = rest >= 4 && p.y_stride % 4 == 0 && reinterpret_cast<uintptr_t>(tile.y) % 16 == 0;
+#pragma unroll 4
+    for (int r = thread >> 4; r < tile.n_row; r += 8) {
+        float4 v = *reinterpret_cast<const float4 *>(out + r * OUT_STRIDE + part);
+        float *y = tile.y + (int64_t)r * p.y_stride + n;
+        if (whole) {
+            float4 *to = reinterpret_cast<float4 *>(y);
+            if (p.accumulate) {
+                float4 before = *to;
+                v.x = before.x + v.x, v.y = before.y + v.y, v.z = before.z + v.z, v.w = before.w + v.w;
+            }
+            *to = v;
+        } else {
+            const float each[4] = {v.x, v.y, v.z, v.w};
+            for (int i = 0; i < 4 && i < rest; i++) y[i] = p.accumulate ? y[i] + each[i] : each[i];
+        }
+    }
+    group_barrier((int)threadIdx.x >> 7); /* `out` has been read */
 }
 
 template <class pointers, bool EXPERTS, int PAIR>
@@ -208,15 +176,17 @@ static __device__ __forceinline__ void multiply_tiles(const product &p, const po
     far += threadIdx.x;
     uint64_t x_tiles = tile_descriptor(shared_address(of_block), 16, 1024);
     uint32_t empty = PAIR > 1 ? cluster_address(bar.empty(0), lane & 1) : bar.empty(0); /* both blocks write in both */
-    int room_turn = 1;
     many_ring at = {0, 0}, ahead = {0, 0}; /* products; codes */
-    uint4 raw[2];                          /* codes of the next stage: W's rows g and g + 8 */
+    uint4 raw[2][2];                       /* of the next block: its halves, W's rows g and g + 8 */
     auto fetch = [&] {
-        barrier_wait(bar.full(ahead.stage), ahead.turn);
-        const unsigned char *from = codes + ahead.stage * W_STAGE;
-        raw[0] = *reinterpret_cast<const uint4 *>(from);
-        raw[1] = *reinterpret_cast<const uint4 *>(from + 8 * STAGE_COLS);
-        ahead.next();
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            barrier_wait(bar.full(ahead.stage), ahead.turn);
+            const unsigned char *from = codes + ahead.stage * W_STAGE;
+            raw[half][0] = *reinterpret_cast<const uint4 *>(from);
+            raw[half][1] = *reinterpret_cast<const uint4 *>(from + 8 * STAGE_COLS);
+            ahead.next();
+        }
     };
     auto x_tile = [&] { return x_tiles + (uint64_t)(at.stage * (X_STAGE >> 4)); };
     auto release = [&](int stage) {
@@ -237,13 +207,16 @@ static __device__ __forceinline__ void multiply_tiles(const product &p, const po
         if (!many_tile_of<pointers, EXPERTS>(p, w, place.x, &tile)) continue;
         int row = (place.w * PAIR + rank) * MANY_ROWS + mine;
         int low_row = row < p.rows ? row : p.rows - 1, high_row = row + 8 < p.rows ? row + 8 : p.rows - 1;
-        int low_factors = ((low_row + tile.w.row0) >> 7) * tile.w.scale_stride;
-        int high_factors = ((high_row + tile.w.row0) >> 7) * tile.w.scale_stride;
-        auto factor_of = [&](int row_factors, int b) { return tile.w.scale ? __ldg(tile.w.scale + row_factors + b) : 1.0f; };
+        const float *low_factor = tile.w.scale, *high_factor = tile.w.scale;
+        if (low_factor) {
+            low_factor += (int64_t)((low_row + tile.w.row0) >> 7) * tile.w.scale_stride;
+            high_factor += (int64_t)((high_row + tile.w.row0) >> 7) * tile.w.scale_stride;
+        }
+        auto factor_of = [&](const float *factor, int b) { return factor ? __ldg(factor + b) : 1.0f; };
         float total[MANY_SUMS] = {}, sum[MANY_SUMS];
         int segment = 0, left = of_segment; /* blocks of it to come */
-        float low = factor_of(low_factors, 0), high = factor_of(high_factors, 0);
-        /* block b, whose first half's codes are in `raw`; then those of the block after it are, unless this is the `last` */
+        float low = factor_of(low_factor, 0), high = factor_of(high_factor, 0);
+        /* block b, whose codes are in `raw`; then `raw` has those of the block after it, unless this is the `last` */
         auto block_sums = [&](int b, auto all, auto last) {
             constexpr bool ALL = decltype(all)::value, LAST = decltype(last)::value;
             uint32_t a[2][4][4];
@@ -251,14 +224,13 @@ static __device__ __forceinline__ void multiply_tiles(const product &p, const po
             int stages[2];
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                if (half) fetch();
-                codes_to_f16(raw[0], raw[1], a[half]);
+                codes_to_f16(raw[half][0], raw[half][1], a[half]);
                 multiply<ALL>(sum, a[half], x_tile(), half);
                 stages[half] = at.stage;
                 at.next();
             }
             if (!LAST) {
-                next_low = factor_of(low_factors, b + 1), next_high = factor_of(high_factors, b + 1);
+                next_low = factor_of(low_factor, b + 1), next_high = factor_of(high_factor, b + 1);
                 fetch();
             }
             wgmma_wait<1>();
@@ -270,7 +242,6 @@ static __device__ __forceinline__ void multiply_tiles(const product &p, const po
             for (int i = 0; i < (ALL ? MANY_SUMS : MANY_SUMS / 2); i++) total[i] = __fmaf_rn(i & 2 ? high : low, sum[i], total[i]);
             low = next_low, high = next_high;
             if (ends) {
-                if (segment == 0) barrier_wait(bar.out_free(), room_turn); /* where its sums wait the tile before stood */
                 const float *unit = units + stages[1] * (UNIT_STAGE / 4);
                 auto unit_of = [&](int r) { return *reinterpret_cast<const float2 *>(unit + r); };
                 auto units_read = [&] { release(stages[1]); };
@@ -285,8 +256,7 @@ static __device__ __forceinline__ void multiply_tiles(const product &p, const po
         };
         if (tile.n_row > MANY_ROWS / 2) tile_sums(std::true_type());
         else tile_sums(std::false_type());
-        room_turn ^= 1;
-        hand_out(out, bar.out_full(group), total);
+        write_tile(p, tile, row - mine + group * (MANY_ROWS / 2), out, total);
     }
 }
 #endif
@@ -304,15 +274,13 @@ static __global__ void __launch_bounds__(ALL_THREADS, 1) many_wgmma(product p, c
             barrier_init(bar.full(i), LOAD_THREADS + 1);
             barrier_init_warps(bar.empty(i), MANY_THREADS / 32 * PAIR);
         }
-        for (int i = 0; i < 2; i++) barrier_init_warps(bar.out_full(i), 4);
-        barrier_init_warps(bar.out_free(), LOAD_THREADS / 32);
         barriers_made();
     }
     __syncthreads();
     if (PAIR > 1) cluster_arrive(), cluster_wait();
     if (threadIdx.x >= MANY_THREADS) {
-        registers_fewer<48>();
-        load_tiles<pointers, EXPERTS, PAIR>(p, w, x, order, of_block, bar);
+        registers_fewer<40>();
+        load_tiles<pointers, EXPERTS, PAIR>(p, w, x, order, shared, bar);
     } else {
         registers_more<232>();
         multiply_tiles<pointers, EXPERTS, PAIR>(p, w, x, order, of_block, bar,
