@@ -178,7 +178,9 @@ static void check_mla(bool fp8, v32_variant variant, const mla_case &c) {
     }
     int wrong = memcmp(alone.data(), out.data() + before, own * 4) != 0 ||
                 memcmp(alone_lse.data(), lse.data() + (size_t)(c.n_tok - 1) * c.n_head, (size_t)c.n_head * 4) != 0;
-    cudaFree(one.out_f32 == a.out_f32 ? NULL : one.out_f32), cudaFree(one.out == a.out ? NULL : one.out), cudaFree(one.lse);
+    if (c.f32) cudaFree(one.out_f32);
+    else cudaFree(one.out);
+    cudaFree(one.lse);
 
     double off = 0.0, all = 0.0, worst_lse = 0.0;
     std::vector<double> p(c.n_select), sum(V32_LATENT);

@@ -123,7 +123,8 @@ static __global__ void __launch_bounds__(HOPPER_THREADS, 1) index_wgmma(const v3
     } else {
         registers_more<152>();
         int g = lane >> 2, q = lane & 3;
-        int64_t key = block_key + (warp >> 2) * (SETS * 64) + (warp & 3) * 16 + g; /* and key + 8; the second set's are 64 on */
+        /* and key + 8; the second set's are 64 on */
+        int64_t key = block_key + (warp >> 2) * (SETS * 64) + (warp & 3) * 16 + g;
         uint32_t k[SETS][4][4];
         float scale[SETS];
         int sees[SETS], token = start + (q >> 1); /* the first token that sees a key, the lane's token of a stage */
@@ -180,7 +181,8 @@ static __global__ void __launch_bounds__(HOPPER_THREADS, 1) index_wgmma(const v3
         };
         barrier_wait(full, 0);
         ask(0, 0, d[0], k[0]);
-        for (int i = 0; i < n; i++) { /* the last turn asks for a product of what stands there: a choice would stop the overlap */
+        /* The last turn asks for a product of what stands there: a choice would stop the overlap. */
+        for (int i = 0; i < n; i++) {
             ask(i, 0, d[1], k[1]);
             load_weights(i, 0);
             wgmma_wait<1>();
@@ -231,7 +233,8 @@ static __global__ void __launch_bounds__(FEW_WARPS * 32, 1) index_few(v32_index 
     int asked = tile, stage = 0;
     int64_t from = (int64_t)tile * 64 + (warp & 3) * 16;
     const uint8_t *key_at = keys + (from + sub) * DIM + part * 16;
-    const uint32_t place[2] = {(uint32_t)(sub * DIM + ((part ^ sub) << 4)), (uint32_t)(sub * DIM + ((part ^ sub ^ 4) << 4))};
+    const uint32_t place[2] = {(uint32_t)(sub * DIM + ((part ^ sub) << 4)),
+                               (uint32_t)(sub * DIM + ((part ^ sub ^ 4) << 4))}; /* of even and odd groups of four keys */
     auto load = [&] {
         if (asked < end) {
             uint32_t to = shared + ring + (uint32_t)(stage * FEW_BYTES), factor_to = to + 16 * DIM + lane * 16;
@@ -248,7 +251,8 @@ static __global__ void __launch_bounds__(FEW_WARPS * 32, 1) index_few(v32_index 
                 }
                 if (lane < 4) { /* the last four may reach beyond n_key */
                     int have = (int)left - lane * 4;
-                    copy_async_part(factor_to, factors + (have > 0 ? from + lane * 4 : 0), have > 3 ? 16 : have > 0 ? have * 4 : 0);
+                    copy_async_part(factor_to, factors + (have > 0 ? from + lane * 4 : 0),
+                                    have > 3 ? 16 : have > 0 ? have * 4 : 0);
                 }
             }
         }

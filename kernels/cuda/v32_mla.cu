@@ -14,7 +14,7 @@
 enum {
     THREADS = 384,
     MORE_REGISTERS = 208,           /* for sums: 128, 32 scores, 16 of probabilities */
-    FEWER_REGISTERS = 88,
+    FEWER_REGISTERS = 88,           /* codes to convert take 32 of the others' */
     Q_AT = 0,
     K_AT = V32_TILE,
     P_AT = 3 * V32_TILE,            /* probabilities of slot 0; slot 1's are where its rotated parts were */
@@ -26,10 +26,10 @@ enum {
 
 #ifdef V32_HOPPER
 
-/* The barriers. full: keys of a slot, in three parts (chunks 0 and 1; 2 and 3 and
- * the rotated part; the rest); empty: a half of a slot's values summed, the
- * first with all else that is read of the slot but the other half's values; told: a slot's probabilities and what goes
- * with them are there; q_full, q_empty: the query is there, the item's last scores made. */
+/* The barriers. full: keys of a slot, in three parts (chunks 0 and 1; 2 and 3 and the rotated part; the rest); empty: a
+ * quarter of a slot's values summed, two chunks, with the second all else that is read of the slot but the other half's
+ * values; told: a slot's probabilities and what goes with them are there; q_full, q_empty: the query is there, the item's
+ * last scores made. */
 struct mla_barriers {
     uint32_t at;
     __device__ uint32_t full(int slot, int part) const { return at + (uint32_t)(slot * 3 + part) * 8; }
@@ -132,12 +132,13 @@ static __device__ __forceinline__ uint4 load16(const uint8_t *from) {
     return __ldg(reinterpret_cast<const uint4 *>(from));
 }
 
-/* FP8: a warp has sixteen rows, four lanes 64 codes of a row, a thread two rows, of which it holds all codes a block ahead;
- * a row's lines are asked into the L2 before that. The converted 32 bytes of a lane are two parts of a tile's row, which
- * neighbouring rows exchange differently, so that stores meet no bank twice. Which rows they are comes through shared
- * memory, three blocks ahead: what a load brings into a register is waited for together with loads asked for long after it. */
-static __device__ __forceinline__ void load_fp8(const v32_mla &a, uint32_t shared, unsigned char *memory, mla_barriers bar,
-                                                int n_item) {
+/* FP8: a warp has sixteen rows, four lanes 64 codes of a row, a thread two rows, of which it holds all codes a block
+ * ahead; a row's lines are asked into the L2 before that. The converted 32 bytes of a lane are two parts of a tile's row,
+ * which neighbouring rows exchange differently, so that stores meet no bank twice. Which rows they are comes through
+ * shared memory, three blocks ahead: what a load brings into a register is waited for together with loads asked for long
+ * after it. */
+static __device__ __forceinline__ void load_fp8(const v32_mla &a, uint32_t shared, unsigned char *memory,
+                                                mla_barriers bar, int n_item) {
     constexpr int ROWS = 2;
     int thread = threadIdx.x & 127, lane = thread & 31, quarter = thread & 3, low_row = lane >> 2, warp = thread >> 5;
     int row = warp * 16 + low_row; /* and row + 8 */
@@ -145,7 +146,7 @@ static __device__ __forceinline__ void load_fp8(const v32_mla &a, uint32_t share
 #pragma unroll
     for (int e = 0; e < 2; e++) part[e] = (uint32_t)(row * 128 + (((quarter * 2 + e) ^ low_row) << 4));
     const uint8_t *cache = static_cast<const uint8_t *>(a.cache);
-    const int32_t *rows = reinterpret_cast<const int32_t *>(memory + ROWS_AT) + warp * 16; /* the warp's, of a ring of three */
+    const int32_t *rows = reinterpret_cast<const int32_t *>(memory + ROWS_AT) + warp * 16; /* the warp's, of three blocks */
     int seen = 0, used = 0; /* items so far; a bit for each slot, whether it had an odd number of blocks */
     for (int number = blockIdx.x; number < n_item; number += gridDim.x) {
         v32_item item = v32_item_of(a, number);
@@ -170,7 +171,8 @@ static __device__ __forceinline__ void load_fp8(const v32_mla &a, uint32_t share
         }
         ask_query(a, item, shared, bar, seen++);
         for (int b = 0; b < item.n_block; b++) {
-            int slot = b & 1, parity = (used >> slot & 1) ^ 1, now = b % 3 * 64, next = (b + 1) % 3 * 64, later = (b + 2) % 3 * 64;
+            int slot = b & 1, parity = (used >> slot & 1) ^ 1;
+            int now = b % 3 * 64, next = (b + 1) % 3 * 64, later = (b + 2) % 3 * 64; /* whose rows stand where */
             used ^= 1 << slot;
             uint32_t to = shared + K_AT + slot * V32_TILE;
             __half2 factor[ROWS][4];
@@ -209,9 +211,10 @@ static __device__ __forceinline__ void load_fp8(const v32_mla &a, uint32_t share
             barrier_wait(bar.empty(slot, 1), parity);
 #pragma unroll
             for (int i = 0; i < 4; i++) { /* the rotated parts: eight lanes a row */
-                int at = warp * 16 + i * 4 + (lane >> 3), p = lane & 7;
+                int own = i * 4 + (lane >> 3), at = warp * 16 + own, p = lane & 7;
+                const uint8_t *rotated = cache + (int64_t)rows[now + own] * V32_FP8_ROW + V32_LATENT + 16;
                 copy_async16_to(to + V32_VALUE_CHUNKS * V32_CHUNK + (uint32_t)(at * 128 + ((p ^ (at & 7)) << 4)),
-                                cache + (int64_t)rows[now + i * 4 + (lane >> 3)] * V32_FP8_ROW + V32_LATENT + 16 + p * 16, true);
+                                rotated + p * 16, true);
             }
             __syncwarp();
             ask_rows(b + 3); /* where this block's were */
@@ -455,7 +458,8 @@ template <bool FP8, int G>
 static __device__ __forceinline__ void attend(const v32_mla &a, uint32_t shared, unsigned char *memory, mla_barriers bar,
                                               int n_item) {
     int q = threadIdx.x & 3, row = (threadIdx.x >> 5 & 3) * 16 + (threadIdx.x >> 2 & 7);
-    uint64_t query = tile_descriptor(shared + Q_AT, 16, 1024), keys = tile_descriptor(shared + K_AT + G * V32_TILE, 16, 1024);
+    uint64_t query = tile_descriptor(shared + Q_AT, 16, 1024);
+    uint64_t keys = tile_descriptor(shared + K_AT + G * V32_TILE, 16, 1024);
     uint64_t values = tile_descriptor(shared + K_AT + G * 4 * V32_CHUNK, V32_CHUNK, 1024);
     uint64_t theirs = tile_descriptor(shared + (G ? P_AT : K_AT + V32_TILE + 8 * V32_CHUNK), 16, 1024);
     const uint64_t second = V32_TILE >> 4;
