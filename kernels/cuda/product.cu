@@ -414,11 +414,12 @@ static void launch_many(const kern *k, product p, const pointers &w, const float
     cuda_noted(k, e, "a matrix product");
 }
 
-/* Few rows go 16 to a block, many 128; fp32 always 16. A grid has at most 65535 blocks in y. */
+/* Few rows go 16 to a block, many 128; fp32 always 16. FP8: more than one block of 16 is many, since those read W once each. A
+ * grid has at most 65535 blocks in y. */
 static void launch_rows(const kern *k, product p, const head_pointers &w, kern_type type, int n_z) {
     const size_t room = cuda_state_of(k)->work_bytes - CUDA_MANY_BYTES; /* for x of FP8 products */
     if (type == KERN_FP8 && !p.segment) p.segment = FP8_SEGMENT;
-    bool few = type == KERN_F32 || p.n_tok <= 48;
+    bool few = type == KERN_F32 || p.n_tok <= (type == KERN_FP8 ? SMALL_ROWS : 48);
     if (type == KERN_FP8 && many_rows_bytes((int64_t)n_z * TILE, p.cols, p.segment) > room) few = true;
     int tile = few ? SMALL_ROWS : TILE, most = 32768 * tile, all = p.n_tok;
     if (type == KERN_FP8 && !few)
