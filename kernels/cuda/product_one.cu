@@ -2,10 +2,10 @@
  *
  * A warp has one segment of the columns and sixteen of W's rows at a time (product.cuh); the warps of a block
  * have the segments of the same rows, so that the tree of their sums is made in shared memory, and go from
- * one sixteen rows to the next. Codes come through a ring in the warp's part of shared memory, in pieces of
- * rows as long as can be, because memory gives up to 512 neighbouring bytes much faster than 64 here and
- * there; out of it four lanes read a row's 64 columns as the fragments of four steps. x is made fp16 once,
- * and all eight columns of the instruction are that row.
+ * one sixteen rows to the next. Codes come through a ring in the warp's part of shared memory, pieces of 256 or
+ * 512 bytes of a row, so that a small matrix is under way as a whole before anything waits; out of it four lanes
+ * read a row's 64 columns as the fragments of four steps. x is made fp16 once, and all eight columns of the
+ * instruction are that row.
  *
  * Weights do not depend on the kernel before, which writes x: the ring is filled before that one has ended
  * (launch_early).
