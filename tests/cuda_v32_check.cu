@@ -15,35 +15,17 @@
 #include <vector>
 
 #include "kernels/cuda/v32.h"
+#include "tests/cuda_check.h"
 
-enum { SKIPPED = 77 };
-static const float POISON = -12345.0f;
-static int n_failed;
-
-static uint64_t random_state;
-static uint64_t random_bits() {
-    random_state += 0x9e3779b97f4a7c15ull; /* splitmix64 */
-    uint64_t z = random_state;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-    return z ^ z >> 31;
-}
-static double uniform() {
-    return (double)(random_bits() >> 11) / 9007199254740992.0;
-}
 static float normal() {
     return (float)(sqrt(-2.0 * log(1.0 - uniform())) * cos(6.283185307179586 * uniform()));
 }
 
 static float e4m3_table[256];
 static void make_e4m3_table() {
-    for (int c = 0; c < 256; c++) {
-        int e = c >> 3 & 15, m = c & 7;
-        float v = e ? ldexpf(1.0f + (float)m / 8.0f, e - 7) : ldexpf((float)m / 8.0f, -6);
-        e4m3_table[c] = c & 0x80 ? -v : v;
-    }
+    for (int c = 0; c < 256; c++) e4m3_table[c] = float_of_e4m3((uint8_t)c);
 }
-static float float_of_e4m3(uint8_t c) {
+static float value_of(uint8_t c) {
     return e4m3_table[c];
 }
 /* Four sums, so that they need not wait for each other. */
@@ -52,19 +34,6 @@ static double dot_of(const float *a, const float *b, int n) {
     for (int i = 0; i < n; i += 4)
         for (int j = 0; j < 4; j++) s[j] += (double)a[i + j] * (double)b[i + j];
     return s[0] + s[1] + s[2] + s[3];
-}
-/* Any code but NaN, small ones as often as large. */
-static uint8_t random_code() {
-    for (;;) {
-        uint8_t c = (uint8_t)random_bits();
-        if ((c & 0x7f) != 0x7f) return c;
-    }
-}
-
-static void must(cudaError_t error, const char *what) {
-    if (error == cudaSuccess) return;
-    printf("%s: %s\n", what, cudaGetErrorString(error));
-    exit(1);
 }
 /* Device memory with these elements. */
 template <class T> static T *to_gpu(const std::vector<T> &v) {
@@ -109,7 +78,7 @@ static void check_mla(bool fp8, v32_variant variant, const mla_case &c) {
                 memcpy(row + V32_LATENT + g * 4, &factor, 4);
                 for (int i = 0; i < 128; i++) {
                     row[g * 128 + i] = random_code();
-                    keys[(size_t)s * V32_KEY + g * 128 + i] = float_of_e4m3(row[g * 128 + i]) * factor;
+                    keys[(size_t)s * V32_KEY + g * 128 + i] = value_of(row[g * 128 + i]) * factor;
                 }
             }
             for (int i = 0; i < V32_ROPE; i++) {
@@ -271,8 +240,8 @@ static void check_index(v32_variant variant, int n_tok, int64_t n_key, int64_t p
     double off = 0.0, all = 0.0;
     int wrong = 0;
     std::vector<float> qf(q.size()), kf(k.size());
-    for (size_t i = 0; i < q.size(); i++) qf[i] = float_of_e4m3(q[i]);
-    for (size_t i = 0; i < k.size(); i++) kf[i] = float_of_e4m3(k[i]);
+    for (size_t i = 0; i < q.size(); i++) qf[i] = value_of(q[i]);
+    for (size_t i = 0; i < k.size(); i++) kf[i] = value_of(k[i]);
     for (int t = 0; t < n_tok; t++)
         for (int64_t s = 0; s < stride; s++) {
             double got = (double)score[(size_t)t * stride + s], want = 0.0;
